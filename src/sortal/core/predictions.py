@@ -1,0 +1,132 @@
+"""Predictions: the answers of a classifier as arrays; the same type from a live module, an artifact and a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.decision import DecisionSpec, abstains, probabilities
+from sortal.core.labels import LabelSet
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Answers to N images over C classes, in the order asked. An image that could not be read has index -1."""
+
+    names: tuple[str, ...]
+    """What each row is about: a path, `archive::member`, `arrays.npz::name#frame`, or `input[3]` for a bare array."""
+    labels: LabelSet
+    bundle_id: str
+    index: NDArray[np.int64]
+    """(N,) answered class, -1 where the image could not be read."""
+    probabilities: NDArray[np.float32]
+    """(N, C) calibrated probabilities; a row of NaN where the image could not be read."""
+    abstained: NDArray[np.bool_]
+    """(N,) the answer fell below its threshold and belongs to a person."""
+    unknown_score: NDArray[np.float32] | None = None
+    """(N,) higher is stranger; None where the bundle has no such score."""
+    errors: Mapping[int, tuple[str, str]]
+    """Row -> (code, message) for images that could not be read."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """(N,) probability of the answer; NaN where there is none."""
+        best: NDArray[np.float32] = self.probabilities.max(axis=1) if len(self) else np.zeros(0, np.float32)
+        return best
+
+    @property
+    def margin(self) -> NDArray[np.float32]:
+        """(N,) probability of the answer minus that of the runner-up; 1 where there is one class only."""
+        if self.probabilities.shape[1] < 2:
+            return np.ones(len(self), np.float32)
+        top = np.sort(self.probabilities, axis=1)[:, -2:]
+        gap: NDArray[np.float32] = top[:, 1] - top[:, 0]
+        return gap
+
+    def top_k(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Class indices and probabilities, both (N, min(k, C)), best first; ties go to the lower index."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return order, np.take_along_axis(self.probabilities, order, axis=1)
+
+    def answers(self) -> list[str | None]:
+        """The answered class names; None where the image could not be read."""
+        return [self.labels.names[index] if index >= 0 else None for index in self.index]
+
+    def to_polars(self, *, scores: bool = True) -> polars.DataFrame:
+        """One row an image: image, label, probability, margin, abstained, error, then (if `scores`) one column a class.
+
+        The columns of scores are called `p_<class>`.
+        """
+        import polars
+
+        readable = self.index >= 0
+        columns: dict[str, Any] = {
+            "image": list(self.names),
+            "label": self.answers(),
+            "probability": _with_nulls(self.probability, readable),
+            "margin": _with_nulls(self.margin, readable),
+            "abstained": self.abstained,
+            "error": [": ".join(self.errors[row]) if row in self.errors else None for row in range(len(self))],
+        }
+        if self.unknown_score is not None:
+            columns["unknown_score"] = self.unknown_score
+        if scores:
+            columns |= {
+                f"p_{name}": _with_nulls(self.probabilities[:, index], readable)
+                for index, name in enumerate(self.labels.names)
+            }
+        schema = {"image": polars.String, "label": polars.String, "error": polars.String}
+        return polars.DataFrame(columns, schema_overrides=schema)
+
+    def to_pandas(self, *, scores: bool = True) -> pandas.DataFrame:
+        """As `to_polars`. Raises MissingExtraError where pandas is not installed."""
+        from sortal.core.errors import MissingExtraError
+
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtraError("pandas", "pandas") from error
+        return pandas.DataFrame(self.to_polars(scores=scores).to_dict(as_series=False))
+
+
+def predictions_from_logits(
+    logits: NDArray[np.float32],
+    *,
+    names: Sequence[str],
+    labels: LabelSet,
+    decision: DecisionSpec,
+    bundle_id: str,
+    errors: Mapping[int, tuple[str, str]] | None = None,
+) -> Predictions:
+    """Turn logits (N, C) into answers. Rows listed in `errors` may hold anything and become unreadable rows."""
+    failed = dict(errors or {})
+    chances = probabilities(decision, logits) if len(logits) else np.zeros((0, len(labels)), np.float32)
+    index = chances.argmax(axis=1).astype(np.int64) if len(logits) else np.zeros(0, np.int64)
+    best = chances.max(axis=1) if len(logits) else np.zeros(0, np.float32)
+    abstained = abstains(decision, best, index)
+    rows = sorted(failed)
+    chances[rows], index[rows], abstained[rows] = np.nan, -1, False
+    return Predictions(
+        names=tuple(names),
+        labels=labels,
+        bundle_id=bundle_id,
+        index=index,
+        probabilities=chances,
+        abstained=abstained,
+        errors=failed,
+    )
+
+
+def _with_nulls(values: NDArray[np.float32], keep: NDArray[np.bool_]) -> list[float | None]:
+    return [float(value) if ok else None for value, ok in zip(values, keep, strict=True)]

@@ -1,0 +1,171 @@
+"""PreprocessSpec and its one reference: from upright pixels to the numbers a network sees, in Pillow's semantics.
+
+Decoding (bytes to upright pixels) is `data.decode`. Everything between those pixels and the network is here, written
+once; every other path (fast decoder, fused graph, another runtime) is compared with `prepare` and `normalize`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Pixels = NDArray[np.unsignedinteger[Any]]
+"""Upright pixels, uint8 or uint16, (height, width, channels), RGB order where there are three channels."""
+
+INTERPOLATIONS: dict[str, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class PreprocessSpec(BaseModel):
+    """How upright pixels become the input of the network. Stored as `preprocess.json` and inside every artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Annotated[int, Field(ge=1, le=1)] = 1
+    channels: Literal[1, 3] = 3
+    depth: Literal[8, 16] = 8
+    """Bits of a sample; 16 keeps the full range of 16-bit files and scales 8-bit files up to it."""
+    window: tuple[float, float] | None = None
+    """(centre, width) of an intensity window in stored units, mapped to the full range first (medical images)."""
+    region: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
+    """(left, top, right, bottom) in fractions of the upright image; cut out before anything is resized."""
+    size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
+    """(height, width) of the network's input in pixels."""
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    """crop: cover size/crop, then cut the centre. pad: fit inside and fill the border. stretch: ignore the aspect."""
+    crop: Annotated[float, Field(gt=0.0, le=1.0)] = 0.875
+    """Share of the resized image that the centre crop keeps along a side; used by `resize: crop` alone."""
+    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bicubic"
+    mean: tuple[float, ...]
+    """Per channel, on the scale 0..1."""
+    std: tuple[Annotated[float, Field(gt=0.0)], ...]
+    """Per channel, on the scale 0..1."""
+    layout: Literal["NCHW"] = "NCHW"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std need {self.channels} values each, got {len(self.mean)} and {len(self.std)}")
+        if self.region is not None:
+            left, top, right, bottom = self.region
+            if left >= right or top >= bottom:
+                raise ValueError("region must be left < right and top < bottom")
+        return self
+
+    @property
+    def maximum(self) -> int:
+        """The largest sample value: 255 or 65535."""
+        return (1 << self.depth) - 1
+
+
+def prepare(spec: PreprocessSpec, image: Pixels) -> Pixels:
+    """Window, region, resize and crop: (height, width, channels) of any size to exactly `spec.size`, same dtype.
+
+    8-bit pixels go through Pillow as 8-bit images; 16-bit ones through Pillow's 32-bit float mode, then rounded.
+    """
+    if spec.window is not None:
+        image = _window(image, *spec.window, maximum=spec.maximum)
+    if spec.region is not None:
+        image = _cut(image, spec.region)
+    height, width = spec.size
+    if spec.resize == "stretch":
+        return _resize(image, height, width, spec.interpolation)
+    if spec.resize == "pad":
+        return _pad(spec, _resize(image, *fit_inside(image.shape[:2], spec.size), spec.interpolation))
+    covering = cover(image.shape[:2], (math.floor(height / spec.crop), math.floor(width / spec.crop)))
+    return center_crop(_resize(image, *covering, spec.interpolation), height, width)
+
+
+def normalize(spec: PreprocessSpec, batch: Pixels) -> NDArray[np.float32]:
+    """(N, height, width, channels) samples to (N, channels, height, width) float32: (sample / maximum - mean) / std.
+
+    Computed as one multiplication and one addition in float32, which is what fused graphs do.
+    """
+    std = np.asarray(spec.std, dtype=np.float64)
+    scale = (1.0 / (spec.maximum * std)).astype(np.float32)
+    offset = (-np.asarray(spec.mean, dtype=np.float64) / std).astype(np.float32)
+    floats = batch.astype(np.float32)
+    floats *= scale
+    floats += offset
+    return np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
+
+
+def apply(spec: PreprocessSpec, image: Pixels) -> NDArray[np.float32]:
+    """The whole reference for one image: (height, width, channels) samples to (channels, height, width) float32."""
+    return np.asarray(normalize(spec, prepare(spec, image)[None])[0])
+
+
+def cover(shape: tuple[int, ...], target: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) with the aspect of `shape` that just covers `target`; the other side is rounded down."""
+    height, width = shape[0], shape[1]
+    if height * target[1] <= width * target[0]:
+        return target[0], max(target[1], width * target[0] // height)
+    return max(target[0], height * target[1] // width), target[1]
+
+
+def fit_inside(shape: tuple[int, ...], target: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) with the aspect of `shape` that just fits inside `target`, at least 1 pixel a side."""
+    height, width = shape[0], shape[1]
+    if height * target[1] >= width * target[0]:
+        return target[0], max(1, round(width * target[0] / height))
+    return max(1, round(height * target[1] / width)), target[1]
+
+
+def center_crop(image: Pixels, height: int, width: int) -> Pixels:
+    """The central (height, width) of an image at least that large; odd margins rounded half to even."""
+    top = round((image.shape[0] - height) / 2)
+    left = round((image.shape[1] - width) / 2)
+    return image[top : top + height, left : left + width]
+
+
+def _resize(image: Pixels, height: int, width: int, interpolation: str) -> Pixels:
+    if image.shape[:2] == (height, width):
+        return image
+    method = INTERPOLATIONS[interpolation]
+    if image.dtype == np.uint8:
+        squeezed = image[:, :, 0] if image.shape[2] == 1 else image
+        resized: Pixels = np.asarray(Image.fromarray(np.ascontiguousarray(squeezed)).resize((width, height), method))
+        return resized.reshape(height, width, image.shape[2])
+    planes = [
+        np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize((width, height), method))
+        for channel in range(image.shape[2])
+    ]
+    return np.clip(np.rint(np.stack(planes, axis=2)), 0, 65535).astype(np.uint16)
+
+
+def _pad(spec: PreprocessSpec, image: Pixels) -> Pixels:
+    """Centre the image on a canvas of the mean colour, so that the border normalizes to about zero."""
+    height, width = spec.size
+    fill = np.rint(np.clip(np.asarray(spec.mean), 0.0, 1.0) * spec.maximum).astype(
+        np.uint8 if image.dtype == np.uint8 else np.uint16
+    )
+    canvas: Pixels = np.broadcast_to(fill, (height, width, spec.channels)).copy()
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def _cut(image: Pixels, region: tuple[float, float, float, float]) -> Pixels:
+    height, width = image.shape[:2]
+    left, right = math.floor(region[0] * width), math.ceil(region[2] * width)
+    top, bottom = math.floor(region[1] * height), math.ceil(region[3] * height)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
+def _window(image: Pixels, center: float, width: float, *, maximum: int) -> Pixels:
+    low = center - width / 2
+    mapped = (image.astype(np.float64) - low) / width * maximum
+    mapped = np.clip(np.rint(mapped), 0, maximum)
+    return mapped.astype(np.uint8 if image.dtype == np.uint8 else np.uint16)
