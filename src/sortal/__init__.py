@@ -1,0 +1,72 @@
+"""Sortal: from folders of images to a classifier that can be depended on.
+
+    images = sortal.images("photos/")
+    run = sortal.train(images, overrides={"train.time": "10m"})
+    model = sortal.load_model(run)
+    predictions = model.predict(["a.jpg"])
+    report = sortal.evaluate(model, sortal.images("other/"))
+
+Names are loaded on first use, so that `import sortal` is quick and never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sortal.api import evaluate, images, import_model, load_model, predict, synthesize, train
+    from sortal.core.contract import Contract
+    from sortal.core.errors import SortalError
+    from sortal.core.labels import LabelSet
+    from sortal.core.predictions import Predictions
+    from sortal.core.preprocess import PreprocessSpec
+    from sortal.core.recipe import Recipe
+    from sortal.core.report import Report
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "images": "sortal.api",
+    "train": "sortal.api",
+    "load_model": "sortal.api",
+    "predict": "sortal.api",
+    "evaluate": "sortal.api",
+    "import_model": "sortal.api",
+    "synthesize": "sortal.api",
+    "Contract": "sortal.core.contract",
+    "LabelSet": "sortal.core.labels",
+    "Predictions": "sortal.core.predictions",
+    "PreprocessSpec": "sortal.core.preprocess",
+    "Recipe": "sortal.core.recipe",
+    "Report": "sortal.core.report",
+    "SortalError": "sortal.core.errors",
+}
+
+__all__ = [
+    "Contract",
+    "LabelSet",
+    "Predictions",
+    "PreprocessSpec",
+    "Recipe",
+    "Report",
+    "SortalError",
+    "__version__",
+    "evaluate",
+    "images",
+    "import_model",
+    "load_model",
+    "predict",
+    "synthesize",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'sortal' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Makes a virtual environment with everything that the demo and the tests need. Used by `make setup`.
+# System programs come from apt when this runs as root; otherwise it says what to install. With CI=true a missing one is a failure.
+set -euo pipefail
+venv=${1:-.venv}
+python=${PYTHON:-python3}
+packages=()
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: Python 3.11 or newer is needed, found $("$python" --version)" >&2; exit 3; }
+"$python" -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+command -v strace >/dev/null || packages+=(strace)
+command -v chromium >/dev/null || packages+=(chromium)
+if ! ls /usr/share/fonts/truetype/wqy /usr/share/fonts/opentype/noto >/dev/null 2>&1; then packages+=(fonts-wqy-microhei); fi
+
+if [ ${#packages[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "setup: installing ${packages[*]}"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  else
+    echo "setup: please install: ${packages[*]}   (for example: sudo apt-get install ${packages[*]})" >&2
+    [ "${CI:-}" = true ] && exit 3
+    case " ${packages[*]} " in *" python3-venv "*) exit 3 ;; esac
+  fi
+fi
+
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv==0.13.9
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -r requirements.lock
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
+echo "setup: ready in $venv"
