@@ -1,0 +1,54 @@
+"""`sortal synth`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from sortal.cli.output import finish, listener
+
+
+def synth(
+    out: Path = typer.Argument(..., help="The folder to make; it must not exist or be empty."),
+    classes: int = typer.Option(12, "--classes", help="Kinds of part."),
+    images: int = typer.Option(1200, "--images", help="Images in all."),
+    size: int = typer.Option(128, "--size", help="Pixels a side."),
+    long_tail: float = typer.Option(1.0, "--long-tail", help="Images of the largest class over the smallest."),
+    label_noise: float = typer.Option(0.0, "--label-noise", help="Share of images in the wrong folder."),
+    exact_duplicates: float = typer.Option(0.0, "--exact-duplicates", help="Share of byte-identical copies."),
+    near_duplicates: float = typer.Option(0.0, "--near-duplicates", help="Share of slightly changed copies."),
+    bursts: float = typer.Option(0.0, "--bursts", help="Share of images taken in series of one part."),
+    corrupt: float = typer.Option(0.0, "--corrupt", help="Share of damaged files."),
+    drift: float = typer.Option(0.0, "--drift", help="0 to 1: how far the camera has drifted."),
+    new_class: int = typer.Option(0, "--new-class", help="Kinds beyond --classes."),
+    defects: bool = typer.Option(False, "--defects", help="Classes are defect grades instead of kinds of part."),
+    seed: int = typer.Option(0, "--seed", help="The same seed gives the same bytes."),
+    as_json: bool = typer.Option(False, "--json", help="Print a report as JSON, and nothing else."),
+) -> None:
+    """Draw images of mechanical parts, as a line camera would see them, to try things on.
+
+    \b
+    sortal synth parts/
+    sortal synth parts/ --classes 200 --images 6000 --long-tail 50 --seed 1
+    """
+    from sortal import api
+
+    report = api.synthesize(
+        out,
+        listener=listener(),
+        classes=classes,
+        images=images,
+        size_px=size,
+        long_tail=long_tail,
+        label_noise=label_noise,
+        exact_duplicates=exact_duplicates,
+        near_duplicates=near_duplicates,
+        bursts=bursts,
+        corrupt=corrupt,
+        drift=drift,
+        new_class=new_class,
+        defects=defects,
+        seed=seed,
+    )
+    finish(report, as_json=as_json, results=[out, out / "truth.csv"], following=[f"sortal train {out}"])
