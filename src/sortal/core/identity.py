@@ -71,14 +71,14 @@ def check_parts(
 ) -> None:
     """Raise BundleError unless all parts speak of the same classes."""
     classes = len(labels)
-    costs = decision.costs
-    counts = {
-        "the model": model.classes,
-        "decision bias": classes if decision.bias is None else len(decision.bias),
-        "decision class_thresholds": classes if decision.class_thresholds is None else len(decision.class_thresholds),
-        "decision costs": classes if costs is None or any(len(row) != classes for row in costs) else len(costs),
-    }
-    for part, count in counts.items():
+    costs = decision.costs or ()
+    counts = [("the model", model.classes)]
+    counts += [("decision bias", len(decision.bias))] if decision.bias is not None else []
+    counts += (
+        [("decision class_thresholds", len(decision.class_thresholds))] if decision.class_thresholds is not None else []
+    )
+    counts += [("decision costs", len(part)) for part in (costs, *costs) if decision.costs is not None]
+    for part, count in counts:
         if count != classes:
             raise BundleError(f"{part} has {count} classes, the labels have {classes}", where=where)
     for name in () if contract is None else (*contract.recall, *contract.prevalence):

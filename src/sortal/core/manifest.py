@@ -128,7 +128,7 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 
     Raises BundleError for anything that is neither a regular file nor a folder.
     """
-    return {name: FileEntry(sha256=sha256(folder / name), size=size) for name, size in _walk(folder).items()}
+    return {name: FileEntry(sha256=sha256(folder / name), size=size) for name, size in sorted(_walk(folder).items())}
 
 
 def check_files(folder: Path, expected: Mapping[str, FileEntry]) -> None:
