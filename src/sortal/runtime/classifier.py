@@ -1,0 +1,166 @@
+"""Classifier: a bundle opened on an engine; images in, Predictions out. No torch.
+
+    with open_classifier(Path("runs/photos-1")) as model:
+        predictions = model.predict(["a.jpg", array, pil_image, image_bytes])
+
+Arrays and Pillow images are taken as RGB (or grey), and every kind of input goes through the same decoding: EXIF
+orientation is applied to paths, bytes and Pillow images alike. Preprocessing is the reference of `core.preprocess`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.decision import DecisionSpec
+from sortal.core.errors import BundleError
+from sortal.core.labels import LabelSet
+from sortal.core.predictions import Predictions, predictions_from_logits
+from sortal.core.preprocess import PreprocessSpec, normalize
+from sortal.runtime.engines import ENGINES
+from sortal.runtime.engines.protocol import Engine, Outputs
+from sortal.runtime.feed import Batch, prepared_batches
+from sortal.runtime.locate import locate
+from sortal.runtime.metadata import ArtifactInfo, from_metadata
+from sortal.runtime.sources import Images, Item, items_of
+from sortal.runtime.threads import allowed_cpus
+
+Progress = Callable[[int, int], None]
+"""Called with (images finished, images in all)."""
+
+
+class Classifier:
+    """An opened classifier. Close it, or use it in a `with` block, to give its memory and threads back."""
+
+    def __init__(self, engine: Engine, info: ArtifactInfo, *, threads: int):
+        self._engine = engine
+        self._info = info
+        self._threads = threads
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes, in the order of logits and probabilities."""
+        return self._info.labels
+
+    @property
+    def preprocess(self) -> PreprocessSpec:
+        """How pixels become the network's input."""
+        return self._info.preprocess
+
+    @property
+    def decision(self) -> DecisionSpec:
+        """How logits become an answer."""
+        return self._info.decision
+
+    @property
+    def bundle_id(self) -> str:
+        """Which bundle answers; every prediction carries it."""
+        return self._info.bundle_id
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that runs the network."""
+        return self._engine.name
+
+    def predict(self, images: Images, *, batch: int = 32, progress: Progress | None = None) -> Predictions:
+        """Answers in the order of `images`: an ImageTable, paths, bytes, arrays (H, W, C) or Pillow images in RGB.
+
+        A single path may be an image, a folder, a table or an archive. An image that cannot be read becomes a row
+        with index -1 and an entry in `errors`. Raises DataError where a source of images cannot be opened.
+        """
+        items = items_of(images)
+        logits = np.zeros((len(items), len(self.labels)), np.float32)
+        errors: dict[int, tuple[str, str]] = {}
+        for rows, outputs, failed in self._stream(items, batch, progress):
+            errors |= failed
+            if outputs is not None:
+                logits[rows] = outputs.logits
+        return self._predictions(items, logits, errors)
+
+    def predict_outputs(
+        self, images: Images, *, batch: int = 32, progress: Progress | None = None
+    ) -> tuple[Predictions, NDArray[np.float32]]:
+        """As `predict`, with the embeddings (N, D) float32 beside; a row of NaN where the image could not be read."""
+        items = items_of(images)
+        logits = np.zeros((len(items), len(self.labels)), np.float32)
+        embeddings = np.full((len(items), 0), np.nan, np.float32)
+        errors: dict[int, tuple[str, str]] = {}
+        for rows, outputs, failed in self._stream(items, batch, progress):
+            errors |= failed
+            if outputs is None:
+                continue
+            if embeddings.shape[1] == 0:
+                embeddings = np.full((len(items), outputs.embedding.shape[1]), np.nan, np.float32)
+            logits[rows], embeddings[rows] = outputs.logits, outputs.embedding
+        return self._predictions(items, logits, errors), embeddings
+
+    def close(self) -> None:
+        """Give memory and threads back; the classifier cannot be used afterwards."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _stream(
+        self, items: Sequence[Item], batch: int, progress: Progress | None
+    ) -> Iterator[tuple[list[int], Outputs | None, dict[int, tuple[str, str]]]]:
+        """(rows, outputs of those rows or None where there are none, errors of other rows), batch by batch."""
+        for part in prepared_batches(items, self.preprocess, batch=batch, workers=self._threads):
+            yield list(part.rows), self._run(part), part.errors
+            if progress is not None:
+                progress(part.end, len(items))
+
+    def _run(self, part: Batch) -> Outputs | None:
+        if not part.rows:
+            return None
+        outputs = self._engine.run(normalize(self.preprocess, part.pixels))
+        expected = (len(part.rows), len(self.labels))
+        if outputs.logits.shape != expected:
+            raise BundleError(
+                f"the model answers over another number of classes than the bundle's {len(self.labels)}",
+                received=f"logits of shape {outputs.logits.shape}",
+            )
+        return outputs
+
+    def _predictions(
+        self, items: Sequence[Item], logits: NDArray[np.float32], errors: dict[int, tuple[str, str]]
+    ) -> Predictions:
+        return predictions_from_logits(
+            logits,
+            names=[item.name for item in items],
+            labels=self.labels,
+            decision=self.decision,
+            bundle_id=self.bundle_id,
+            errors=errors,
+        )
+
+
+def open_classifier(path: Path, *, engine: str = "auto", threads: int | None = None) -> Classifier:
+    """Open a run folder, a bundle, an artifact folder or a `model.onnx` that Sortal wrote.
+
+    `engine` is a name of `ENGINES`; `auto` takes ONNX Runtime where it is installed, else OpenVINO. `threads` defaults
+    to the CPUs this process may use. Raises BundleError for anything damaged, altered or unknown, InputError for an
+    unknown engine, MissingExtraError where the engine's package is not installed.
+    """
+    path, count = Path(path), threads or allowed_cpus()
+    name = _automatic() if engine == "auto" else engine
+    module = ENGINES.get(name)
+    located = locate(path)
+    opened: Engine = module.open(located.model, threads=count)
+    info = located.info or from_metadata(opened.metadata, where=str(located.model))
+    return Classifier(opened, info, threads=count)
+
+
+def _automatic() -> str:
+    return next((name for name in ENGINES.table if find_spec(name) is not None), "onnxruntime")

@@ -1,0 +1,101 @@
+"""OpenVINO on the CPU: reads the same ONNX file, or OpenVINO's own IR, often faster on Intel CPUs.
+
+float32 is forced: OpenVINO's default on CPUs that know bfloat16 is bfloat16, which changes answers and, without AMX,
+is slower. `import openvino` by itself reports to Google Analytics (openvino/tools/ovc/__init__.py); see `_import`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.errors import BundleError, MissingExtraError
+from sortal.runtime.engines.onnxruntime import OUTPUTS, check_interface
+from sortal.runtime.engines.protocol import Outputs
+from sortal.runtime.onnx_file import read_model
+
+_METADATA = "framework"
+_TELEMETRY = "openvino_telemetry"
+
+
+class OpenVinoEngine:
+    """A compiled OpenVINO model over `image -> logits, embedding, feature_map`."""
+
+    name = "openvino"
+
+    def __init__(self, request: Any, metadata: dict[str, str], where: str):
+        self._request = request
+        self._where = where
+        self.metadata = metadata
+
+    def run(self, batch: NDArray[np.float32]) -> Outputs:
+        """See `Engine.run`."""
+        if self._request is None:
+            raise BundleError("this engine is closed", where=self._where)
+        try:
+            results = self._request.infer({"image": batch})
+            logits, embedding, feature_map = (np.array(results[name]) for name in OUTPUTS)
+        except RuntimeError as error:
+            raise BundleError(f"the model failed: {_last_line(error)}", where=self._where) from error
+        return Outputs(logits=logits, embedding=embedding, feature_map=feature_map)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._request = None
+
+
+def open(path: Path, *, threads: int) -> OpenVinoEngine:
+    """Open `model.onnx` or `model.xml` (with its `.bin` beside it). Raises as the registry's page says."""
+    core = _import().Core()
+    try:
+        model = core.read_model(path) if path.suffix == ".xml" else core.read_model(read_model(path), b"")
+        check_interface(_names(model.inputs), _names(model.outputs), str(path))
+        compiled = core.compile_model(model, "CPU", _settings(threads))
+    except RuntimeError as error:
+        raise BundleError(f"OpenVINO cannot open the model: {_last_line(error)}", where=str(path)) from error
+    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path))
+
+
+def _import() -> Any:
+    """The package, imported while its telemetry cannot be: it then uses a stub of its own and calls nobody."""
+    blocked = _TELEMETRY not in sys.modules
+    if blocked:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("openvino", "openvino") from error
+    finally:
+        if blocked:
+            del sys.modules[_TELEMETRY]
+    return openvino
+
+
+def _settings(threads: int) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+    }
+
+
+def _names(ports: Any) -> list[str]:
+    return [name for port in ports for name in sorted(port.get_names())]
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """ONNX metadata as OpenVINO carries it over: `rt_info["framework"]`."""
+    if not model.has_rt_info([_METADATA]):
+        return {}
+    found = model.get_rt_info([_METADATA]).value
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _last_line(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "unknown reason"

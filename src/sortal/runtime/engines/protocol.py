@@ -1,0 +1,42 @@
+"""What every inference engine offers: a batch of network input in, the graph's three outputs back.
+
+An engine knows nothing of images, labels or decisions; `runtime.classifier` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The three outputs of an exported graph for N images, C classes and D embedding dimensions."""
+
+    logits: NDArray[np.float32]
+    """(N, C)"""
+    embedding: NDArray[np.float32]
+    """(N, D)"""
+    feature_map: NDArray[np.float32]
+    """(N, D', height, width)"""
+
+
+class Engine(Protocol):
+    """An opened model. A member module of the registry offers `open(path, *, threads) -> Engine`."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name in the registry."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the artifact says about itself; keys are `sortal.labels` and the like. Empty where it says nothing."""
+
+    def run(self, batch: NDArray[np.float32]) -> Outputs:
+        """(N, channels, height, width) float32 through the network. Raises BundleError when the model cannot."""
+
+    def close(self) -> None:
+        """Give memory and threads back; the engine cannot be used afterwards."""

@@ -1,0 +1,71 @@
+"""From items to prepared batches: decoded and resized by a few threads, a bounded number ahead, in order.
+
+What cannot be read becomes an error beside the batch, never an exception and never a black image. Memory holds a few
+batches whatever the number of images.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from sortal.core.errors import ImageError, InputError
+from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
+from sortal.data.decode import to_pixels
+from sortal.runtime.sources import Item
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Up to `batch` neighboring items: those that could be read as pixels, the others as errors."""
+
+    end: int
+    """How many items are finished once this batch is."""
+    rows: tuple[int, ...]
+    """Which item each image of `pixels` is."""
+    pixels: Pixels
+    """(len(rows), height, width, channels), the network's size, not yet normalized."""
+    errors: dict[int, tuple[str, str]]
+    """Row -> (code, message)."""
+
+
+def prepared_batches(items: Sequence[Item], spec: PreprocessSpec, *, batch: int, workers: int) -> Iterator[Batch]:
+    """All items in order, `batch` at a time; two batches are prepared while one is used."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="sortal-decode")
+    try:
+        waiting: deque[Future[Pixels | ImageError]] = deque()
+        submitted = 0
+        for start in range(0, len(items), batch):
+            while submitted < min(start + 3 * batch, len(items)):
+                waiting.append(pool.submit(_prepare, items[submitted], spec))
+                submitted += 1
+            results = [waiting.popleft().result() for _ in range(min(batch, len(items) - start))]
+            yield _collect(start, results, spec)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(item: Item, spec: PreprocessSpec) -> Pixels | ImageError:
+    try:
+        upright = to_pixels(item.open(), channels=spec.channels, depth=spec.depth, where=item.name)
+        return prepare(spec, upright)
+    except ImageError as error:
+        return error
+    except (InputError, OSError, MemoryError) as error:
+        return ImageError("corrupt", str(error) or type(error).__name__, where=item.name)
+
+
+def _collect(start: int, results: list[Pixels | ImageError], spec: PreprocessSpec) -> Batch:
+    good = [(start + offset, result) for offset, result in enumerate(results) if not isinstance(result, ImageError)]
+    errors = {
+        start + offset: (result.code, result.what)
+        for offset, result in enumerate(results)
+        if isinstance(result, ImageError)
+    }
+    shape = (0, *spec.size, spec.channels)
+    pixels = np.stack([image for _, image in good]) if good else np.zeros(shape, np.uint8)
+    return Batch(end=start + len(results), rows=tuple(row for row, _ in good), pixels=pixels, errors=errors)
