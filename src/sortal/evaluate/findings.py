@@ -1,0 +1,132 @@
+"""What a person should know before believing an evaluation: too few images, unread or unlabelled ones, silent classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.predictions import Predictions
+from sortal.core.report import Finding
+from sortal.evaluate.intervals import wilson
+from sortal.evaluate.metrics import class_counts
+
+Ints = NDArray[np.int64]
+
+FEW_IMAGES = 30
+_ROWS_KEPT = 1000
+
+
+def evaluation_findings(
+    predictions: Predictions, labels: Ints, matrix: Ints, *, top_k: Sequence[int], confidence: float
+) -> tuple[Finding, ...]:
+    """All findings of one evaluation, most severe first. In findings about classes, `rows` holds class names."""
+    names = predictions.labels.names
+    found = [
+        _unreadable(predictions),
+        _without_label(predictions, labels),
+        _missing(names, matrix),
+        _never_answered(names, matrix),
+        _few(names, matrix, confidence),
+        _trivial(len(names), top_k),
+    ]
+    order = {"error": 0, "warning": 1, "info": 2}
+    return tuple(sorted((finding for finding in found if finding), key=lambda finding: order[finding.severity]))
+
+
+def _unreadable(predictions: Predictions) -> Finding | None:
+    rows = np.flatnonzero(predictions.index < 0)
+    if not len(rows):
+        return None
+    codes = sorted({predictions.errors[row][0] for row in rows.tolist() if row in predictions.errors})
+    return Finding(
+        code="unreadable",
+        severity="warning",
+        message=f"{_count(len(rows), 'image')} could not be read ({', '.join(codes) or 'no reason given'}). "
+        "They are in no metric except coverage, where they count as not answered.",
+        rows=tuple(predictions.names[row] for row in rows[:_ROWS_KEPT]),
+        hint="repair or remove them; predictions.csv says what is wrong with each",
+    )
+
+
+def _without_label(predictions: Predictions, labels: Ints) -> Finding | None:
+    rows = np.flatnonzero(labels < 0)
+    if not len(rows):
+        return None
+    return Finding(
+        code="unknown_label",
+        severity="warning",
+        message=f"{_count(len(rows), 'image')} left out: no label, or a class that the classifier does not know.",
+        rows=tuple(predictions.names[row] for row in rows[:_ROWS_KEPT]),
+        hint="label them, add an alias for the class, or train with it",
+    )
+
+
+def _missing(names: Sequence[str], matrix: Ints) -> Finding | None:
+    return _classes(
+        [name for name, size in zip(names, matrix.sum(axis=1), strict=True) if not size],
+        "class_without_images",
+        "warning",
+        "have no image here: nothing is known about how well they are recognised.",
+        "add images of them to the evaluation",
+    )
+
+
+def _never_answered(names: Sequence[str], matrix: Ints) -> Finding | None:
+    sizes, answers = matrix.sum(axis=1), matrix.sum(axis=0)
+    return _classes(
+        [name for name, size, times in zip(names, sizes, answers, strict=True) if size and not times],
+        "never_answered",
+        "warning",
+        "were never answered although there are images of them.",
+        "look at their images in predictions.csv, and at how many images they had in training",
+    )
+
+
+def _few(names: Sequence[str], matrix: Ints, confidence: float) -> Finding | None:
+    counts = class_counts(matrix)
+    few = np.flatnonzero((counts.true > 0) & (counts.true < FEW_IMAGES))
+    if not len(few):
+        return None
+    least = few[counts.true[few].argmin()]
+    low, high = wilson(counts.hits[least], counts.true[least], confidence)
+    return _classes(
+        [names[index] for index in few],
+        "few_images",
+        "info",
+        f"have fewer than {FEW_IMAGES} images here, so their recall is uncertain. "
+        f"With the {counts.true[least]} of {names[least]!r}, {counts.hits[least]} of them right, "
+        f"it may lie anywhere from {low:.0%} to {high:.0%}.",
+        "treat differences between such classes as noise, or add images",
+    )
+
+
+def _trivial(classes: int, top_k: Sequence[int]) -> Finding | None:
+    trivial = [str(k) for k in sorted(top_k) if k >= classes]
+    if not trivial:
+        return None
+    return Finding(
+        code="trivial_top_k",
+        severity="info",
+        message=f"With {_count(classes, 'class', 'classes')}, top-{' and top-'.join(trivial)} cannot be wrong.",
+    )
+
+
+def _classes(names: list[str], code: str, severity: str, message: str, hint: str) -> Finding | None:
+    if not names:
+        return None
+    shown = ", ".join(repr(name) for name in names[:5]) + (" ..." if len(names) > 5 else "")
+    return Finding.model_validate(
+        {
+            "code": code,
+            "severity": severity,
+            "message": f"{_count(len(names), 'class', 'classes')} ({shown}) {message}",
+            "rows": tuple(names[:_ROWS_KEPT]),
+            "hint": hint,
+        }
+    )
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,101 @@
+"""Confidence intervals for shares and for averages over classes. Arrays in, numbers out.
+
+A share (accuracy, recall of a class) gets Wilson's interval. An average over classes gets the percentile bootstrap,
+widened where classes without a single error would make it collapse to a point. Exact bounds for certificates are not
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RESAMPLES = 1000
+_CELLS_AT_ONCE = 2_000_000
+
+
+def wilson(hits: ArrayLike, total: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Low and high ends of the interval for a share of `hits` out of `total`, elementwise, within 0 to 1.
+
+    Where `total` is 0 nothing is known and the interval is 0 to 1. Never collapses: 20 of 20 gives 0.839 to 1.
+    Wilson (1927), "Probable inference, the law of succession, and statistical inference", without continuity correction.
+    """
+    k, n = np.asarray(hits, np.float64), np.asarray(total, np.float64)
+    z2 = z_score(confidence) ** 2
+    center = (k + z2 / 2) / (n + z2)
+    half = np.sqrt(z2) / (n + z2) * np.sqrt(k * (n - k) / np.maximum(n, 1) + z2 / 4)
+    low = np.where(k == 0, 0.0, center - half)
+    high = np.where(k == n, 1.0, center + half)
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
+def z_score(confidence: float) -> float:
+    """The two-sided normal quantile: 1.96 for 0.95. Raises ValueError unless 0 < confidence < 1."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def mean_interval(value: Floats, low: Floats, high: Floats) -> tuple[float, float]:
+    """Interval of the mean of independent estimates that each have an interval of their own.
+
+    Zou and Donner (2008), "Construction of confidence limits about effect measures", recover the variance from the
+    distance of each end to its estimate, which keeps the asymmetry of Wilson's interval near 0 and 1.
+    """
+    count = max(len(value), 1)
+    below = np.sqrt(np.square(value - low).sum()) / count
+    above = np.sqrt(np.square(high - value).sum()) / count
+    center = float(value.mean()) if len(value) else 0.0
+    return max(0.0, center - float(below)), min(1.0, center + float(above))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """Counts of each class in B resamples of the evaluated images, each (B, C)."""
+
+    hits: Ints
+    true: Ints
+    answered: Ints
+
+
+def resamples(confusion: Ints, *, seed: int = 0, count: int = RESAMPLES) -> Iterator[Resampled]:
+    """Bootstrap resamples of the images behind a confusion matrix (C, C), in blocks that fit in memory.
+
+    Drawing N images with replacement and counting cells is drawing cell counts from a multinomial, so only the
+    occupied cells are drawn: exact, and independent of the number of images.
+    """
+    rows, columns = np.nonzero(confusion)
+    cells = confusion[rows, columns]
+    total = int(cells.sum())
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    block = max(1, _CELLS_AT_ONCE // max(len(cells), 1))
+    for start in range(0, count, block):
+        drawn = generator.multinomial(total, cells / total, size=min(block, count - start))
+        yield Resampled(
+            hits=_sum_by(drawn * (rows == columns), rows, len(confusion)),
+            true=_sum_by(drawn, rows, len(confusion)),
+            answered=_sum_by(drawn, columns, len(confusion)),
+        )
+
+
+def percentiles(values: Floats, confidence: float) -> tuple[float, float]:
+    """The central `confidence` share of B bootstrap values."""
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def _sum_by(drawn: Ints, key: Ints, classes: int) -> Ints:
+    """Sum columns (B, K) that share a key into (B, classes)."""
+    order = np.argsort(key, kind="stable")
+    found, starts = np.unique(key[order], return_index=True)
+    sums = np.zeros((len(drawn), classes), np.int64)
+    sums[:, found] = np.add.reduceat(drawn[:, order], starts, axis=1)
+    return sums
