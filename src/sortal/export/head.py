@@ -133,8 +133,8 @@ def _producer(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
 
 
 def _uses(graph: onnx.GraphProto, name: str) -> int:
-    inside: int = sum(list(node.input).count(name) for node in graph.node)
-    return inside + sum(output.name == name for output in graph.output)
+    inside = [used for node in graph.node for used in node.input] + [output.name for output in graph.output]
+    return inside.count(name)
 
 
 def _constant(graph: onnx.GraphProto, name: str) -> NDArray[np.float32] | None:

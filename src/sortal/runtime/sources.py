@@ -42,7 +42,9 @@ def items_of(images: Images) -> Sequence[Item]:
         from sortal.data.open import images as open_images
 
         return _TableItems(open_images(Path(images)))
-    if isinstance(images, str | os.PathLike | bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+    if isinstance(images, str | os.PathLike | bytes | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim < 4
+    ):
         return [_item(images, 0)]
     return [_item(image, position) for position, image in enumerate(images)]
 

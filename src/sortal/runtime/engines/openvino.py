@@ -1,7 +1,8 @@
 """OpenVINO on the CPU: reads the same ONNX file, or OpenVINO's own IR, often faster on Intel CPUs.
 
 float32 is forced: OpenVINO's default on CPUs that know bfloat16 is bfloat16, which changes answers and, without AMX,
-is slower. `import openvino` by itself reports to Google Analytics (openvino/tools/ovc/__init__.py); see `_import`.
+is slower. `import openvino` by itself reports to Google Analytics (openvino/tools/ovc/__init__.py), which
+`import_openvino` prevents.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class OpenVinoEngine:
 
 def open(path: Path, *, threads: int) -> OpenVinoEngine:
     """Open `model.onnx` or `model.xml` (with its `.bin` beside it). Raises as the registry's page says."""
-    core = _import().Core()
+    core = import_openvino().Core()
     try:
         model = core.read_model(path) if path.suffix == ".xml" else core.read_model(read_model(path), b"")
         check_interface(_names(model.inputs), _names(model.outputs), str(path))
@@ -60,7 +61,7 @@ def open(path: Path, *, threads: int) -> OpenVinoEngine:
     return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path))
 
 
-def _import() -> Any:
+def import_openvino() -> Any:
     """The package, imported while its telemetry cannot be: it then uses a stub of its own and calls nobody."""
     blocked = _TELEMETRY not in sys.modules
     if blocked:

@@ -1,0 +1,89 @@
+"""Attach deployment artifacts to a bundle, stamped with its classes and preprocessing and checked beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sortal.core.bundle import Bundle, attach, open_bundle
+from sortal.core.errors import BundleError
+from sortal.core.preprocess import Pixels
+from sortal.core.report import Report
+from sortal.export.artifacts import ARTIFACTS
+from sortal.export.parity import check_parity, is_equal
+from sortal.runtime.engines.onnxruntime import OUTPUTS
+from sortal.runtime.locate import info_of
+from sortal.runtime.metadata import to_metadata
+from sortal.runtime.onnx_file import read_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def publish_artifacts(
+    bundle_path: Path, onnx_file: Path, network: nn.Module, pixels: Pixels, *, names: Sequence[str] = ("onnx",)
+) -> Report:
+    """Stamp an exported file, compare it with the live module on prepared pixels (N, H, W, C), attach the artifacts.
+
+    Returns the parity report. Raises BundleError, with nothing attached, when the file does not answer as the module.
+    """
+    from sortal.export.sides import file_side, module_side
+
+    bundle = open_bundle(bundle_path)
+    stamp(onnx_file, bundle)
+    live = module_side(network, bundle.labels, bundle.preprocess)
+    report = check_parity(live, file_side(onnx_file), pixels, decision=bundle.decision)
+    for name in names:
+        write_artifact(bundle_path, name, onnx_file, report)
+    return report
+
+
+def stamp(onnx_file: Path, bundle: Bundle) -> None:
+    """Write the bundle's classes, preprocessing, decision, id and licence into the file's metadata."""
+    import onnx
+
+    from sortal.export.graph import save_model, set_metadata
+
+    model = onnx.load_model_from_string(read_model(onnx_file))
+    set_metadata(model, to_metadata(info_of(bundle)))
+    save_model(model, onnx_file)
+
+
+def write_artifact(
+    bundle_path: Path, name: str, onnx_file: Path, parity: Report | None, *, replace: bool = False
+) -> Path:
+    """Make artifact `name` of `ARTIFACTS` from an exported, stamped file and attach it as `artifacts/<name>`.
+
+    Returns the artifact's folder. Raises BundleError when the parity report has errors: a wrong artifact is never
+    attached; InputError when there is one already and `replace` is False.
+    """
+    if parity is not None and not is_equal(parity):
+        worst = next(finding for finding in parity.findings if finding.severity == "error")
+        raise BundleError(f"the artifact does not answer as the original does: {worst.message}", where=name)
+    member = ARTIFACTS.get(name)
+    details = dict(member.DETAILS) | _interface(open_bundle(bundle_path)) | _summary(parity)
+
+    def write(folder: Path) -> None:
+        member.convert(onnx_file, folder)
+        if parity is not None:
+            (folder / "parity.json").write_text(parity.to_json(), encoding="utf-8")
+
+    return attach(bundle_path, f"artifacts/{name}", write, details=details, replace=replace)
+
+
+def _interface(bundle: Bundle) -> dict[str, Any]:
+    shape = ["batch", bundle.preprocess.channels, *bundle.preprocess.size]
+    return {
+        "input": {"name": "image", "type": "float32", "shape": shape},
+        "outputs": list(OUTPUTS),
+        "classes": len(bundle.labels),
+    }
+
+
+def _summary(parity: Report | None) -> dict[str, Any]:
+    if parity is None:
+        return {"parity": None}
+    numbers = {key: metric.value for key, metric in parity.metrics.items()}
+    images = next((metric.n for metric in parity.metrics.values()), 0)
+    return {"parity": {"subject": parity.subject, "images": images, **numbers}}
