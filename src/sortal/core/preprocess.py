@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sortal.core.errors import InputError
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Pixels = NDArray[np.unsignedinteger[Any]]
 """Upright pixels, uint8 or uint16, (height, width, channels), RGB order where there are three channels."""
+
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels."""
+
+_ELONGATED = 16
+"""Where covering takes more than this many times the target's pixels, only the central part is resized."""
 
 INTERPOLATIONS: dict[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -31,22 +39,24 @@ INTERPOLATIONS: dict[str, Image.Resampling] = {
 class PreprocessSpec(BaseModel):
     """How upright pixels become the input of the network. Stored as `preprocess.json` and inside every artifact."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     channels: Literal[1, 3] = 3
     depth: Literal[8, 16] = 8
     """Bits of a sample; 16 keeps the full range of 16-bit files and scales 8-bit files up to it."""
-    window: tuple[float, float] | None = None
-    """(centre, width) of an intensity window in stored units, mapped to the full range first (medical images)."""
+    window: tuple[float, Annotated[float, Field(gt=0.0)]] | None = None
+    """(center, width) of an intensity window in samples of `depth`, mapped to the full range first (medical images).
+
+    DICOM's LINEAR_EXACT: (sample - center) / width + 1/2, clipped to 0..1 (PS3.3 C.11.2.1.3.2)."""
     region: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
     """(left, top, right, bottom) in fractions of the upright image; cut out before anything is resized."""
     size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
     """(height, width) of the network's input in pixels."""
     resize: Literal["crop", "pad", "stretch"] = "crop"
-    """crop: cover size/crop, then cut the centre. pad: fit inside and fill the border. stretch: ignore the aspect."""
+    """crop: cover size/crop, then cut the center. pad: fit inside and fill the border. stretch: ignore the aspect."""
     crop: Annotated[float, Field(gt=0.0, le=1.0)] = 0.875
-    """Share of the resized image that the centre crop keeps along a side; used by `resize: crop` alone."""
+    """Share of the resized image that the center crop keeps along a side; used by `resize: crop` alone."""
     interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, ...]
     """Per channel, on the scale 0..1."""
@@ -74,7 +84,9 @@ def prepare(spec: PreprocessSpec, image: Pixels) -> Pixels:
     """Window, region, resize and crop: (height, width, channels) of any size to exactly `spec.size`, same dtype.
 
     8-bit pixels go through Pillow as 8-bit images; 16-bit ones through Pillow's 32-bit float mode, then rounded.
+    The result is writable unless it is the input itself. Raises InputError for pixels of another dtype or channels.
     """
+    _check(spec, image)
     if spec.window is not None:
         image = _window(image, *spec.window, maximum=spec.maximum)
     if spec.region is not None:
@@ -84,7 +96,10 @@ def prepare(spec: PreprocessSpec, image: Pixels) -> Pixels:
         return _resize(image, height, width, spec.interpolation)
     if spec.resize == "pad":
         return _pad(spec, _resize(image, *fit_inside(image.shape[:2], spec.size), spec.interpolation))
-    covering = cover(image.shape[:2], (math.floor(height / spec.crop), math.floor(width / spec.crop)))
+    target = math.floor(height / spec.crop), math.floor(width / spec.crop)
+    covering = cover(image.shape[:2], target)
+    if covering[0] * covering[1] > _ELONGATED * target[0] * target[1]:
+        return _resize(image, height, width, spec.interpolation, box=_central_box(image, covering, spec.size))
     return center_crop(_resize(image, *covering, spec.interpolation), height, width)
 
 
@@ -130,19 +145,40 @@ def center_crop(image: Pixels, height: int, width: int) -> Pixels:
     return image[top : top + height, left : left + width]
 
 
-def _resize(image: Pixels, height: int, width: int, interpolation: str) -> Pixels:
-    if image.shape[:2] == (height, width):
+def _check(spec: PreprocessSpec, image: Pixels) -> None:
+    expected = np.dtype(np.uint8 if spec.depth == 8 else np.uint16)
+    if image.ndim != 3 or image.shape[2] != spec.channels or image.dtype != expected or 0 in image.shape:
+        raise InputError(
+            f"pixels must be (height, width, {spec.channels}) {expected}", received=f"{image.dtype} {image.shape}"
+        )
+
+
+def _resize(image: Pixels, height: int, width: int, interpolation: str, *, box: Box | None = None) -> Pixels:
+    """Pillow's resize to (height, width), of the part `box` (left, top, right, bottom) where there is one."""
+    if box is None and image.shape[:2] == (height, width):
         return image
     method = INTERPOLATIONS[interpolation]
     if image.dtype == np.uint8:
         squeezed = image[:, :, 0] if image.shape[2] == 1 else image
-        resized: Pixels = np.asarray(Image.fromarray(np.ascontiguousarray(squeezed)).resize((width, height), method))
+        resized: Pixels = np.array(Image.fromarray(np.ascontiguousarray(squeezed)).resize((width, height), method, box))
         return resized.reshape(height, width, image.shape[2])
     planes = [
-        np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize((width, height), method))
+        np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize((width, height), method, box))
         for channel in range(image.shape[2])
     ]
-    return np.clip(np.rint(np.stack(planes, axis=2)), 0, 65535).astype(np.uint16)
+    rounded: Pixels = np.clip(np.rint(np.stack(planes, axis=2)), 0, 65535).astype(np.uint16)
+    return rounded
+
+
+def _central_box(image: Pixels, covering: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Where the center crop lies in the image, so that a very long image is not enlarged whole to cut a piece of it.
+
+    The result equals resizing and cropping up to the float32 coordinates of Pillow's boxes.
+    """
+    height, width = image.shape[:2]
+    top, left = round((covering[0] - size[0]) / 2), round((covering[1] - size[1]) / 2)
+    down, across = height / covering[0], width / covering[1]
+    return left * across, top * down, (left + size[1]) * across, (top + size[0]) * down
 
 
 def _pad(spec: PreprocessSpec, image: Pixels) -> Pixels:
@@ -158,14 +194,16 @@ def _pad(spec: PreprocessSpec, image: Pixels) -> Pixels:
 
 
 def _cut(image: Pixels, region: tuple[float, float, float, float]) -> Pixels:
+    """Every pixel that the region touches; 1e-9 pixels are forgiven, so that 0.1 of 30 pixels is 3 and not 4."""
     height, width = image.shape[:2]
-    left, right = math.floor(region[0] * width), math.ceil(region[2] * width)
-    top, bottom = math.floor(region[1] * height), math.ceil(region[3] * height)
+    left, right = math.floor(region[0] * width + 1e-9), math.ceil(region[2] * width - 1e-9)
+    top, bottom = math.floor(region[1] * height + 1e-9), math.ceil(region[3] * height - 1e-9)
+    left, top = min(left, width - 1), min(top, height - 1)
     return image[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _window(image: Pixels, center: float, width: float, *, maximum: int) -> Pixels:
-    low = center - width / 2
-    mapped = (image.astype(np.float64) - low) / width * maximum
-    mapped = np.clip(np.rint(mapped), 0, maximum)
-    return mapped.astype(np.uint8 if image.dtype == np.uint8 else np.uint16)
+    samples = np.arange(maximum + 1, dtype=np.float64)
+    mapped = np.rint(((samples - center) / width + 0.5) * maximum)
+    table: Pixels = np.clip(mapped, 0, maximum).astype(image.dtype)
+    return np.asarray(table[image])
