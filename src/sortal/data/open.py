@@ -1,0 +1,129 @@
+"""From what a user points at to an ImageTable: find the format, read it, apply group and level."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import polars as pl
+
+from sortal.core.errors import DataError, nearest
+from sortal.core.labels import LabelSet
+from sortal.data.formats import FORMATS
+from sortal.data.formats.image import read_paths
+from sortal.data.formats.options import ReadOptions
+from sortal.data.table import ImageTable, build_table, finding
+
+Level = Literal["fine", "coarse"]
+
+_EXPECTED = (
+    "expected class folders, a CSV/TSV/JSONL/Parquet table, list files, a JSON manifest, .npz, CIFAR or MNIST files, "
+    "a .zip or .tar of these folders, or an image"
+)
+
+
+def images(
+    source: str | Path | Sequence[str | Path],
+    *,
+    label: str = "label",
+    group: str | None = None,
+    level: str | None = None,
+    format: str | None = None,
+) -> ImageTable:
+    """The images at `source`: a path of any known format, or a sequence of image paths.
+
+    `label` is the label column of tables; `group` a column, or a regular expression over row names whose first group is
+    the key; `level` the level of a taxonomy to learn; `format` the name of a format, found by itself when None. Raises
+    DataError that says what was found and what is expected.
+    """
+    if level not in (None, *get_args(Level)):
+        raise DataError("unknown level", received=str(level), hint="fine or coarse")
+    options = ReadOptions(label=label, group=group, level=level)  # type: ignore[arg-type]
+    if isinstance(source, str | Path):
+        table = _reader(Path(source), format).read(Path(source), options)
+    else:
+        table = read_paths(source)
+    table = table if group is None else with_group(table, group)
+    return to_coarse(table) if level == "coarse" else table
+
+
+def with_group(table: ImageTable, group: str) -> ImageTable:
+    """Fill `group` from a column, or from a pattern over row names. Raises DataError when it is neither."""
+    if group in table.frame.columns:
+        return table.with_columns({"group": table.frame[group].cast(pl.String)})
+    keys = _extract(table, group)
+    if keys.null_count() == len(table):
+        hint = nearest(group, [name for name in table.frame.columns if not name.startswith("_")])
+        raise DataError(
+            "no column of this name, and as a pattern it matches no row", where="group", received=group, hint=hint
+        )
+    grouped = table.with_columns({"group": keys})
+    if not keys.null_count():
+        return grouped
+    rows = table.name_series().filter(keys.is_null())
+    message = f"{rows.len()} rows do not match the group pattern and count as groups of their own"
+    return grouped.with_findings(finding("group_missing", "warning", message, rows.head(1000)))
+
+
+def to_coarse(table: ImageTable) -> ImageTable:
+    """The same rows labeled by coarse class; the fine class stays in the column `fine`. Needs a taxonomy."""
+    coarse, mapping = table.labels.coarse(), table.labels.coarse_index()
+    if coarse is None or mapping is None:
+        raise DataError("there is no taxonomy, so there is no coarse level", where=table.source)
+    fine = pl.col("label").replace_strict(
+        list(range(len(table.labels))), list(table.labels.names), default=None, return_dtype=pl.String
+    )
+    label = pl.col("label").replace_strict(list(range(len(mapping))), mapping, default=-1, return_dtype=pl.Int64)
+    return _relabeled(table, table.frame.with_columns(label=label, fine=fine), coarse)
+
+
+def _relabeled(table: ImageTable, frame: pl.DataFrame, labels: LabelSet) -> ImageTable:
+    from sortal.data.formats.classes import label_findings
+
+    about_labels = ("case_collision", "one_class", "single_image_class", "class_not_in_train", "class_missing_in_split")
+    kept = tuple(found for found in table.findings if found.code not in about_labels)
+    built = build_table(
+        frame, labels=labels, source=table.source, root=table.root, findings=kept, rejected=table.rejected
+    )
+    return built.with_findings(*label_findings(built))
+
+
+def _extract(table: ImageTable, pattern: str) -> pl.Series:
+    try:
+        if not re.compile(pattern).groups:
+            return pl.Series([None] * len(table), dtype=pl.String)
+        return table.name_series().str.extract(pattern, 1)
+    except (re.error, pl.exceptions.ComputeError) as error:
+        hint = "a pattern such as '(lot[0-9]+)_' without look-around"
+        raise DataError("not a valid pattern", where="group", received=pattern, hint=hint) from error
+
+
+def _reader(path: Path, name: str | None) -> Any:
+    if name is not None:
+        _must_exist(path)
+        return FORMATS.get(name)
+    own = set(FORMATS.table)
+    for candidate in sorted(FORMATS.names(), key=lambda known: known in own):
+        reader = FORMATS.get(candidate)
+        if reader.sniff(path):
+            return reader
+    _must_exist(path)
+    raise DataError("not a source of images that is understood", where=str(path), received=_kind(path), hint=_EXPECTED)
+
+
+def _must_exist(path: Path) -> None:
+    if path.exists():
+        return
+    if path.is_symlink():
+        raise DataError("a link that leads nowhere", where=str(path))
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = nearest(path.name, siblings) if siblings else None
+    raise DataError("there is no such file or folder", where=str(path), hint=close or _EXPECTED)
+
+
+def _kind(path: Path) -> str:
+    if not path.is_file():
+        return "a device, FIFO or socket"
+    return f"a file ending in {path.suffix}" if path.suffix else "a file without a suffix"
