@@ -1,0 +1,312 @@
+"""Decide what a model name and a weights setting mean: one ModelSource, from which `models.backbones` makes a network.
+
+A name is `auto`, an architecture (of timm, with or without its weights tag, or one of `BACKBONES`), or a weights card.
+This is the only place that decides; reading cards is `models.cards`, fetching is `models.hub`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sortal.core.errors import WeightsError, nearest
+from sortal.models import BACKBONES
+from sortal.models.cards import (
+    CARD_SUFFIXES,
+    CardInput,
+    StoredCard,
+    file_sha256,
+    find_card,
+    load_card,
+    verified_weights,
+    zoo_cards,
+)
+from sortal.models.hub import HUB_ID, fetch, is_offline, tell
+
+PREFERRED = ("mobilenet_edgetpu_100", "mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "resnet50")
+"""Which architecture `auto` takes first from a zoo: small ones that are quick on a CPU, by published accuracy."""
+AUTO_DOWNLOAD = "mobilenetv3_large_100"
+"""What `auto` downloads where there is no zoo."""
+SCRATCH_LICENCE = "none needed: trained from scratch"
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar")
+TINY_SIZE_PX = 40
+"""Up to this size `auto` takes the network made for tiny images."""
+
+_UNKNOWN_LICENCE = "unknown (local file)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """An architecture and the weights to start from. `notes` are sentences that say what was decided and why."""
+
+    name: str
+    """As it was asked for."""
+    architecture: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    identity: tuple[str, ...] = ()
+    weights_path: Path | None = None
+    """A verified safetensors file, or None to start from random numbers."""
+    input: CardInput | None = None
+    """The input that the weights were trained on; None where nothing is known or there are no weights."""
+    licence: str = SCRATCH_LICENCE
+    source: str = "random initialization"
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def resolve(
+    name: str,
+    weights: str | None = "auto",
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    offline: bool | None = None,
+    size_px: int | None = None,
+    say: Callable[[str], None] = tell,
+) -> ModelSource:
+    """What `model.name`, `model.weights` and `model.arguments` of a recipe mean.
+
+    Naming a model is consent to download its weights, unless `offline` (by default: `SORTAL_OFFLINE`); `say` receives
+    one line with size and licence before that. `size_px` is the image size where it is known; it only helps `auto`.
+    Raises WeightsError for an unknown architecture (with the nearest names), a card or file that is absent, altered
+    or a pickle, and a download that is forbidden or fails.
+    """
+    asked = _Asked(name=name, arguments=dict(arguments or {}), offline=is_offline() if offline is None else offline)
+    if name == "auto":
+        return _automatic(asked, weights, size_px, say)
+    stored, notes = _named_card(name)
+    if stored is not None and stored.card.architecture != name:  # the name is that of a card, not of an architecture
+        return _with_card_name(asked, stored, weights, notes, say)
+    check_architecture(name)
+    return _with_weights(asked, weights, say)
+
+
+def check_architecture(name: str) -> None:
+    """Raises WeightsError, naming the nearest known architectures, unless `name` can be created."""
+    if name in BACKBONES.names():
+        return
+    import timm
+
+    if ":" in name or "/" in name or not timm.is_model(name.partition(".")[0]):
+        known = [*BACKBONES.names(), *timm.list_models()]
+        close = get_close_matches(name, known, n=3, cutoff=0.6)
+        hint = nearest(name, close) or "`sortal models` lists recommended architectures"
+        raise WeightsError("unknown architecture", received=name, hint=hint)
+
+
+def has_card_suffix(name: str) -> bool:
+    """True when a name can only be the path of a weights card."""
+    return name.endswith(CARD_SUFFIXES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    name: str
+    arguments: dict[str, Any]
+    offline: bool
+
+
+def _named_card(name: str) -> tuple[StoredCard | None, tuple[str, ...]]:
+    if has_card_suffix(name):
+        return load_card(Path(name).expanduser()), ()
+    return find_card(name)
+
+
+def _with_card_name(
+    asked: _Asked, stored: StoredCard, weights: str | None, notes: tuple[str, ...], say: Callable[[str], None]
+) -> ModelSource:
+    check_architecture(stored.card.architecture)
+    if weights == "auto":
+        return _from_card(asked, stored, notes)
+    arguments = {**stored.card.arguments, **asked.arguments}
+    same = _Asked(name=stored.card.architecture, arguments=arguments, offline=asked.offline)
+    found = _with_weights(same, weights, say)
+    return _renamed(found, asked.name, identity=stored.card.identity)
+
+
+def _with_weights(asked: _Asked, weights: str | None, say: Callable[[str], None]) -> ModelSource:
+    if weights is None:
+        return _scratch(asked)
+    if weights == "auto":
+        return _pretrained(asked, say)
+    if weights.endswith(PICKLE_SUFFIXES):
+        raise _pickle_error(weights)
+    if has_card_suffix(weights):
+        return _matching_card(asked, load_card(Path(weights).expanduser()))
+    if weights.endswith(".safetensors") or Path(weights).is_file():
+        return _from_file(asked, Path(weights).expanduser())
+    stored, notes = find_card(weights)
+    if stored is not None:
+        return _matching_card(asked, stored, notes)
+    if HUB_ID.match(weights):
+        return _from_hub(asked, weights, say)
+    raise WeightsError(
+        "no such weights",
+        received=weights,
+        hint="use auto, null (from scratch), a .safetensors file, a weights card, or a hub name (owner/name)",
+    )
+
+
+def _pretrained(asked: _Asked, say: Callable[[str], None]) -> ModelSource:
+    """`weights: auto`: a card, else the architecture's published weights, else from scratch where there are none."""
+    stored, notes = find_card(asked.name)
+    if stored is not None:
+        return _from_card(asked, stored, notes)
+    if asked.name in BACKBONES.names():
+        return _scratch(asked, f"{asked.name} has no pretrained weights, so it starts from scratch.")
+    hub_id = getattr(_published(asked.name), "hf_hub_id", None)
+    if hub_id is None:
+        return _scratch(asked, f"No weights are published for {asked.name}, so it starts from scratch.")
+    return _from_hub(asked, hub_id, say)
+
+
+def _automatic(asked: _Asked, weights: str | None, size_px: int | None, say: Callable[[str], None]) -> ModelSource:
+    if weights not in (None, "auto"):
+        if has_card_suffix(weights):
+            return _from_card(asked, load_card(Path(weights).expanduser()))
+        raise WeightsError("weights were named without an architecture", received=weights, hint="set model.name too")
+    own = "sortal_tiny" if size_px is not None and size_px <= TINY_SIZE_PX else "sortal_small"
+    small = _Asked(name=own, arguments=asked.arguments, offline=asked.offline)
+    if weights is None:
+        return _renamed(_scratch(small, f"model=auto without weights: {own}, a small network, from scratch."), "auto")
+    if (stored := _preferred_card()) is not None:
+        note = f"model=auto: {stored.card.architecture}, because the weights card {stored.path} has it pretrained."
+        return _from_card(asked, stored, (note,))
+    if asked.offline:
+        note = f"model=auto: {own} from scratch, because no weights card was found (SORTAL_ZOO) and downloads are off."
+        return _renamed(_scratch(small, note), "auto")
+    return _download_or_small(asked, small, say)
+
+
+def _download_or_small(asked: _Asked, small: _Asked, say: Callable[[str], None]) -> ModelSource:
+    try:
+        known = _Asked(name=AUTO_DOWNLOAD, arguments=asked.arguments, offline=False)
+        return _renamed(_pretrained(known, say), "auto", notes=(f"model=auto: {AUTO_DOWNLOAD}, pretrained.",))
+    except WeightsError as error:
+        note = f"model=auto: {small.name} from scratch, because no pretrained weights could be had ({error.what})."
+        return _renamed(_scratch(small, note), "auto")
+
+
+def _preferred_card() -> StoredCard | None:
+    """The first of PREFERRED that a zoo holds, else the card with the smallest weights file."""
+    cards = [stored for stored in zoo_cards() if stored.weights_path.is_file()]
+    for architecture in PREFERRED:
+        for stored in cards:
+            if stored.card.architecture == architecture:
+                return stored
+    return min(cards, key=lambda stored: stored.weights_path.stat().st_size, default=None)
+
+
+def _scratch(asked: _Asked, *notes: str) -> ModelSource:
+    return ModelSource(name=asked.name, architecture=asked.name, arguments=asked.arguments, notes=notes)
+
+
+def _from_card(asked: _Asked, stored: StoredCard, notes: tuple[str, ...] = ()) -> ModelSource:
+    card = stored.card
+    check_architecture(card.architecture)
+    return ModelSource(
+        name=asked.name,
+        architecture=card.architecture,
+        arguments={**card.arguments, **asked.arguments},
+        identity=card.identity,
+        weights_path=verified_weights(stored),
+        input=card.input,
+        licence=card.licence,
+        source=card.source,
+        sha256=card.sha256,
+        notes=notes,
+    )
+
+
+def _matching_card(asked: _Asked, stored: StoredCard, notes: tuple[str, ...] = ()) -> ModelSource:
+    if stored.card.architecture != asked.name:
+        raise WeightsError(
+            f"this card holds weights of {stored.card.architecture}, not of {asked.name}",
+            where=str(stored.path),
+            hint=f"model.name={stored.card.architecture}",
+        )
+    return _from_card(asked, stored, notes)
+
+
+def _from_file(asked: _Asked, path: Path) -> ModelSource:
+    digest = file_sha256(path, hint="model.weights must name a .safetensors file that exists")
+    return ModelSource(
+        name=asked.name,
+        architecture=asked.name,
+        arguments=asked.arguments,
+        weights_path=path,
+        input=_published_input(asked.name),
+        licence=_UNKNOWN_LICENCE,
+        source=f"local file {path.name}",
+        sha256=digest,
+        notes=(f"The licence of {path.name} is not known; a weights card beside it would record it.",),
+    )
+
+
+def _from_hub(asked: _Asked, hub_id: str, say: Callable[[str], None]) -> ModelSource:
+    tagged = hub_id.rpartition("/")[2]
+    published = _published(tagged if tagged.partition(".")[0] == asked.name.partition(".")[0] else asked.name)
+    known = getattr(published, "hf_hub_id", None) == hub_id
+    licence = (published.license if known else None) or f"see https://huggingface.co/{hub_id}"
+    fetched = fetch(hub_id, licence=licence, offline=asked.offline, say=say)
+    return ModelSource(
+        name=asked.name,
+        architecture=asked.name.partition(".")[0],
+        arguments=asked.arguments,
+        weights_path=fetched.path,
+        input=_input_of(published),
+        licence=licence,
+        source=fetched.source,
+        sha256=fetched.sha256,
+    )
+
+
+def _renamed(
+    found: ModelSource, name: str, *, identity: tuple[str, ...] = (), notes: tuple[str, ...] = ()
+) -> ModelSource:
+    from dataclasses import replace
+
+    return replace(found, name=name, identity=identity or found.identity, notes=(*notes, *found.notes))
+
+
+def _published(name: str) -> Any:
+    """timm's description of the published weights of an architecture, with or without tag; None where unknown."""
+    if name in BACKBONES.names():
+        return None
+    import timm
+
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        arch = name.partition(".")[0]
+        tags = [known for known in timm.list_pretrained() if known.partition(".")[0] == arch]
+        raise WeightsError("no such published weights", received=name, hint=nearest(name, tags)) from error
+
+
+def _published_input(name: str) -> CardInput | None:
+    return _input_of(_published(name))
+
+
+def _input_of(published: Any) -> CardInput | None:
+    if published is None:
+        return None
+    return CardInput(
+        size=published.input_size[-1],
+        crop=published.crop_pct,
+        interpolation=published.interpolation,
+        mean=published.mean,
+        std=published.std,
+    )
+
+
+def _pickle_error(weights: str) -> WeightsError:
+    target = Path(weights).with_suffix(".safetensors").name
+    return WeightsError(
+        "pickled weights can run code when they are opened, so they are refused",
+        received=weights,
+        hint='convert them once, where you trust the file: python -c "import torch; from safetensors.torch import '
+        f"save_file; d=torch.load('{weights}', map_location='cpu', weights_only=True); d=d.get('state_dict', d); "
+        f"save_file({{k: v.contiguous() for k, v in d.items()}}, '{target}')\"",
+    )
