@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError, MissingExtraError
+from sortal.runtime.engines.chunks import run_in_chunks
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.onnx_file import read_model
 
@@ -28,6 +29,8 @@ class OnnxRuntimeEngine:
     def __init__(self, session: Any, where: str):
         self._session = session
         self._where = where
+        size = session.get_inputs()[0].shape[0]
+        self._fixed_batch = size if isinstance(size, int) else None
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, batch: NDArray[np.float32]) -> Outputs:
@@ -35,14 +38,17 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise BundleError("this engine is closed", where=self._where)
         try:
-            logits, embedding, feature_map = self._session.run(OUTPUTS, {"image": batch})
+            outputs = run_in_chunks(self._run, batch, self._fixed_batch)
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base of its own
             raise BundleError(f"the model failed: {_first_line(error)}", where=self._where) from error
-        return Outputs(logits=logits, embedding=embedding, feature_map=feature_map)
+        return Outputs(logits=outputs[0], embedding=outputs[1], feature_map=outputs[2])
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
+
+    def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        return list(self._session.run(OUTPUTS, {"image": batch}))
 
 
 def open(path: Path, *, threads: int) -> OnnxRuntimeEngine:

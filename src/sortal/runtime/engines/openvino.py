@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError, MissingExtraError
+from sortal.runtime.engines.chunks import run_in_chunks
 from sortal.runtime.engines.onnxruntime import OUTPUTS, check_interface
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.onnx_file import read_model
@@ -28,8 +29,9 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, request: Any, metadata: dict[str, str], where: str):
+    def __init__(self, request: Any, metadata: dict[str, str], where: str, *, fixed_batch: int | None):
         self._request = request
+        self._fixed_batch = fixed_batch
         self._where = where
         self.metadata = metadata
 
@@ -38,15 +40,18 @@ class OpenVinoEngine:
         if self._request is None:
             raise BundleError("this engine is closed", where=self._where)
         try:
-            results = self._request.infer({"image": batch})
-            logits, embedding, feature_map = (np.array(results[name]) for name in OUTPUTS)
+            outputs = run_in_chunks(self._run, batch, self._fixed_batch)
         except RuntimeError as error:
             raise BundleError(f"the model failed: {_last_line(error)}", where=self._where) from error
-        return Outputs(logits=logits, embedding=embedding, feature_map=feature_map)
+        return Outputs(logits=outputs[0], embedding=outputs[1], feature_map=outputs[2])
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._request = None
+
+    def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        results = self._request.infer({"image": batch})
+        return [np.array(results[name]) for name in OUTPUTS]
 
 
 def open(path: Path, *, threads: int) -> OpenVinoEngine:
@@ -58,7 +63,9 @@ def open(path: Path, *, threads: int) -> OpenVinoEngine:
         compiled = core.compile_model(model, "CPU", _settings(threads))
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot open the model: {_last_line(error)}", where=str(path)) from error
-    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path))
+    size = model.inputs[0].get_partial_shape()[0]
+    fixed_batch = size.get_length() if size.is_static else None
+    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path), fixed_batch=fixed_batch)
 
 
 def import_openvino() -> Any:
