@@ -1,4 +1,4 @@
-"""What a person should know before believing an evaluation: too few images, unread or unlabelled ones, silent classes."""
+"""What to know before believing an evaluation: too few images, unread or unlabelled ones, classes never answered."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def _few(names: Sequence[str], matrix: Ints, confidence: float) -> Finding | Non
     few = np.flatnonzero((counts.true > 0) & (counts.true < FEW_IMAGES))
     if not len(few):
         return None
-    least = few[counts.true[few].argmin()]
+    least = int(few[counts.true[few].argmin()])
     low, high = wilson(counts.hits[least], counts.true[least], confidence)
     return _classes(
-        [names[index] for index in few],
+        [names[index] for index in few.tolist()],
         "few_images",
         "info",
         f"have fewer than {FEW_IMAGES} images here, so their recall is uncertain. "

@@ -25,7 +25,7 @@ def wilson(hits: ArrayLike, total: ArrayLike, confidence: float = 0.95) -> tuple
     """Low and high ends of the interval for a share of `hits` out of `total`, elementwise, within 0 to 1.
 
     Where `total` is 0 nothing is known and the interval is 0 to 1. Never collapses: 20 of 20 gives 0.839 to 1.
-    Wilson (1927), "Probable inference, the law of succession, and statistical inference", without continuity correction.
+    Wilson (1927), "Probable inference, the law of succession, and statistical inference"; no continuity correction.
     """
     k, n = np.asarray(hits, np.float64), np.asarray(total, np.float64)
     z2 = z_score(confidence) ** 2

@@ -38,7 +38,7 @@ def confusion(labels: Ints, index: Ints, classes: int) -> Ints:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCounts:
-    """What every score is made from, each (..., C): images answered right, images of the class, answers of the class."""
+    """What every score is made from, each (..., C): right answers, images and answers of the class."""
 
     hits: Ints
     true: Ints
@@ -133,9 +133,9 @@ def hits_at(probabilities: NDArray[np.float32], labels: Ints, k: int) -> NDArray
 
 def sum_to_parents(probabilities: NDArray[np.float32], parents: Sequence[int]) -> NDArray[np.float32]:
     """(N, P) probabilities of coarse classes from (N, C): the sum over their members."""
-    summed = np.zeros((len(probabilities), max(parents) + 1), np.float32)
-    np.add.at(summed, (slice(None), np.asarray(parents)), probabilities)
-    return summed
+    members = np.zeros((len(parents), max(parents) + 1), np.float32)
+    members[np.arange(len(parents)), list(parents)] = 1.0
+    return probabilities @ members
 
 
 def confused_pairs(matrix: Ints, limit: int) -> list[tuple[int, int, int]]:
@@ -186,4 +186,5 @@ def _ratio(part: Ints, whole: Ints) -> Floats:
 
 def _mean(values: Floats, weights: NDArray[np.bool_] | Ints) -> Floats:
     total = weights.sum(axis=-1)
-    return np.divide((values * weights).sum(axis=-1), total, out=np.zeros(total.shape), where=total > 0)
+    mean: Floats = np.divide((values * weights).sum(axis=-1), total, out=np.zeros(total.shape), where=total > 0)
+    return mean

@@ -28,7 +28,9 @@ RARE_BELOW = 50
 """A class with fewer training images than this belongs to the bucket called rare."""
 
 
-def per_class_table(names: Sequence[str], matrix: Ints, confidence: float, extra: Mapping[str, Sequence[Cell]]) -> Table:
+def per_class_table(
+    names: Sequence[str], matrix: Ints, confidence: float, extra: Mapping[str, Sequence[Cell]]
+) -> Table:
     """One row a class with its scores and intervals, then the columns of `extra`.
 
     Cells are None where a score is undefined: recall without images, precision without answers (macro averages count

@@ -1,0 +1,98 @@
+"""Render a Report as one HTML file that opens anywhere: own styles and pictures inside, nothing fetched, no framework.
+
+Every text of the report is escaped, and the page forbids itself by policy to load anything from outside.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.errors import MachineError
+from sortal.core.report import Report
+from sortal.evaluate.pages.view import page_view
+
+if TYPE_CHECKING:
+    import jinja2
+    from PIL import Image
+
+Picture = Path | bytes | NDArray[np.uint8]
+"""An image file, its bytes, or pixels (H, W, 3) or (H, W)."""
+
+THUMBNAIL_PX = 96
+_PICTURE_PX = 6000
+_THUMBNAILS_EACH = 6
+
+
+def render_page(
+    report: Report,
+    pictures: Mapping[str, Picture] | None = None,
+    thumbnails: Mapping[tuple[str, str], Sequence[Picture]] | None = None,
+) -> str:
+    """The page of a report of any kind. `pictures` become figures titled by their keys, in their order.
+
+    `thumbnails` stand beside the confused pair (true, answered) they show. All pictures are encoded anew, so that no
+    metadata (place, time, camera) travels with the page. Raises MachineError when a picture cannot be read.
+    """
+    figures = {name: _data_uri(picture, _PICTURE_PX) for name, picture in (pictures or {}).items()}
+    small = {
+        pair: [_data_uri(picture, THUMBNAIL_PX) for picture in shown[:_THUMBNAILS_EACH]]
+        for pair, shown in (thumbnails or {}).items()
+    }
+    return _template().render(
+        view=page_view(report, small), figures=figures, style=_own("page.css"), script=_own("page.js")
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_own("page.html.jinja"))
+
+
+def _own(name: str) -> str:
+    return files("sortal.evaluate.pages").joinpath(name).read_text(encoding="utf-8")
+
+
+def _data_uri(picture: Picture, longest_px: int) -> str:
+    kind, data = _encode(_open(picture), longest_px)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _open(picture: Picture) -> Image.Image:
+    from PIL import Image, ImageOps
+
+    if isinstance(picture, np.ndarray):
+        return Image.fromarray(picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture)
+    try:
+        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
+            return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        where = str(picture) if isinstance(picture, Path) else None
+        raise MachineError(f"a picture of the page cannot be read: {error}", where=where) from error
+
+
+def _encode(image: Image.Image, longest_px: int) -> tuple[str, bytes]:
+    """PNG stays PNG (plots), everything else becomes JPEG."""
+    kind = "png" if image.format == "PNG" or image.mode in ("P", "RGBA") else "jpeg"
+    if max(image.size) > longest_px:
+        image = image.convert("RGBA" if kind == "png" else "RGB")
+        image.thumbnail((longest_px, longest_px))
+    buffer = io.BytesIO()
+    if kind == "png":
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+    return kind, buffer.getvalue()

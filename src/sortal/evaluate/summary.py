@@ -1,0 +1,69 @@
+"""The verdict of an evaluation in plain sentences, for the first lines of a page and of a terminal."""
+
+from __future__ import annotations
+
+from sortal.core.report import Metric, Report
+
+
+def evaluation_summary(report: Report) -> list[str]:
+    """Three to six sentences, most important first."""
+    return [sentence for sentence in (_accuracy(report), _worst(report), _pair(report), _rest(report)) if sentence]
+
+
+def percent(value: float) -> str:
+    """A share for people: 97.4 %; more digits near 100 so that 99.96 % is not called 100."""
+    if 0.9995 <= value < 1.0 or 0.0 < value < 0.0005:
+        return f"{100 * value:.3f} %"
+    return f"{100 * value:.1f} %"
+
+
+def interval(metric: Metric) -> str:
+    """Low to high for people, empty where there is no interval."""
+    if metric.low is None or metric.high is None:
+        return ""
+    return f"{percent(metric.low)} to {percent(metric.high)}"
+
+
+def _accuracy(report: Report) -> str:
+    metric, counts = report.metrics["accuracy"], report.body["counts"]
+    where = "" if report.body["split"] is None else f" of the {report.body['split']} split"
+    return (
+        f"{counts['right']:,} of {counts['evaluated']:,} images{where} were classified right: "
+        f"{percent(metric.value or 0.0)}. On more images like these, expect {interval(metric)} "
+        f"({report.body['confidence']:.0%} confidence)."
+    )
+
+
+def _worst(report: Report) -> str:
+    table = report.tables["per_class"]
+    columns = {name: table.columns.index(name) for name in ("class", "images", "recall")}
+    seen = [row for row in table.rows if row[columns["recall"]] is not None]
+    low = min(float(row[columns["recall"]] or 0.0) for row in seen)
+    worst = [row for row in seen if float(row[columns["recall"]] or 0.0) == low]
+    if low == 1.0:
+        return f"No image of any of the {len(seen)} classes was classified wrong."
+    name, images = worst[0][columns["class"]], int(worst[0][columns["images"]] or 0)
+    others = "" if len(worst) == 1 else f" ({len(worst) - 1} more are as weak)"
+    return f"The weakest class is “{name}”: {round(low * images):,} of its {images:,} images were found{others}."
+
+
+def _pair(report: Report) -> str:
+    rows = report.tables["confused_pairs"].rows
+    if not rows:
+        return ""
+    true, answered, count, share = rows[0][:4]
+    return (
+        f"The most frequent mistake: “{true}” was called “{answered}” {count} {'time' if count == 1 else 'times'} "
+        f"({percent(float(share or 0.0))} of the images of “{true}”)."
+    )
+
+
+def _rest(report: Report) -> str:
+    counts = report.body["counts"]
+    left = {
+        "unreadable": "could not be read",
+        "without_known_label": "had no label that the classifier knows",
+        "abstained": "were left for a person to decide",
+    }
+    parts = [f"{counts[key]:,} {text}" for key, text in left.items() if counts[key]]
+    return f"Of {counts['images']:,} images, {'; '.join(parts)}." if parts else ""
