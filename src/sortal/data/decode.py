@@ -78,12 +78,7 @@ def decode(
         if header.format == "PPM":
             samples = from_samples(netpbm.read(data), channels=channels, depth=depth)
         else:
-            stripped = _STRIP[header.format](data)
-            wide = _wide(header, stripped)
-            if wide is not None:
-                samples = from_samples(wide, channels=channels, depth=depth)
-            else:
-                samples = from_pillow(_load(header, stripped), channels=channels, depth=depth)
+            samples = _decoded(header, _STRIP[header.format](data), channels=channels, depth=depth)
         return upright(samples, header.orientation)
 
 
@@ -120,6 +115,13 @@ def _limit(width: int, height: int, max_pixels: int) -> None:
         )
 
 
+def _decoded(header: ImageHeader, stripped: bytes, *, channels: Literal[1, 3], depth: Literal[8, 16]) -> Pixels:
+    wide = _wide(header, stripped)
+    if wide is not None:
+        return from_samples(wide, channels=channels, depth=depth)
+    return from_pillow(_load(header, stripped), channels=channels, depth=depth)
+
+
 def _load(header: ImageHeader, stripped: bytes, *, low_bytes: bool = False) -> Image.Image:
     image = _PLUGINS[header.format](BytesIO(stripped))
     if image.size != (header.width, header.height):
@@ -127,7 +129,15 @@ def _load(header: ImageHeader, stripped: bytes, *, low_bytes: bool = False) -> I
     if low_bytes:
         image.tile = [_low_byte(tile) for tile in image.tile]
     image.load()
+    if header.format == "PNG" and _may_lack_rows(image, stripped) and not png.has_all_rows(stripped):
+        raise ImageError("truncated", "the pixels end before the last row")
     return image
+
+
+def _may_lack_rows(image: Image.Image, stripped: bytes) -> bool:
+    """Rows that the stream does not hold stay zero, so a last row with anything in it proves that all are there."""
+    interlaced = stripped[28] != 0
+    return interlaced or not any(image.crop((0, image.height - 1, image.width, image.height)).tobytes())
 
 
 def _low_byte(tile: ImageFile._Tile) -> ImageFile._Tile:

@@ -24,6 +24,7 @@ _TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
 _SCAN, _END, _EXIF, _JFIF, _ADOBE = 0xDA, 0xD9, 0xE1, 0xE0, 0xEE
 _ALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}
 _SKIPPED = {*range(0xE0, 0xF0), 0xFE, 0xDC}
+_KNOWN = _FRAMES | _TABLES | _SKIPPED | {_SCAN}
 _MARKER_IN_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 
 
@@ -57,8 +58,6 @@ def strip(data: bytes) -> bytes:
         if _kept(marker, data[start : start + 5]):
             parts.append(struct.pack(">BBH", 0xFF, marker, end - start + 2))
             parts.append(data[start:end])
-        elif marker not in _SKIPPED:
-            raise corrupt(f"unexpected JPEG marker FF{marker:02X}")
         if marker == _SCAN:
             parts.append(data[end : _scan_end(data, end)])
     else:
@@ -87,6 +86,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             return
         if marker in _ALONE or marker == 0:
             continue
+        if marker not in _KNOWN:
+            raise corrupt(f"unexpected JPEG marker FF{marker:02X}")
         if position + 2 > len(data):
             raise truncated("the JPEG ends inside a segment")
         end = position + struct.unpack_from(">H", data, position)[0]

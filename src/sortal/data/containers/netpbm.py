@@ -69,7 +69,8 @@ def _fields(data: bytes) -> tuple[int, int, int, int, int]:
         return kind, width, height, 1, found.end() + 1
     maximum = _MAXIMUM.match(data[:65536], found.end())
     if maximum is None:
-        raise corrupt("a PNM without a maximum")
+        short = len(data) - found.end() < 8
+        raise truncated("the PNM header ends early") if short else corrupt("a PNM without a maximum")
     if not 0 < int(maximum[1]) <= 65535:
         raise corrupt(f"a PNM maximum of {int(maximum[1])}")
     return kind, width, height, int(maximum[1]), maximum.end()

@@ -16,6 +16,10 @@ from sortal.data.containers.tiff import exif_orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_CHUNKS = 200_000
+_PIECE = 65536
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column, first row, column step and row step of each Adam7 pass."""
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
 
@@ -61,6 +65,33 @@ def as_byte_pairs(stripped: bytes) -> bytes:
     content = bytearray(stripped[16:29])
     content[8:10] = b"\x08\x06"
     return stripped[:8] + _chunk(b"IHDR", bytes(content)) + stripped[33:]
+
+
+def has_all_rows(stripped: bytes) -> bool:
+    """Whether the compressed stream inflates to every row; Pillow leaves missing rows black without a word."""
+    width, height, bits, color = _image_header(stripped)
+    samples = bits * _SAMPLES[color]
+    if stripped[28]:
+        sizes = [((width - x + dx - 1) // dx, (height - y + dy - 1) // dy) for x, y, dx, dy in _PASSES]
+    else:
+        sizes = [(width, height)]
+    missing = sum(down * (1 + (across * samples + 7) // 8) for across, down in sizes if across)
+    for size in _inflated(stripped):
+        missing -= size
+        if missing <= 0:
+            return True
+    return False
+
+
+def _inflated(stripped: bytes) -> Iterator[int]:
+    """Sizes of the pieces, at most 1 MiB each, that the pixels' stream inflates to."""
+    inflater, view = zlib.decompressobj(), memoryview(stripped)
+    for kind, start, end in _chunks(stripped):
+        for position in range(start, end if kind == b"IDAT" else start, _PIECE):
+            waiting: memoryview | bytes = view[position : min(position + _PIECE, end)]
+            while waiting:
+                yield len(inflater.decompress(waiting, 2**20))
+                waiting = inflater.unconsumed_tail
 
 
 def _image_header(data: bytes) -> tuple[int, int, int, int]:
