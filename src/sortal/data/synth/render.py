@@ -48,9 +48,9 @@ def picture(
 
 
 def again(pixels: npt.NDArray[np.uint8], *, seed: int, part: int, frame: int) -> npt.NDArray[np.uint8]:
-    """Nearly the same picture: a little brighter or darker, moved by at most a pixel, with new noise."""
+    """Nearly the same picture: a little brighter or darker, moved by at most a pixel along the belt, with new noise."""
     rng = generator(seed, part, frame, _NEAR)
-    moved = np.roll(pixels, (int(rng.integers(-1, 2)), int(rng.integers(-1, 2))), axis=(0, 1)).astype(np.float32)
+    moved = np.roll(pixels, int(rng.integers(-1, 2)), axis=0).astype(np.float32)
     noisy = moved * float(rng.choice((0.97, 1.03))) + rng.normal(0, 1.5, pixels.shape)
     return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
 

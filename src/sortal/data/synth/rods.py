@@ -58,7 +58,7 @@ def pan_screw(grid: Grid, d: float, variant: str) -> Relief:
 
 
 def wood_screw(grid: Grid, d: float, variant: str) -> Relief:
-    length, head = 12 + 1.4 * d, 0.5 * d
+    length, head = 10 + 1.1 * d, 0.5 * d
     start = -(length + head) / 2
     end = start + head + length
     cone = 0.95 * d - np.clip(grid.x - start - 0.1 * d, 0, None)
@@ -96,7 +96,7 @@ def dowel_pin(grid: Grid, d: float, variant: str) -> Relief:
 
 
 def taper_pin(grid: Grid, d: float, variant: str) -> Relief:
-    half = 6 + 0.9 * d
+    half = 5.5 + 0.7 * d
     radius = 0.48 * d - (grid.x + half) * (0.17 * d / half)
     if variant == "grooved":
         radius = radius - 0.1 * d * (np.abs(grid.x + 0.6 * half) < 0.12 * d)
@@ -136,12 +136,12 @@ def thumb_screw(grid: Grid, d: float, variant: str) -> Relief:
     start = -(length + head) / 2
     rod = shank(grid, d, start + head, start + head + length, variant)
     collar = lathe(grid, np.full_like(grid.x, 0.72 * d), start + head, start + head + 0.35 * d)
-    return join(grid, knurled(grid, start, start + head, 1.15 * d), collar, rod)
+    return join(grid, knurled(grid, start, start + head, 1.0 * d), collar, rod)
 
 
 def eye_bolt(grid: Grid, d: float, variant: str) -> Relief:
-    ring, wire = 0.95 * d, 0.36 * d
-    length = 6 + 1.0 * d
+    ring, wire = 0.62 * d, 0.23 * d
+    length = 5 + 0.8 * d
     start = -(length + 2 * (ring + wire)) / 2
     reach = np.abs(np.hypot(grid.x - start - ring - wire, grid.y) - ring)
     torus = (reach - wire, np.sqrt(np.clip(wire * wire - reach * reach, 0, None)) + 0.1 * d)
@@ -159,7 +159,7 @@ def standoff(grid: Grid, d: float, variant: str) -> Relief:
 
 
 def split_pin(grid: Grid, d: float, variant: str) -> Relief:
-    leg, eye, wire = 13 + 0.8 * d, 0.42 * d, 0.2 * d
+    leg, eye, wire = 11 + 0.6 * d, 0.42 * d, 0.2 * d
     start = -(leg + 2 * eye) / 2
     spread = (0.12 if variant == "closed" else 0.5) * d + wire * 0.9
     reach = np.abs(disc(grid.x - start - eye, grid.y, eye))
@@ -175,7 +175,7 @@ def compression_spring(grid: Grid, d: float, variant: str) -> Relief:
 
 
 def extension_spring(grid: Grid, d: float, variant: str) -> Relief:
-    wire, radius, half = 0.11 * d, 0.5 * d, (4 + 0.5 * d) * (1.0 if variant == "long" else 0.7)
+    wire, radius, half = 0.1 * d, 0.42 * d, (3 + 0.4 * d) * (1.0 if variant == "long" else 0.7)
     coil = spring(grid, radius, wire, 2.15 * wire, half)
     hooks = []
     for side in (-1, 1):

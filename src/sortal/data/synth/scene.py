@@ -38,7 +38,7 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """The line camera. gain: noise, 1 is normal; blur_px: along the belt; streaks: fixed pattern of its columns;
+    """The line camera. gain: noise, 1 is normal; blur_px: sigma along the belt; streaks: fixed pattern of its columns;
     vignette: loss in the corners; darkness: loss of exposure by drift, 0..1."""
 
     gain: float
@@ -69,7 +69,7 @@ def draw_scene(lying: np.random.Generator, frame: np.random.Generator, *, drift:
     )
     sensor = Sensor(
         gain=1.0 + 2.5 * drift,
-        blur_px=0.3 + 1.4 * drift,
+        blur_px=0.55 + 1.3 * drift,
         streaks=0.008 * (1 + 2 * drift),
         vignette=0.16 + 0.3 * drift,
         darkness=0.6 * drift,
@@ -81,7 +81,7 @@ def draw_scene(lying: np.random.Generator, frame: np.random.Generator, *, drift:
 def _pose(lying: np.random.Generator, frame: np.random.Generator) -> Pose:
     return Pose(
         turn=float(lying.uniform(0, 2 * math.pi)) + float(frame.normal(0, 0.03)),
-        shift_x=float(lying.uniform(-1.6, 1.6)) + float(frame.normal(0, 0.35)),
-        shift_y=float(lying.uniform(-1.6, 1.6)) + float(frame.normal(0, 0.35)),
+        shift_x=float(lying.uniform(-1.4, 1.4)) + float(frame.normal(0, 0.25)),
+        shift_y=float(lying.uniform(-1.4, 1.4)) + float(frame.normal(0, 0.25)),
         scale=float(lying.uniform(0.98, 1.02)),
     )
