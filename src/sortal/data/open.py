@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import polars as pl
 
 from sortal.core.errors import DataError, nearest
-from sortal.core.labels import LabelSet
 from sortal.data.formats import FORMATS
+from sortal.data.formats.classes import with_label_findings
 from sortal.data.formats.image import read_paths
 from sortal.data.formats.options import ReadOptions
-from sortal.data.table import ImageTable, build_table, finding
+from sortal.data.table import ImageTable, finding
 
 Level = Literal["fine", "coarse"]
 
@@ -76,18 +77,8 @@ def to_coarse(table: ImageTable) -> ImageTable:
         list(range(len(table.labels))), list(table.labels.names), default=None, return_dtype=pl.String
     )
     label = pl.col("label").replace_strict(list(range(len(mapping))), mapping, default=-1, return_dtype=pl.Int64)
-    return _relabeled(table, table.frame.with_columns(label=label, fine=fine), coarse)
-
-
-def _relabeled(table: ImageTable, frame: pl.DataFrame, labels: LabelSet) -> ImageTable:
-    from sortal.data.formats.classes import label_findings
-
-    about_labels = ("case_collision", "one_class", "single_image_class", "class_not_in_train", "class_missing_in_split")
-    kept = tuple(found for found in table.findings if found.code not in about_labels)
-    built = build_table(
-        frame, labels=labels, source=table.source, root=table.root, findings=kept, rejected=table.rejected
-    )
-    return built.with_findings(*label_findings(built))
+    frame = table.frame.with_columns(label=label, fine=fine)
+    return with_label_findings(replace(table, frame=frame, labels=coarse))
 
 
 def _extract(table: ImageTable, pattern: str) -> pl.Series:

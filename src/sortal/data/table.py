@@ -21,6 +21,9 @@ from sortal.core.errors import DataError
 from sortal.core.labels import LabelSet
 from sortal.core.report import Finding
 from sortal.data.arrays import frame_pixels
+from sortal.data.decode import decode
+from sortal.data.files import read_file
+from sortal.data.header import read_header
 from sortal.data.members import read_member
 
 UNKNOWN = -1
@@ -77,11 +80,16 @@ class ImageTable:
     def read(self, row: int) -> bytes | NDArray[Any]:
         """The encoded bytes of a file or member, or pixels (H, W, C) uint8 or uint16 of a frame or region.
 
-        Safe from many threads. A region is cut after decoding and turning upright. Raises ImageError that names the row.
+        Safe from many threads. A region is cut after decoding and turning upright.
+        Raises ImageError that names the row.
         """
         values = self.frame.row(row, named=True)
         source = self._source(values)
         return source if values["region"] is None else _cut(source, values["region"], _row_name(values))
+
+    def read_whole(self, row: int) -> bytes | NDArray[Any]:
+        """Like `read`, before the region is cut."""
+        return self._source(self.frame.row(row, named=True))
 
     def path(self, row: int) -> Path:
         """The file that row lies in."""
@@ -149,8 +157,6 @@ class ImageTable:
         if values["member"] is not None:
             where = _row_name(values)
             return read_member(file, values["_offset"], values["_size"], values["_method"], where=where)
-        from sortal.data.decode import read_file
-
         return read_file(file)
 
     def _file(self, uri: str) -> Path:
@@ -211,8 +217,9 @@ _NAME = pl.concat_str(
 
 
 def _checked(frame: pl.DataFrame, labels: LabelSet) -> pl.DataFrame:
-    lowest, highest = frame["label"].min(), frame["label"].max()
-    if frame.height and (_number(lowest) < UNKNOWN or _number(highest) >= len(labels)):
+    numbers = frame["label"].to_numpy()
+    lowest, highest = int(numbers.min(initial=0)), int(numbers.max(initial=UNKNOWN))
+    if lowest < UNKNOWN or highest >= len(labels):
         raise DataError("a label is out of range", received=f"{lowest} to {highest}, {len(labels)} classes")
     odd = set(frame["split"].unique().drop_nulls()) - set(SPLITS)
     if odd:
@@ -225,10 +232,6 @@ def _checked(frame: pl.DataFrame, labels: LabelSet) -> pl.DataFrame:
     return frame
 
 
-def _number(value: Any) -> int:
-    return int(value)
-
-
 def _series(name: str, values: Any) -> pl.Series:
     kind = COLUMNS.get(name)
     series = pl.Series(name, values)
@@ -238,7 +241,7 @@ def _series(name: str, values: Any) -> pl.Series:
 def _row_name(values: Mapping[str, Any]) -> str:
     member = "" if values["member"] is None else f"::{values['member']}"
     frame = "" if values["frame"] is None else f"#{values['frame']}"
-    return f"{values['uri']}{member}{frame}"
+    return str(values["uri"]) + member + frame
 
 
 def _cut(source: bytes | NDArray[Any], region: Sequence[float], where: str) -> NDArray[Any]:
@@ -250,8 +253,6 @@ def _cut(source: bytes | NDArray[Any], region: Sequence[float], where: str) -> N
 
 
 def _upright(data: bytes, where: str) -> NDArray[Any]:
-    from sortal.data.decode import decode, read_header
-
     mode = read_header(data).mode
-    channels = 1 if mode in ("1", "L") or mode.startswith("I") else 3
-    return decode(data, channels=channels, depth=16 if mode.startswith("I") else 8, where=where)
+    grey = mode in ("1", "L", "LA", "I;16", "LA;16")
+    return decode(data, channels=1 if grey else 3, depth=16 if mode.endswith(";16") else 8, where=where)

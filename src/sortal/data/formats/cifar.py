@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
 
-from sortal.core.errors import DataError, MachineError
+from sortal.core.errors import DataError
 from sortal.core.labels import LabelSet
 from sortal.core.report import Finding
 from sortal.data.arrays import CIFAR_PIXELS, cifar_records
@@ -46,18 +47,24 @@ def read(path: Path, _options: ReadOptions) -> ImageTable:
     if path.name.startswith(PYTHON_NAMES):
         hint = "get the binary version, for example cifar-10-binary.tar.gz, from the same page"
         raise DataError("the Python version of CIFAR holds pickles, which are never opened", where=str(path), hint=hint)
-    if path.is_dir():
-        return _read_folder(path)
+    try:
+        return _read_folder(path) if path.is_dir() else _read_archive(path)
+    except (OSError, EOFError, tarfile.TarError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"not a readable CIFAR archive: {error}", where=str(path)) from error
+
+
+def _read_archive(path: Path) -> ImageTable:
     findings = _verify(path)
-    members = _members(path)
-    return _table(path, [(path, path.name, member) for member in members], _texts_in(path), findings)
+    batches: list[tuple[Path, str, str | None]] = [(path, path.name, member) for member in _members(path)]
+    return _table(path, batches, _texts_in(path), findings)
 
 
 def _read_folder(path: Path) -> ImageTable:
     folder = _folder(path) or path
     files = [folder / name for name in (*_TEN, *_HUNDRED) if (folder / name).is_file()]
+    batches: list[tuple[Path, str, str | None]] = [(file, file.relative_to(path).as_posix(), None) for file in files]
     texts = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.txt")}
-    return _table(path, [(file, file.relative_to(path).as_posix(), None) for file in files], texts, [])
+    return _table(path, batches, texts, [])
 
 
 def _table(
@@ -106,11 +113,8 @@ def _verify(path: Path) -> list[Finding]:
         return [
             finding("checksum_unknown", "info", f"{path.name} is not an official file name; no checksum to compare")
         ]
-    try:
-        with path.open("rb") as file:
-            received = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise MachineError(f"cannot read this archive: {error.strerror}", where=str(path)) from error
+    with path.open("rb") as file:
+        received = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if received != expected:
         hint = f"download it again; its MD5 must be {expected}"
         raise DataError(

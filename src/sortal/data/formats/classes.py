@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -25,6 +26,10 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """Spellings of the splits, compared without regard to case."""
+
+
+LABEL_CODES = ("case_collision", "one_class", "single_image_class", "class_not_in_train", "class_missing_in_split")
+"""What `label_findings` may find; made anew whenever labels, rows or splits change."""
 
 
 def natural_key(text: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
@@ -84,7 +89,13 @@ def label_findings(table: ImageTable) -> tuple[Finding, ...]:
     return tuple(found for found in (*_odd_names(table.labels), *_odd_counts(counts), *_absent(counts)) if found)
 
 
-def split_counts(table: ImageTable) -> Mapping[str, dict[str, int]]:
+def with_label_findings(table: ImageTable) -> ImageTable:
+    """The table with the findings about its labels replaced by those of its rows as they are now."""
+    kept = tuple(found for found in table.findings if found.code not in LABEL_CODES)
+    return replace(table, findings=(*kept, *label_findings(table)))
+
+
+def split_counts(table: ImageTable) -> dict[str, dict[str, int]]:
     """For each class name the number of rows by split (`""` where there is none) and `all`."""
     counts: dict[str, dict[str, int]] = {name: {"all": 0} for name in table.labels.names}
     grouped = table.frame.filter(pl.col("label") >= 0).group_by("label", "split").len()

@@ -1,0 +1,90 @@
+"""What a dataset consists of, as a Report: images by class and split, balance, rare classes, and every finding.
+
+Nothing is computed from pixels here; sizes appear when the table was scanned.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from sortal.core.report import Finding, Metric, Report, Table
+from sortal.data.formats.classes import split_counts, with_label_findings
+from sortal.data.split import check_leaks
+from sortal.data.table import SPLITS, UNKNOWN, ImageTable, finding
+
+RARE_IMAGES = 50
+"""Classes with fewer images are rare."""
+HEAD_IMAGES = 200
+"""Classes with this many images or more are the head of a long tail; those between are the middle."""
+
+
+def statistics(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_IMAGES) -> Report:
+    """A Report of kind `data`; `data_digest` is the content digest where the table is scanned, else the listing digest.
+
+    Metrics: images, classes, unlabeled, rejected, imbalance_ratio (largest class over smallest). Tables: `classes`
+    (images by split and bucket `rare`, `mid` or `head`), `splits`. Body: dataset_id and the class names in each bucket.
+    """
+    counts = split_counts(table)
+    buckets = class_buckets(table, rare=rare, head=head)
+    scanned = len(table) > 0 and not table.frame["digest"].null_count()
+    digest = table.content_digest if scanned else table.listing_digest
+    return Report(
+        kind="data",
+        subject=table.source,
+        data_digest=digest,
+        metrics=_metrics(table, [row["all"] for row in counts.values()]),
+        tables={"classes": _class_table(table, counts, buckets), "splits": _split_table(table)},
+        findings=(*with_label_findings(table).findings, *_rare(buckets["rare"], rare), *check_leaks(table)),
+        body={"dataset_id": digest[:16], "digest": "content" if scanned else "listing", "buckets": buckets},
+    )
+
+
+def class_buckets(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_IMAGES) -> dict[str, list[str]]:
+    """Class names by number of images to learn from (the train split where there is one): `rare`, `mid`, `head`."""
+    has_train = table.split_rows("train").size > 0
+    buckets: dict[str, list[str]] = {"rare": [], "mid": [], "head": []}
+    for name, row in split_counts(table).items():
+        number = row.get("train", 0) if has_train else row["all"]
+        buckets["rare" if number < rare else "mid" if number < head else "head"].append(name)
+    return buckets
+
+
+def _metrics(table: ImageTable, per_class: list[int]) -> dict[str, Metric]:
+    filled = [number for number in per_class if number]
+    ratio = max(filled) / min(filled) if filled else None
+    return {
+        "images": Metric(value=len(table)),
+        "classes": Metric(value=len(filled)),
+        "unlabeled": Metric(value=int((table.label_array() == UNKNOWN).sum())),
+        "rejected": Metric(value=table.rejected.height),
+        "imbalance_ratio": Metric(value=ratio, n=len(filled)),
+    }
+
+
+def _class_table(table: ImageTable, counts: dict[str, dict[str, int]], buckets: dict[str, list[str]]) -> Table:
+    bucket = {name: kind for kind, names in buckets.items() for name in names}
+    parents = table.labels.parents or (None,) * len(table.labels)
+    rows = tuple(
+        (name, parent, row["all"], *(row.get(split, 0) for split in (*SPLITS, "")), bucket[name])
+        for (name, row), parent in zip(counts.items(), parents, strict=True)
+    )
+    return Table(columns=("class", "parent", "images", *SPLITS, "no split", "bucket"), rows=rows)
+
+
+def _split_table(table: ImageTable) -> Table:
+    grouped = table.frame.group_by("split").agg(
+        pl.len(), pl.col("label").filter(pl.col("label") >= 0).n_unique().alias("classes")
+    )
+    found = {split: (images, classes) for split, images, classes in grouped.iter_rows()}
+    order = [split for split in (*SPLITS, None) if split in found]
+    return Table(
+        columns=("split", "images", "classes"), rows=tuple((split or "none", *found[split]) for split in order)
+    )
+
+
+def _rare(names: list[str], rare: int) -> list[Finding]:
+    if not names:
+        return []
+    message = f"{len(names)} classes have fewer than {rare} images to learn from: {', '.join(names[:5])}"
+    hint = "collect more images of these classes, or sample them more often in training"
+    return [finding("rare_class", "warning", message, names, hint)]
