@@ -55,7 +55,8 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as done:
         return done.exit_code
     except typer.TyperException as error:
-        error.show()
+        show = getattr(error, "show", None)  # usage errors print themselves, with the usage line
+        show() if show is not None else print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)

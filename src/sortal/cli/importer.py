@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from sortal.cli.output import finish, listener
+from sortal.cli.output import finish
 
 
 def import_(
@@ -24,9 +24,7 @@ def import_(
     """
     from sortal import api
 
-    report = api.import_model(
-        model, labels=labels, preprocess=preprocess, licence=licence, out=out, listener=listener()
-    )
+    report = api.import_model(model, labels=labels, preprocess=preprocess, licence=licence, out=out)
     bundle = report.paths["bundle"]
     finish(
         report,

@@ -22,7 +22,8 @@ def synth(
     corrupt: float = typer.Option(0.0, "--corrupt", help="Share of damaged files."),
     drift: float = typer.Option(0.0, "--drift", help="0 to 1: how far the camera has drifted."),
     new_class: int = typer.Option(0, "--new-class", help="Kinds beyond --classes."),
-    defects: bool = typer.Option(False, "--defects", help="Classes are defect grades instead of kinds of part."),
+    defects: float = typer.Option(0.0, "--defects", help="Share of parts with a surface defect."),
+    task: str = typer.Option("kind", "--task", help="kind: classes are kinds of part; defect: grades of a defect."),
     seed: int = typer.Option(0, "--seed", help="The same seed gives the same bytes."),
     as_json: bool = typer.Option(False, "--json", help="Print a report as JSON, and nothing else."),
 ) -> None:
@@ -33,10 +34,9 @@ def synth(
     sortal synth parts/ --classes 200 --images 6000 --long-tail 50 --seed 1
     """
     from sortal import api
+    from sortal.data.synth.options import SynthOptions
 
-    report = api.synthesize(
-        out,
-        listener=listener(),
+    options = SynthOptions(
         classes=classes,
         images=images,
         size_px=size,
@@ -49,6 +49,9 @@ def synth(
         drift=drift,
         new_class=new_class,
         defects=defects,
+        task="defect" if task == "defect" else "kind",
         seed=seed,
+        workers=0,
     )
+    report = api.synthesize(out, options=options, listener=listener())
     finish(report, as_json=as_json, results=[out, out / "truth.csv"], following=[f"sortal train {out}"])

@@ -1,0 +1,208 @@
+"""The verbs a user calls, from Python or through the command line.
+
+Each composes the packages below it and returns a Report (or, for `train`, a run; for `load_model`, a classifier).
+Training needs the extra `train`; everything else here runs without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sortal.core.errors import MissingExtraError
+from sortal.core.progress import Listener, Silent
+
+if TYPE_CHECKING:
+    from sortal.build import TrainedRun
+    from sortal.core.predictions import Predictions
+    from sortal.core.report import Report
+    from sortal.data.synth.options import SynthOptions
+    from sortal.data.table import ImageTable
+    from sortal.runtime.classifier import Classifier
+    from sortal.runtime.sources import Images
+
+
+def images(
+    source: str | Path | Sequence[str | Path],
+    *,
+    label: str = "label",
+    group: str | None = None,
+    level: str | None = None,
+) -> ImageTable:
+    """The images at `source`: class folders, a table, a list, an archive, arrays, or a sequence of paths.
+
+    `label` is the label column of tables, `group` a column or a pattern over paths, `level` that of a taxonomy. Raises
+    DataError that says what was found and what is expected.
+    """
+    from sortal.data.open import images as open_images
+
+    return open_images(source, label=label, group=group, level=level)
+
+
+def train(
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    out: str | Path = "runs",
+    listener: Listener | None = None,
+) -> TrainedRun:
+    """Train a classifier and evaluate it on the test split (on validation where there is no test).
+
+    `recipe` is a file or the name of one that comes with Sortal; `overrides` are `key=value` texts or a mapping of
+    dotted keys. Raises InputError for a wrong recipe or wrong data, MachineError when the machine refuses.
+    """
+    from sortal.core.recipe import load_recipe
+    from sortal.core.shelf import find_recipe
+
+    resolved = load_recipe(None if recipe is None else find_recipe(recipe), overrides)
+    _need("torch", "train")
+    _need("timm", "train")
+    from sortal.build import build
+
+    table = _table(source, label=resolved.data.label, group=resolved.data.group, level=resolved.data.level)
+    return build(table, resolved, out=Path(out), subject=_subject(source), listener=listener or Silent())
+
+
+def load_model(where: str | Path | TrainedRun, *, engine: str = "auto", threads: int | None = None) -> Classifier:
+    """Open a run, a bundle, an artifact or a `model.onnx` for prediction. Raises BundleError when it was altered."""
+    from sortal.runtime.classifier import open_classifier
+
+    return open_classifier(_path(where), engine=engine, threads=threads)
+
+
+def predict(where: str | Path | TrainedRun, source: Images, *, engine: str = "auto") -> Predictions:
+    """Answers to images: a table, a path, or a sequence of paths, bytes, arrays (RGB) and Pillow images."""
+    with load_model(where, engine=engine) as model:
+        return model.predict(source)
+
+
+def evaluate(
+    model: Classifier | str | Path | TrainedRun,
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    out: str | Path | None = None,
+    split: str | None = None,
+    engine: str = "auto",
+    listener: Listener | None = None,
+) -> Report:
+    """Measure a classifier on labelled images and write the report, by default to `<run>/evaluations/<source>-N`.
+
+    `split` picks one split of the source; without it the test split is taken where the source has one, else all of it.
+    Raises DataError when no image has a class that the classifier knows.
+    """
+    from sortal.evaluate.study import evaluate_source
+
+    return evaluate_source(
+        model if not isinstance(model, str | Path) and hasattr(model, "predict_outputs") else _path(model),
+        source,
+        out=None if out is None else Path(out),
+        split=split,
+        engine=engine,
+        listener=listener or Silent(),
+    )
+
+
+def predict_files(
+    where: str | Path | TrainedRun,
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    out: str | Path = "predictions.csv",
+    sort_into: str | Path | None = None,
+    link: bool = False,
+    engine: str = "auto",
+    listener: Listener | None = None,
+) -> Report:
+    """Classify images into a file, and on request sort the images by answer. Unreadable images become findings."""
+    from sortal.runtime.answers import answer_files
+
+    return answer_files(
+        _path(where),
+        _table(source),
+        out=Path(out),
+        sort_into=None if sort_into is None else Path(sort_into),
+        link=link,
+        engine=engine,
+        listener=listener or Silent(),
+    )
+
+
+def import_model(
+    model: str | Path,
+    *,
+    labels: str | Path,
+    preprocess: str | Path | None = None,
+    licence: str = "unknown",
+    out: str | Path | None = None,
+) -> Report:
+    """Turn an ONNX classifier from elsewhere into a bundle. Needs the extra `train` for its ONNX tools.
+
+    `labels` has one class name a line, `preprocess` the fields of PreprocessSpec. Raises InputError when they do not
+    fit the model, BundleError when the model cannot be a classifier.
+    """
+    _need("onnx", "train")
+    from sortal.core.run import new_run
+    from sortal.export.importer import import_onnx
+
+    steps = None if preprocess is None else Path(preprocess)
+    if out is not None:
+        return import_onnx(Path(model), labels=Path(labels), preprocess=steps, out=Path(out), licence=licence)
+    with new_run(Path("runs"), Path(model).stem) as run:
+        return import_onnx(Path(model), labels=Path(labels), preprocess=steps, out=run.bundle, licence=licence)
+
+
+def synthesize(out: str | Path, *, listener: Listener | None = None, options: SynthOptions | None = None) -> Report:
+    """Draw images of mechanical parts into a new folder. Raises InputError for options out of range."""
+    from sortal.data.synth.report import draw_report
+    from sortal.data.synth.options import SynthOptions
+
+    said = listener or Silent()
+    return draw_report(
+        Path(out), options or SynthOptions(), progress=lambda done, all: said.progress("drawing", done, all)
+    )
+
+
+def show(where: str | Path | TrainedRun) -> Report:
+    """What a run, bundle or artifact is: model, classes, numbers, files, licence."""
+    from sortal.runtime.describe import describe
+
+    return describe(_path(where))
+
+
+def models() -> Report:
+    """Networks to choose from and the weights at hand, with licences. Needs the extra `train`."""
+    _need("timm", "train")
+    from sortal.models.listing import models_report
+
+    return models_report()
+
+
+def _path(where: object) -> Path:
+    return Path(getattr(where, "path", where))  # type: ignore[arg-type]
+
+
+def _table(
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    label: str = "label",
+    group: str | None = None,
+    level: str | None = None,
+) -> ImageTable:
+    from sortal.data.table import ImageTable
+
+    return source if isinstance(source, ImageTable) else images(source, label=label, group=group, level=level)
+
+
+def _subject(source: object) -> str:
+    """The name that a run takes from its source: `photos`, `labels` for `labels.csv`."""
+    text = getattr(source, "source", source)
+    return Path(str(text)).absolute().stem if isinstance(text, str | Path) else "images"
+
+
+def _need(package: str, extra: str) -> None:
+    """Raise MissingExtraError unless `package` is installed."""
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise MissingExtraError(package, extra)

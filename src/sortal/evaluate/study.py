@@ -1,0 +1,205 @@
+"""Evaluate a classifier on a source of labelled images: read, answer, compare, write. The story of `sortal evaluate`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.bundle import Bundle, open_bundle
+from sortal.core.errors import DataError, nearest
+from sortal.core.manifest import MANIFEST
+from sortal.core.predictions import Predictions
+from sortal.core.progress import Listener
+from sortal.core.recipe import DataSection, EvaluateSection
+from sortal.core.report import Cell, Finding, Report
+from sortal.core.run import RunFolder, new_run, open_run
+from sortal.data.open import images
+from sortal.data.scan import scan
+from sortal.data.table import SPLITS, ImageTable
+from sortal.evaluate.evaluation import evaluate_predictions
+from sortal.evaluate.files import write_evaluation
+from sortal.evaluate.pages.page import Picture
+from sortal.runtime.classifier import Classifier, open_classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What one evaluation came to: the report (with its paths), the answers, and the labels they were held against."""
+
+    report: Report
+    predictions: Predictions
+    labels: NDArray[np.int64]
+    table: ImageTable
+
+
+def evaluate_source(
+    model: Classifier | Path,
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    out: Path | None,
+    split: str | None,
+    engine: str,
+    listener: Listener,
+) -> Report:
+    """Measure `model` on `source` and write the files of the report into `out`, or into a numbered folder.
+
+    Reading a test split is logged in the run. Images that the run was trained on are a finding of severity error.
+    """
+    where = None if isinstance(model, Classifier) else model
+    bundle, run = _bundle_of(where), _run_of(where)
+    asked = bundle.recipe.data if bundle is not None and bundle.recipe is not None else DataSection()
+    table = source if isinstance(source, ImageTable) else images(source, label=asked.label, level=asked.level)
+    chosen, name = _choose(table, split)
+    scanned = scan(chosen, progress=lambda done, all: listener.progress("reading", done, all))
+    with _opened(model, engine) as classifier:
+        _check_labels(classifier, scanned)
+        if run is not None and name == "test":
+            run.log_test_read(f"sortal evaluate on {table.source}")
+        with _folder(out, run, table.source) as folder:
+            study = measure(
+                classifier,
+                scanned,
+                settings=bundle.recipe.evaluate if bundle is not None and bundle.recipe is not None else None,
+                split=name,
+                facts=_facts(bundle),
+                listener=listener,
+                findings=_seen_before(run, scanned),
+            )
+            return write_study(study, folder)
+
+
+def measure(
+    classifier: Classifier,
+    table: ImageTable,
+    *,
+    listener: Listener,
+    settings: EvaluateSection | None = None,
+    split: str | None = None,
+    train_counts: NDArray[np.int64] | None = None,
+    facts: dict[str, Cell] | None = None,
+    findings: Sequence[Finding] = (),
+) -> Study:
+    """Answer the images of a scanned table and compare with its labels. Nothing is written."""
+    rules = settings or EvaluateSection()
+    predictions, embeddings = classifier.predict_outputs(
+        table, progress=lambda done, all: listener.progress("evaluating", done, all)
+    )
+    mapping = np.array([*classifier.labels.mapping_from(table.labels), -1], dtype=np.int64)
+    labels = mapping[table.label_array()]
+    report = evaluate_predictions(
+        predictions,
+        labels,
+        subject=table.source,
+        data_digest=table.content_digest,
+        top_k=rules.top_k,
+        confidence=rules.confidence,
+        train_counts=train_counts,
+        embeddings=embeddings,
+        split=split,
+        model=facts,
+    )
+    report = report.model_copy(
+        update={
+            "findings": (*report.findings, *findings, *table.findings),
+            "provenance": {**report.provenance, "bundle_id": classifier.bundle_id, "engine": classifier.engine},
+        }
+    )
+    return Study(report=report, predictions=predictions, labels=labels, table=table)
+
+
+def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] | None = None) -> Report:
+    """Write report, page, confusion matrix and answers into `folder`; returns the report with its paths."""
+    names = [*study.table.labels.names, None]
+    true_names = [names[label] for label in study.table.label_array()]
+    return write_evaluation(
+        study.report, study.predictions, study.labels, folder, true_names=true_names, pictures=pictures
+    )
+
+
+def _opened(model: Classifier | Path, engine: str) -> AbstractContextManager[Classifier]:
+    return nullcontext(model) if isinstance(model, Classifier) else open_classifier(model, engine=engine)
+
+
+def _choose(table: ImageTable, split: str | None) -> tuple[ImageTable, str | None]:
+    """The rows to evaluate: the split asked for, else test where there is one, else everything."""
+    present = [name for name in SPLITS if len(table.split_rows(name))]
+    if split is None:
+        return (table.select(table.split_rows("test")), "test") if "test" in present else (table, None)
+    if split not in present:
+        hint = nearest(split, present) if present else "this source has no splits"
+        raise DataError("there is no such split", where=table.source, received=split, hint=hint)
+    return table.select(table.split_rows(split)), split
+
+
+def _check_labels(classifier: Classifier, table: ImageTable) -> None:
+    known = classifier.labels.mapping_from(table.labels)
+    if not any(index >= 0 for index in known):
+        theirs, ours = ", ".join(table.labels.names[:5]) or "none", ", ".join(classifier.labels.names[:5])
+        raise DataError(
+            "none of the classes is known to the classifier",
+            where=table.source,
+            received=f"classes {theirs}",
+            hint=f"the classifier knows {ours}{' …' if len(classifier.labels) > 5 else ''}",
+        )
+
+
+def _bundle_of(where: Path | None) -> Bundle | None:
+    for folder in () if where is None else (where / "bundle", where, *where.absolute().parents[:2]):
+        if (folder / MANIFEST).is_file() and (folder / "labels.json").is_file():
+            return open_bundle(folder)
+    return None
+
+
+def _run_of(where: Path | None) -> RunFolder | None:
+    for folder in () if where is None else (where, where.absolute().parent):
+        if (folder / "split.csv").is_file() and (folder / "bundle").is_dir():
+            return open_run(folder)
+    return None
+
+
+@contextmanager
+def _folder(out: Path | None, run: RunFolder | None, source: str) -> Iterator[Path]:
+    """Where the files go: `out` itself, or a new numbered folder beside the run."""
+    if out is not None:
+        yield out
+        return
+    root = Path("evaluations") if run is None else run.path / "evaluations"
+    with new_run(root, Path(source).stem) as numbered:
+        yield numbered.path
+
+
+def _facts(bundle: Bundle | None) -> dict[str, Cell] | None:
+    if bundle is None:
+        return None
+    model = bundle.manifest.model
+    return {
+        "architecture": model.architecture,
+        "parameters": model.parameters,
+        "licence": bundle.manifest.weights_licence,
+    }
+
+
+def _seen_before(run: RunFolder | None, table: ImageTable) -> list[Finding]:
+    """Whether images were among those the run was fitted on, by content."""
+    if run is None or not run.split_path.is_file():
+        return []
+    with run.split_path.open(encoding="utf-8", newline="") as file:
+        fitted = {row["digest"] for row in csv.DictReader(file) if row["split"] in ("train", "val")}
+    rows = [name for name, digest in zip(table.names(), table.frame["digest"], strict=True) if digest in fitted]
+    if not rows:
+        return []
+    return [
+        Finding(
+            code="seen_in_training",
+            severity="error",
+            message=f"{len(rows):,} of {len(table):,} images were used to fit or choose this model, so the numbers flatter",
+            rows=tuple(rows[:1000]),
+            hint="evaluate on images that the run did not see",
+        )
+    ]

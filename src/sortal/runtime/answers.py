@@ -1,0 +1,177 @@
+"""Put answers where people want them: a table file, or the images themselves sorted into one folder a class."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from sortal.core.errors import IMAGE_ERROR_CODES, ImageError, InputError
+from sortal.core.predictions import Predictions
+from sortal.core.progress import Listener
+from sortal.core.publish import machine_error, publish_file
+from sortal.core.report import Finding, Metric, Report, Table
+from sortal.core.run import folder_name
+from sortal.data.table import ImageTable
+from sortal.runtime.classifier import open_classifier
+
+WRITERS = (".csv", ".tsv", ".jsonl", ".parquet")
+REVIEW, UNREADABLE = "_review", "_unreadable"
+
+
+def answer_files(
+    where: Path,
+    table: ImageTable,
+    *,
+    out: Path,
+    sort_into: Path | None = None,
+    link: bool = False,
+    engine: str = "auto",
+    listener: Listener,
+) -> Report:
+    """Classify the images of a table into the file `out` and, on request, into folders; the story of `sortal predict`.
+
+    Returns a report (kind `prediction`) with counts a class; images that cannot be read are findings `unreadable`.
+    """
+    check_suffix(out)
+    with open_classifier(where, engine=engine) as model:
+        predictions = model.predict(table, progress=lambda done, all: listener.progress("predicting", done, all))
+    write_answers(predictions, out)
+    paths = {"predictions": str(out)}
+    if sort_into is not None:
+        sort_images(
+            table, predictions, sort_into, link=link, progress=lambda n, all: listener.progress("sorting", n, all)
+        )
+        paths["sorted"] = str(sort_into)
+    return Report(
+        kind="prediction",
+        subject=str(where),
+        metrics=_counts(predictions),
+        tables={"answers": _answers_table(predictions)},
+        findings=tuple(_unreadable(predictions)),
+        paths=paths,
+        provenance={"bundle_id": predictions.bundle_id, "images": table.source},
+    )
+
+
+def check_suffix(path: Path) -> None:
+    """Raise InputError unless `write_answers` knows how to write `path`."""
+    if path.suffix.lower() not in WRITERS:
+        raise InputError(
+            "unknown kind of file for predictions", received=path.name, hint="known: " + ", ".join(WRITERS)
+        )
+
+
+def write_answers(predictions: Predictions, path: Path) -> None:
+    """One row an image as CSV, TSV, JSON lines or Parquet, by the suffix of `path`; replaced as a whole.
+
+    Raises InputError for another suffix, MachineError when the machine refuses.
+    """
+    check_suffix(path)
+    frame, suffix, buffer = predictions.to_polars(), path.suffix.lower(), io.BytesIO()
+    if suffix == ".parquet":
+        frame.write_parquet(buffer)
+    elif suffix == ".jsonl":
+        frame.write_ndjson(buffer)
+    else:
+        frame.write_csv(buffer, separator="\t" if suffix == ".tsv" else ",", float_precision=6)
+    publish_file(path, buffer.getvalue())
+
+
+def sort_images(
+    table: ImageTable,
+    predictions: Predictions,
+    folder: Path,
+    *,
+    link: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """Put every image into `folder/<answer>/`, withheld answers into `_review`, unreadable files into `_unreadable`.
+
+    Copies, or symbolic links where `link` is set and the image is a file of its own. A file that is already there
+    with other content is kept; the new one gets a number. Returns how many went where. Raises MachineError.
+    """
+    counts: Counter[str] = Counter()
+    for row, answer in enumerate(predictions.answers()):
+        place = UNREADABLE if answer is None else REVIEW if predictions.abstained[row] else folder_name(answer)
+        counts[place] += _put(table, row, folder / place, link=link)
+        if progress is not None:
+            progress(row + 1, len(predictions))
+    return dict(counts)
+
+
+def _counts(predictions: Predictions) -> dict[str, Metric]:
+    total = len(predictions)
+    counts = {"images": total, "unreadable": len(predictions.errors), "abstained": int(predictions.abstained.sum())}
+    return {name: Metric(value=float(count), n=total) for name, count in counts.items()}
+
+
+def _answers_table(predictions: Predictions) -> Table:
+    readable = predictions.index >= 0
+    rows = []
+    for index, count in Counter(predictions.index[readable].tolist()).most_common():
+        mean = float(predictions.probability[predictions.index == index].mean())
+        rows.append((predictions.labels.names[index], count, mean))
+    return Table(columns=("answer", "images", "mean probability"), rows=tuple(rows))
+
+
+def _unreadable(predictions: Predictions) -> list[Finding]:
+    codes = sorted({code for code, _ in predictions.errors.values()})
+    found = []
+    for code in codes:
+        rows = [predictions.names[row] for row, (other, _) in sorted(predictions.errors.items()) if other == code]
+        message = f"{len(rows)} could not be read ({code}: {IMAGE_ERROR_CODES.get(code, code)})"
+        found.append(Finding(code="unreadable", severity="warning", message=message, rows=tuple(rows[:1000])))
+    return found
+
+
+def _put(table: ImageTable, row: int, folder: Path, *, link: bool) -> int:
+    """1 where the image is now in `folder`, 0 where its file cannot even be read."""
+    single = table.frame["member"][row] is None and table.frame["frame"][row] is None
+    name = PurePosixPath(table.name(row).replace("::", "/").replace("#", "-")).name
+    if link and single:
+        _link(table.path(row), _free(folder, name, None))
+        return 1
+    try:
+        content = table.read(row)
+    except ImageError:
+        return 0
+    if not isinstance(content, bytes):
+        buffer = io.BytesIO()
+        pixels = content[:, :, 0] if content.shape[2] == 1 else content
+        Image.fromarray(pixels).save(buffer, "PNG")
+        content, name = buffer.getvalue(), f"{name}.png"
+    target = _free(folder, name, content)
+    if not target.exists():
+        publish_file(target, content)
+    return 1
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(source.resolve(), target)
+    except OSError as error:
+        raise machine_error(error, target) from error
+
+
+def _free(folder: Path, name: str, content: bytes | None) -> Path:
+    """A path under which nothing else is: `a.jpg`, then `a-2.jpg`; one that holds `content` already counts as free."""
+    path, number = folder / name, 1
+    while path.exists() or path.is_symlink():
+        if content is not None and path.is_file() and _same(path, content):
+            return path
+        number += 1
+        path = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
+    return path
+
+
+def _same(path: Path, content: bytes) -> bool:
+    if path.stat().st_size != len(content):
+        return False
+    return hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(content).digest()
