@@ -16,10 +16,10 @@ from torch import nn
 from sortal.core.errors import WeightsError
 from sortal.models import BACKBONES
 from sortal.models.network import Network, measure_widths
+from sortal.models.published import TORCHVISION, check_architecture
 from sortal.models.resolve import ModelSource
 from sortal.models.weights import load_pretrained, load_weights
 from sortal.models.wrapped import (
-    TORCHVISION,
     TimmBackbone,
     VisionBackbone,
     check_arguments,
@@ -133,6 +133,7 @@ def _with_head(
 
 
 def _build(architecture: str, arguments: Mapping[str, Any], identity: tuple[str, ...]) -> nn.Module:
+    check_architecture(architecture)
     own = {key: value for key, value in arguments.items() if key != "in_chans"}
     check_arguments(architecture, own)
     channels = int(arguments.get("in_chans", 3))

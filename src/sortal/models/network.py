@@ -114,14 +114,12 @@ class Network(nn.Module):
 
 
 def measure_widths(backbone: nn.Module, *, channels: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(D, F) of a backbone for images of `size`, (height, width): only shapes are followed, nothing is computed."""
+    """(D, F) of a backbone, read from a black image of `size`, (height, width), sent through it."""
     was_training = backbone.training
-    numbers = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
-    shapes = {name: tensor.to("meta") for name, tensor in numbers.items()}
+    device = next((parameter.device for parameter in backbone.parameters()), None)
     backbone.eval()
     with torch.no_grad():
-        image = torch.zeros(2, channels, *size, device="meta")
-        embedding, feature_map = torch.func.functional_call(backbone, shapes, (image,))
+        embedding, feature_map = backbone(torch.zeros(1, channels, *size, device=device))
     backbone.train(was_training)
     if embedding.ndim != 2 or feature_map.ndim != 4:
         raise InternalError(f"a backbone gave shapes {tuple(embedding.shape)} and {tuple(feature_map.shape)}")

@@ -7,12 +7,11 @@ This is the only place that decides; reading cards is `models.cards`, fetching i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sortal.core.errors import WeightsError, nearest
+from sortal.core.errors import WeightsError
 from sortal.models import BACKBONES
 from sortal.models.cards import (
     CARD_SUFFIXES,
@@ -25,6 +24,7 @@ from sortal.models.cards import (
     zoo_cards,
 )
 from sortal.models.hub import HUB_ID, fetch, is_offline, tell
+from sortal.models.published import TORCHVISION, check_architecture, published_config, published_input
 
 PREFERRED = ("mobilenet_edgetpu_100", "mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "resnet50")
 """Which architecture `auto` takes first from a zoo: small ones that are quick on a CPU, by published accuracy."""
@@ -81,19 +81,6 @@ def resolve(
         return _with_card_name(asked, stored, weights, notes, say)
     check_architecture(name)
     return _with_weights(asked, weights, say)
-
-
-def check_architecture(name: str) -> None:
-    """Raises WeightsError, naming the nearest known architectures, unless `name` can be created."""
-    if name in BACKBONES.names():
-        return
-    import timm
-
-    if ":" in name or "/" in name or not timm.is_model(name.partition(".")[0]):
-        known = [*BACKBONES.names(), *timm.list_models()]
-        close = get_close_matches(name, known, n=3, cutoff=0.6)
-        hint = nearest(name, close) or "`sortal models` lists recommended architectures"
-        raise WeightsError("unknown architecture", received=name, hint=hint)
 
 
 def has_card_suffix(name: str) -> bool:
@@ -156,7 +143,9 @@ def _pretrained(asked: _Asked, say: Callable[[str], None]) -> ModelSource:
         return _from_card(asked, stored, notes)
     if asked.name in BACKBONES.names():
         return _scratch(asked, f"{asked.name} has no pretrained weights, so it starts from scratch.")
-    hub_id = getattr(_published(asked.name), "hf_hub_id", None)
+    if asked.name.startswith(TORCHVISION):
+        raise _torchvision_error(asked.name)
+    hub_id = getattr(published_config(asked.name), "hf_hub_id", None)
     if hub_id is None:
         return _scratch(asked, f"No weights are published for {asked.name}, so it starts from scratch.")
     return _from_hub(asked, hub_id, say)
@@ -237,7 +226,7 @@ def _from_file(asked: _Asked, path: Path) -> ModelSource:
         architecture=asked.name,
         arguments=asked.arguments,
         weights_path=path,
-        input=_published_input(asked.name),
+        input=published_input(published_config(asked.name)),
         licence=_UNKNOWN_LICENCE,
         source=f"local file {path.name}",
         sha256=digest,
@@ -247,7 +236,7 @@ def _from_file(asked: _Asked, path: Path) -> ModelSource:
 
 def _from_hub(asked: _Asked, hub_id: str, say: Callable[[str], None]) -> ModelSource:
     tagged = hub_id.rpartition("/")[2]
-    published = _published(tagged if tagged.partition(".")[0] == asked.name.partition(".")[0] else asked.name)
+    published = published_config(tagged if tagged.partition(".")[0] == asked.name.partition(".")[0] else asked.name)
     known = getattr(published, "hf_hub_id", None) == hub_id
     licence = (published.license if known else None) or f"see https://huggingface.co/{hub_id}"
     fetched = fetch(hub_id, licence=licence, offline=asked.offline, say=say)
@@ -256,7 +245,7 @@ def _from_hub(asked: _Asked, hub_id: str, say: Callable[[str], None]) -> ModelSo
         architecture=asked.name.partition(".")[0],
         arguments=asked.arguments,
         weights_path=fetched.path,
-        input=_input_of(published),
+        input=published_input(published),
         licence=licence,
         source=fetched.source,
         sha256=fetched.sha256,
@@ -266,38 +255,15 @@ def _from_hub(asked: _Asked, hub_id: str, say: Callable[[str], None]) -> ModelSo
 def _renamed(
     found: ModelSource, name: str, *, identity: tuple[str, ...] = (), notes: tuple[str, ...] = ()
 ) -> ModelSource:
-    from dataclasses import replace
-
     return replace(found, name=name, identity=identity or found.identity, notes=(*notes, *found.notes))
 
 
-def _published(name: str) -> Any:
-    """timm's description of the published weights of an architecture, with or without tag; None where unknown."""
-    if name in BACKBONES.names():
-        return None
-    import timm
-
-    try:
-        return timm.get_pretrained_cfg(name)
-    except RuntimeError as error:
-        arch = name.partition(".")[0]
-        tags = [known for known in timm.list_pretrained() if known.partition(".")[0] == arch]
-        raise WeightsError("no such published weights", received=name, hint=nearest(name, tags)) from error
-
-
-def _published_input(name: str) -> CardInput | None:
-    return _input_of(_published(name))
-
-
-def _input_of(published: Any) -> CardInput | None:
-    if published is None:
-        return None
-    return CardInput(
-        size=published.input_size[-1],
-        crop=published.crop_pct,
-        interpolation=published.interpolation,
-        mean=published.mean,
-        std=published.std,
+def _torchvision_error(name: str) -> WeightsError:
+    return WeightsError(
+        "torchvision publishes its weights as pickles, which are refused",
+        received=name,
+        hint=f"model.name={name.removeprefix(TORCHVISION)}.tv_in1k where timm has them as safetensors, "
+        "model.weights=<file>.safetensors, or model.weights=null",
     )
 
 

@@ -14,9 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sortal.core.errors import WeightsError
-
-TORCHVISION = "torchvision:"
-"""Prefix of architectures that come from torchvision, as in `torchvision:resnet50`."""
+from sortal.models.published import TORCHVISION
 
 FORBIDDEN_ARGUMENTS = frozenset(
     {

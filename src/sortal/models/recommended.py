@@ -1,0 +1,176 @@
+"""The architectures Sortal recommends, and which to take for a target.
+
+Published accuracies are facts about other people's weights on ImageNet-1k. Counting and timing is `models.catalog`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sortal.core.errors import InputError
+
+Target = Literal["edge", "cpu", "gpu", "accuracy"]
+
+PUBLISHED_IN = "timm, results/results-imagenet.csv (github.com/huggingface/pytorch-image-models)"
+SCRATCH_ADVICE = "Transformers need pretrained weights: from scratch on few images they lose to a small CNN."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommended:
+    """An architecture worth trying. `top1_percent` was published for the tag `weights` at `tested_px` pixels."""
+
+    name: str
+    family: str
+    targets: tuple[Target, ...]
+    weights: str | None = None
+    top1_percent: float | None = None
+    tested_px: int = 224
+    why: str
+
+
+RECOMMENDED: tuple[Recommended, ...] = (
+    Recommended(
+        name="sortal_small",
+        family="residual CNN",
+        targets=("edge", "cpu"),
+        why="Sortal's own: trains from scratch on a CPU in minutes, at 64 to 128 px.",
+    ),
+    Recommended(
+        name="sortal_tiny",
+        family="residual CNN",
+        targets=(),
+        why="Sortal's own, for images of 28 to 32 px.",
+    ),
+    Recommended(
+        name="mobilenetv3_small_100",
+        family="MobileNet",
+        targets=("edge",),
+        weights="lamb_in1k",
+        top1_percent=67.7,
+        why="Fewest multiplications of all; for very weak devices.",
+    ),
+    Recommended(
+        name="mobilenetv2_100",
+        family="MobileNet",
+        targets=("edge", "cpu"),
+        weights="ra_in1k",
+        top1_percent=73.0,
+        why="Small, quick, survives 8-bit quantization well.",
+    ),
+    Recommended(
+        name="mobilenet_edgetpu_100",
+        family="MobileNet",
+        targets=("edge", "cpu"),
+        why="Made for edge accelerators; plain ReLU and no squeeze-excite, so 8 bits cost little.",
+    ),
+    Recommended(
+        name="mobilenetv3_large_100",
+        family="MobileNet",
+        targets=("edge", "cpu"),
+        weights="ra_in1k",
+        top1_percent=75.8,
+        why="More accurate than V2 at equal speed in float32.",
+    ),
+    Recommended(
+        name="tf_efficientnet_lite0",
+        family="EfficientNet-Lite",
+        targets=("edge",),
+        weights="in1k",
+        top1_percent=74.8,
+        why="No squeeze-excite and ReLU6: converts to 8-bit runtimes without unsupported operations.",
+    ),
+    Recommended(
+        name="efficientnet_b0",
+        family="EfficientNet",
+        targets=("cpu", "gpu"),
+        weights="ra_in1k",
+        top1_percent=77.7,
+        why="The base of the family whose depth, width and resolution grow together.",
+    ),
+    Recommended(
+        name="efficientnet_b3",
+        family="EfficientNet",
+        targets=("gpu",),
+        weights="ra2_in1k",
+        top1_percent=82.2,
+        tested_px=320,
+        why="Compound scaling with phi 2; much accuracy for its parameters, slow for its size.",
+    ),
+    Recommended(
+        name="tf_efficientnetv2_s",
+        family="EfficientNetV2",
+        targets=("gpu", "accuracy"),
+        weights="in21k_ft_in1k",
+        top1_percent=84.3,
+        tested_px=384,
+        why="Fused blocks: trains faster than EfficientNet of equal accuracy.",
+    ),
+    Recommended(
+        name="resnet18",
+        family="ResNet",
+        targets=("cpu", "gpu"),
+        weights="a1_in1k",
+        top1_percent=73.2,
+        tested_px=288,
+        why="The plainest network that works; every runtime is fast at it.",
+    ),
+    Recommended(
+        name="resnet50",
+        family="ResNet",
+        targets=("gpu",),
+        weights="a1_in1k",
+        top1_percent=81.2,
+        tested_px=288,
+        why="The field's reference, well supported everywhere.",
+    ),
+    Recommended(
+        name="resnet152",
+        family="ResNet",
+        targets=("accuracy",),
+        weights="a1h_in1k",
+        top1_percent=83.5,
+        tested_px=288,
+        why="Large; usable as the teacher of a small network.",
+    ),
+    Recommended(
+        name="convnext_tiny",
+        family="ConvNeXt",
+        targets=("gpu", "accuracy"),
+        weights="in12k_ft_in1k",
+        top1_percent=84.5,
+        tested_px=288,
+        why="A pure CNN designed with what transformers taught; strong on fine-grained classes.",
+    ),
+    Recommended(
+        name="swin_tiny_patch4_window7_224",
+        family="Swin Transformer",
+        targets=("accuracy",),
+        weights="ms_in1k",
+        top1_percent=81.4,
+        why="Attention in shifted windows, four stages; takes several resolutions. " + SCRATCH_ADVICE,
+    ),
+    Recommended(
+        name="vit_base_patch16_224",
+        family="Vision Transformer",
+        targets=("accuracy",),
+        weights="augreg2_in21k_ft_in1k",
+        top1_percent=85.1,
+        why="Global attention from the first layer; needs a GPU. " + SCRATCH_ADVICE,
+    ),
+)
+
+_PREFERENCE: dict[Target, tuple[str, ...]] = {
+    "edge": ("mobilenetv3_large_100", "mobilenetv2_100", "mobilenet_edgetpu_100", "tf_efficientnet_lite0"),
+    "cpu": ("mobilenetv3_large_100", "mobilenetv2_100", "resnet18", "efficientnet_b0"),
+    "gpu": ("convnext_tiny", "resnet50", "tf_efficientnetv2_s", "efficientnet_b3"),
+    "accuracy": ("convnext_tiny", "vit_base_patch16_224", "tf_efficientnetv2_s", "swin_tiny_patch4_window7_224"),
+}
+
+
+def suggest(target: Target) -> tuple[Recommended, ...]:
+    """Architectures for a target, best first, each with its reason. Raises InputError for an unknown target."""
+    if target not in _PREFERENCE:
+        raise InputError("unknown target", received=str(target), hint="known: " + ", ".join(get_args(Target)))
+    by_name = {item.name: item for item in RECOMMENDED}
+    return tuple(by_name[name] for name in _PREFERENCE[target])
