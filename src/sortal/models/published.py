@@ -16,16 +16,13 @@ TORCHVISION = "torchvision:"
 def check_architecture(name: str) -> None:
     """Raises WeightsError, naming the nearest known architectures, unless `name` can be created."""
     if name in BACKBONES.names():
-        return None
-    if name.startswith(TORCHVISION):
-        return _check_torchvision(name)
-    import timm
-
-    if ":" in name or "/" in name or not timm.is_model(name.partition(".")[0]):
-        known = [*BACKBONES.names(), *timm.list_models()]
-        close = get_close_matches(name, known, n=3, cutoff=0.6)
-        hint = nearest(name, close) or "`sortal models` lists recommended architectures"
-        raise WeightsError("unknown architecture", received=name, hint=hint)
+        return
+    known = _torchvision_names() if name.startswith(TORCHVISION) else _timm_names()
+    if name in known or name.partition(".")[0] in known:
+        return
+    close = get_close_matches(name, [*BACKBONES.names(), *known], n=3, cutoff=0.6)
+    hint = nearest(name, close) if close else "`sortal models` lists recommended architectures"
+    raise WeightsError("unknown architecture", received=name, hint=hint)
 
 
 def published_config(name: str) -> Any:
@@ -55,9 +52,13 @@ def published_input(published: Any) -> CardInput | None:
     )
 
 
-def _check_torchvision(name: str) -> None:
+def _torchvision_names() -> set[str]:
     from torchvision.models import list_models
 
-    known = [TORCHVISION + model for model in list_models()]
-    if name not in known:
-        raise WeightsError("unknown architecture", received=name, hint=nearest(name, get_close_matches(name, known)))
+    return {TORCHVISION + name for name in list_models()}
+
+
+def _timm_names() -> set[str]:
+    import timm
+
+    return set(timm.list_models())
