@@ -39,25 +39,33 @@ class Side:
 
 
 def check_parity(
-    original: Side, artifact: Side, pixels: Pixels, *, decision: DecisionSpec | None = None, names: Sequence[str] = ()
+    original: Side,
+    artifact: Side,
+    pixels: Pixels,
+    *,
+    decision: DecisionSpec | None = None,
+    names: Sequence[str] = (),
+    tolerance: float = 1e-3,
 ) -> Report:
     """Compare two sides on prepared pixels (N, height, width, channels). Each side normalizes by its own spec.
 
     The report (kind `parity`) has the metrics max_logit_difference, mean_logit_difference,
     max_probability_difference, flips, smallest_margin (of the original's answers, in probability) and a finding of
-    severity error where the two disagree on more than a tie, on classes, or on the batch size. `names` name the rows.
+    severity error where the two disagree on a decision by more than a tie, on any probability by more than
+    `tolerance` (right for float32; lower precisions need more), on classes, preprocessing or batch size. `names` name
+    the rows.
     Raises InputError where there are no images.
     """
     if not len(pixels):
         raise InputError("parity needs at least one image")
     rows = names or [f"input[{row}]" for row in range(len(pixels))]
-    findings = [*_labels_differ(original, artifact), *_batches_differ(artifact, pixels)]
+    findings = [*_specs_differ(original, artifact), *_batches_differ(artifact, pixels)]
     first, second = (_run_all(side, pixels) for side in (original, artifact))
     if first.shape != second.shape:
         findings.append(_error("classes_differ", f"logits of shape {first.shape} and {second.shape}"))
         return _report(original, artifact, {}, {}, findings)
     compared = _Compared(first, second, decision or DecisionSpec())
-    findings += compared.findings(rows)
+    findings += compared.findings(rows, tolerance)
     return _report(original, artifact, compared.metrics(), {"flips": compared.table(rows, original.labels)}, findings)
 
 
@@ -72,6 +80,7 @@ class _Compared:
     def __init__(self, first: NDArray[np.float32], second: NDArray[np.float32], decision: DecisionSpec):
         self.logit_gap = np.abs(first.astype(np.float64) - second)
         self.chances = probabilities(decision, first), probabilities(decision, second)
+        self.probability_gap = np.abs(self.chances[0].astype(np.float64) - self.chances[1])
         self.answers = self.chances[0].argmax(axis=1), self.chances[1].argmax(axis=1)
         top = np.sort(self.chances[0].astype(np.float64), axis=1)
         self.margins = top[:, -1] - top[:, -2] if top.shape[1] > 1 else np.ones(len(top))
@@ -82,18 +91,21 @@ class _Compared:
         values = {
             "max_logit_difference": float(self.logit_gap.max()),
             "mean_logit_difference": float(self.logit_gap.mean()),
-            "max_probability_difference": float(np.abs(self.chances[0].astype(np.float64) - self.chances[1]).max()),
+            "max_probability_difference": float(self.probability_gap.max()),
             "flips": float(len(self.flips)),
             "smallest_margin": float(self.margins.min()),
         }
         return {name: Metric(value=value if np.isfinite(value) else None, n=n) for name, value in values.items()}
 
-    def findings(self, rows: Sequence[str]) -> list[Finding]:
+    def findings(self, rows: Sequence[str], tolerance: float) -> list[Finding]:
         if not np.isfinite(self.logit_gap).all():
             return [_error("not_finite", "logits are not finite")]
         serious = [int(row) for row in self.flips if self.margins[row] > TIE]
         ties = [int(row) for row in self.flips if self.margins[row] <= TIE]
         found = []
+        apart = float(self.probability_gap.max())
+        if apart > tolerance:
+            found.append(_error("probabilities_differ", f"a probability differs by {apart:.3g}, over {tolerance:g}"))
         if serious:
             message = f"{len(serious)} of {len(self.margins)} decisions differ by more than a tie"
             found.append(_error("decisions_differ", message, [rows[row] for row in serious]))
@@ -118,6 +130,15 @@ def _run_all(side: Side, pixels: Pixels) -> NDArray[np.float32]:
         side.run(normalize(side.preprocess, pixels[start : start + batch])) for start in range(0, len(pixels), batch)
     ]
     return np.concatenate(parts)
+
+
+def _specs_differ(original: Side, artifact: Side) -> list[Finding]:
+    found = []
+    if original.preprocess != artifact.preprocess:
+        one, other = original.preprocess.model_dump(), artifact.preprocess.model_dump()
+        wrong = ", ".join(f"{key}: {one[key]} / {other[key]}" for key in one if one[key] != other[key])
+        found.append(_error("preprocess_differs", f"the images are prepared differently: {wrong}"))
+    return found + _labels_differ(original, artifact)
 
 
 def _labels_differ(original: Side, artifact: Side) -> list[Finding]:

@@ -74,7 +74,7 @@ def find_parts(model: onnx.ModelProto, classes: int, *, where: str) -> Parts:
     softmax = made_by.get(last)
     is_softmax = softmax is not None and softmax.op_type == "Softmax"
     before = softmax.input[0] if softmax is not None and is_softmax else None
-    linear = _linear(model.graph, made_by, _through(made_by, before or last))
+    linear = _last_linear(model.graph, made_by, scores, classes)
     pool = _last_pool(model.graph, made_by, scores)
     return Parts(
         scores=scores,
@@ -108,26 +108,33 @@ def _through(made_by: dict[str, onnx.NodeProto], name: str) -> str:
     return name
 
 
-def _linear(graph: onnx.GraphProto, made_by: dict[str, onnx.NodeProto], name: str) -> onnx.NodeProto | None:
-    """The Gemm or MatMul that makes `name`, over an Add of a constant if there is one."""
-    stored = {tensor.name for tensor in graph.initializer}
-    node = made_by.get(name)
-    if node is not None and node.op_type == "Add":
-        inner = [made_by[item] for item in node.input if item in made_by and item not in stored]
-        node = next((item for item in inner if item.op_type == "MatMul"), None)
-    return node if node is not None and node.op_type in ("Gemm", "MatMul") else None
+def _last_linear(
+    graph: onnx.GraphProto, made_by: dict[str, onnx.NodeProto], scores: str, classes: int
+) -> onnx.NodeProto | None:
+    """The last Gemm or MatMul on the way to the scores whose stored weight has one row or column a class."""
+    products = [node for node in _leading(graph, made_by, scores) if node.op_type in ("Gemm", "MatMul")]
+    for node in reversed(products):
+        weight = stored_tensor(graph, node.input[1])
+        if weight is not None and classes in weight.dims:
+            return node
+    return None
 
 
 def _last_pool(graph: onnx.GraphProto, made_by: dict[str, onnx.NodeProto], scores: str) -> onnx.NodeProto | None:
     """The last pooling over the whole image that leads to the scores."""
-    leading, waiting = set(), [scores]
+    pools = [node for node in _leading(graph, made_by, scores) if _is_pool(graph, node)]
+    return pools[-1] if pools else None
+
+
+def _leading(graph: onnx.GraphProto, made_by: dict[str, onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
+    """The nodes that tensor `name` is computed from, in the order of the graph."""
+    seen, waiting = set(), [name]
     while waiting:
         node = made_by.get(waiting.pop())
-        if node is not None and node.output[0] not in leading:
-            leading.add(node.output[0])
+        if node is not None and node.output[0] not in seen:
+            seen.add(node.output[0])
             waiting.extend(node.input)
-    pools = [node for node in graph.node if node.output and node.output[0] in leading and _is_pool(graph, node)]
-    return pools[-1] if pools else None
+    return [node for node in graph.node if node.output and node.output[0] in seen]
 
 
 def _is_pool(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:

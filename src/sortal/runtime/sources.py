@@ -50,8 +50,8 @@ def items_of(images: Images) -> Sequence[Item]:
 
 
 def _is_one_image(path: Path) -> bool:
-    """A file that is no table, array file or archive; a path that does not exist becomes an unreadable image."""
-    return not path.is_dir() and path.suffix.lower() not in _COLLECTIONS
+    """A file that is no table, array file or archive, by its name: a damaged image is still an image."""
+    return path.is_file() and path.suffix.lower() not in _COLLECTIONS
 
 
 _COLLECTIONS = frozenset(
