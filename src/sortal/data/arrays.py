@@ -47,7 +47,8 @@ def open_array(path: Path, member: str | None) -> Array:
 def frame_pixels(path: Path, member: str | None, frame: int) -> Array:
     """Image number `frame`: a (H, W, C) copy, uint8 or uint16."""
     image = open_array(path, member)[frame]
-    return np.ascontiguousarray(image if image.ndim == 3 else image[:, :, None])
+    image = image if image.ndim == 3 else image[:, :, None]
+    return np.array(image, dtype=image.dtype.newbyteorder("="), order="C")
 
 
 def cifar_records(path: Path, member: str | None) -> Array:

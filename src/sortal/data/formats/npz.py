@@ -93,7 +93,7 @@ def _rows(path: Path, images: str, labels: str | None, split: str | None) -> pl.
 def _checked_images(path: Path, member: str) -> tuple[int, ...]:
     array = open_array(path, member)
     where = f"{path}::{member}"
-    if array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         hint = "store pixels as uint8 (0 to 255) or uint16"
         raise DataError("pixels of an unsupported type", where=where, received=str(array.dtype), hint=hint)
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):

@@ -7,6 +7,7 @@ encrypted members are reported and never opened.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,10 +125,9 @@ def _is_image() -> pl.Expr:
 
 def _archive_tree(path: Path) -> Tree:
     members = index(path)
-    dot = r"(^|/)(\.[^/]*|" + "|".join(
-        name.replace("$", r"\$").replace(".", r"\.").replace("+", r"\+") for name in SYSTEM_NAMES
-    )
-    members = members.filter(~pl.col("path").str.contains(f"(?i){dot})(/|$)"))
+    system = "|".join(re.escape(name) for name in SYSTEM_NAMES)
+    plain = pl.col("kind").is_in(["file", "folder"])
+    members = members.filter(~(plain & pl.col("path").str.contains(rf"(?i)(^|/)(\.[^/]*|{system})(/|$)")))
     files = members.filter(pl.col("kind") == "file").drop("kind").sort("path")
     folders = members.filter(pl.col("kind") == "folder")["path"].unique().sort()
     findings = [
