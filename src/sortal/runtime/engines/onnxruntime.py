@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError, MissingExtraError
-from sortal.runtime.engines.chunks import run_in_chunks
+from sortal.runtime.engines.batches import Shape, run_batch
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.onnx_file import read_model
 
@@ -29,8 +29,7 @@ class OnnxRuntimeEngine:
     def __init__(self, session: Any, where: str):
         self._session = session
         self._where = where
-        size = session.get_inputs()[0].shape[0]
-        self._fixed_batch = size if isinstance(size, int) else None
+        self._shape: Shape = tuple(size if isinstance(size, int) else None for size in session.get_inputs()[0].shape)
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, batch: NDArray[np.float32]) -> Outputs:
@@ -38,7 +37,9 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise BundleError("this engine is closed", where=self._where)
         try:
-            outputs = run_in_chunks(self._run, batch, self._fixed_batch)
+            outputs = run_batch(self._run, batch, self._shape, where=self._where)
+        except BundleError:
+            raise
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base of its own
             raise BundleError(f"the model failed: {_first_line(error)}", where=self._where) from error
         return Outputs(logits=outputs[0], embedding=outputs[1], feature_map=outputs[2])

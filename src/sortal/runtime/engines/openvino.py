@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError, MissingExtraError
-from sortal.runtime.engines.chunks import run_in_chunks
+from sortal.runtime.engines.batches import Shape, run_batch
 from sortal.runtime.engines.onnxruntime import OUTPUTS, check_interface
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.onnx_file import read_model
@@ -29,9 +29,9 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, request: Any, metadata: dict[str, str], where: str, *, fixed_batch: int | None):
+    def __init__(self, request: Any, metadata: dict[str, str], where: str, *, shape: Shape):
         self._request = request
-        self._fixed_batch = fixed_batch
+        self._shape = shape
         self._where = where
         self.metadata = metadata
 
@@ -40,7 +40,7 @@ class OpenVinoEngine:
         if self._request is None:
             raise BundleError("this engine is closed", where=self._where)
         try:
-            outputs = run_in_chunks(self._run, batch, self._fixed_batch)
+            outputs = run_batch(self._run, batch, self._shape, where=self._where)
         except RuntimeError as error:
             raise BundleError(f"the model failed: {_last_line(error)}", where=self._where) from error
         return Outputs(logits=outputs[0], embedding=outputs[1], feature_map=outputs[2])
@@ -63,9 +63,8 @@ def open(path: Path, *, threads: int) -> OpenVinoEngine:
         compiled = core.compile_model(model, "CPU", _settings(threads))
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot open the model: {_last_line(error)}", where=str(path)) from error
-    size = model.inputs[0].get_partial_shape()[0]
-    fixed_batch = size.get_length() if size.is_static else None
-    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path), fixed_batch=fixed_batch)
+    shape = tuple(size.get_length() if size.is_static else None for size in model.inputs[0].get_partial_shape())
+    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path), shape=shape)
 
 
 def import_openvino() -> Any:

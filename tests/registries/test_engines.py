@@ -1,0 +1,130 @@
+"""What every inference engine promises, over the whole table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sortal.core.errors import BundleError, InputError
+from sortal.runtime.engines import ENGINES
+from sortal.runtime.engines.protocol import Engine
+
+
+def model(batch: int | str = "batch") -> onnx.ModelProto:
+    """feature_map = 2 x image, embedding = its mean over space, logits = embedding @ weight."""
+    make, info = helper.make_node, helper.make_tensor_value_info
+    stored = {
+        "two": np.asarray(2.0, np.float32),
+        "space": np.asarray([2, 3], np.int64),
+        "weight": np.arange(15, dtype=np.float32).reshape(3, 5) / 7,
+    }
+    nodes = [
+        make("Mul", ["image", "two"], ["feature_map"]),
+        make("ReduceMean", ["feature_map", "space"], ["embedding"], keepdims=0),
+        make("MatMul", ["embedding", "weight"], ["logits"]),
+    ]
+    outputs = [("logits", [batch, 5]), ("embedding", [batch, 3]), ("feature_map", [batch, 3, 6, 4])]
+    graph = helper.make_graph(
+        nodes,
+        "promise",
+        [info("image", TensorProto.FLOAT, [batch, 3, 6, 4])],
+        [info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        [numpy_helper.from_array(value, name) for name, value in stored.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    made.metadata_props.add(key="sortal.format", value="1")
+    made.metadata_props.add(key="sortal.labels", value='{"names": ["a", "b"]}')
+    return made
+
+
+@pytest.fixture(params=sorted(ENGINES.table))
+def name(request) -> str:
+    return str(request.param)
+
+
+def opened(name: str, tmp_path: Path, batch: int | str = "batch", threads: int = 1) -> Engine:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(model(batch).SerializeToString())
+    engine: Engine = ENGINES.get(name).open(file, threads=threads)
+    return engine
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 3, 6, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 4])
+@pytest.mark.parametrize("count", [1, 2, 7, 32])
+def test_outputs_are_right_whatever_the_batch(name, batch, count, tmp_path):
+    outputs = opened(name, tmp_path, batch, threads=2).run(images(count))
+    weight = np.arange(15, dtype=np.float32).reshape(3, 5) / 7
+    embedding = 2 * images(count).mean((2, 3))
+    np.testing.assert_allclose(outputs.feature_map, 2 * images(count), atol=1e-6)
+    np.testing.assert_allclose(outputs.embedding, embedding, atol=1e-6)
+    np.testing.assert_allclose(outputs.logits, embedding @ weight, atol=1e-5)
+    assert {outputs.logits.dtype, outputs.embedding.dtype, outputs.feature_map.dtype} == {np.dtype(np.float32)}
+
+
+def test_outputs_stay_when_the_engine_runs_again(name, tmp_path):
+    engine = opened(name, tmp_path)
+    first = engine.run(images(3)).logits
+    kept = first.copy()
+    engine.run(images(3) * 9)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_metadata_comes_back(name, tmp_path):
+    engine = opened(name, tmp_path)
+    assert engine.name == name
+    assert engine.metadata["sortal.format"] == "1"
+    assert engine.metadata["sortal.labels"] == '{"names": ["a", "b"]}'
+
+
+def test_a_batch_of_the_wrong_shape_is_a_bundle_error(name, tmp_path):
+    with pytest.raises(BundleError):
+        opened(name, tmp_path).run(np.zeros((2, 1, 6, 4), np.float32))
+
+
+def test_a_closed_engine_says_so(name, tmp_path):
+    engine = opened(name, tmp_path)
+    engine.close()
+    engine.close()
+    with pytest.raises(BundleError, match="closed"):
+        engine.run(images(1))
+
+
+def test_other_interfaces_are_refused(name, tmp_path):
+    other = model()
+    other.graph.output[1].name = "features"
+    other.graph.node[1].output[0] = "features"
+    other.graph.node[2].input[0] = "features"
+    (tmp_path / "model.onnx").write_bytes(other.SerializeToString())
+    with pytest.raises(BundleError, match="sortal import"):
+        ENGINES.get(name).open(tmp_path / "model.onnx", threads=1)
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\x00" * 100])
+def test_garbage_is_refused(name, data, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(data)
+    with pytest.raises(BundleError):
+        ENGINES.get(name).open(tmp_path / "model.onnx", threads=1)
+
+
+def test_cut_off_and_missing_files_are_refused(name, tmp_path):
+    file = tmp_path / "model.onnx"
+    with pytest.raises(BundleError):
+        ENGINES.get(name).open(file, threads=1)
+    whole = model().SerializeToString()
+    for length in range(1, len(whole), 97):
+        file.write_bytes(whole[:length])
+        with pytest.raises(BundleError):
+            ENGINES.get(name).open(file, threads=1)
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(InputError, match="did you mean onnxruntime"):
+        ENGINES.get("onnxruntme")
