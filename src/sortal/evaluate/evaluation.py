@@ -7,7 +7,6 @@ ones. Calibration, certificates and comparisons of two classifiers are told else
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +15,23 @@ from sortal.core.errors import DataError
 from sortal.core.predictions import Predictions
 from sortal.core.report import Cell, Metric, Report, Table
 from sortal.evaluate.findings import evaluation_findings
-from sortal.evaluate.intervals import wilson
 from sortal.evaluate.metrics import (
-    average_intervals,
-    averages,
-    class_counts,
-    class_scores,
     confusion,
-    hits_at,
     nearest_classes,
-    sum_to_parents,
+)
+from sortal.evaluate.measures import (
+    Evaluated,
+    bucket_metrics,
+    class_metrics,
+    coarse_metrics,
+    coverage_metrics,
+    detection_metrics,
+    evaluated_images,
+    top_k_metrics,
 )
 from sortal.evaluate.summary import evaluation_summary
 from sortal.evaluate.tables import (
     averages_table,
-    buckets,
     buckets_table,
     confusion_table,
     pairs_table,
@@ -69,20 +70,20 @@ def evaluate_predictions(
     classes it is the second unless named. Raises DataError when no image can be evaluated or a length does not fit.
     """
     _check(predictions, labels, train_counts, embeddings)
-    data = _usable(predictions, labels)
+    data = evaluated_images(predictions, labels, confidence)
     chosen = _positive(predictions, positive)
     metrics = {
-        **_headline(data, confidence),
-        **_top_k(data, top_k, confidence),
-        **_coarse(data, confidence),
-        **_buckets(data, train_counts, confidence),
-        **_coverage(predictions, labels, confidence),
+        **class_metrics(data, confidence),
+        **top_k_metrics(data, top_k, confidence),
+        **coarse_metrics(data, confidence),
+        **bucket_metrics(data, train_counts, confidence),
+        **coverage_metrics(predictions, labels, confidence),
     }
     tables = _tables(data, confidence, train_counts, None if embeddings is None else embeddings[data.rows])
     if chosen is not None:
         curve = threshold_curve(data.probabilities[:, chosen], data.labels == chosen, confidence)
         tables["threshold_curve"] = curve
-        metrics |= _detection(data, chosen, confidence)
+        metrics |= detection_metrics(data, chosen, confidence)
     if model:
         tables["model"] = Table(columns=("property", "value"), rows=tuple(model.items()))
     names = predictions.labels.names
@@ -102,7 +103,7 @@ def evaluate_predictions(
             "confidence": confidence,
             "split": split,
             "positive": None if chosen is None else names[chosen],
-            "headline": [name for name in _HEADLINE if name in metrics],
+            "headline": _chosen(metrics, len(names)),
             "counts": _counts(predictions, labels, data),
         },
     )
@@ -135,125 +136,8 @@ _HEADLINE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Usable:
-    """The images that have a label and could be read."""
-
-    rows: Ints
-    labels: Ints
-    index: Ints
-    probabilities: NDArray[np.float32]
-    names: tuple[str, ...]
-    parents: list[int] | None
-    parent_names: tuple[str, ...]
-    matrix: Ints
-
-
-def _usable(predictions: Predictions, labels: Ints) -> _Usable:
-    rows = np.flatnonzero((labels >= 0) & (predictions.index >= 0))
-    if not len(rows):
-        raise DataError(
-            "there is no image to evaluate",
-            received=f"{len(labels)} images, {int((labels >= 0).sum())} with a label that the classifier knows, "
-            f"{int((predictions.index < 0).sum())} unreadable",
-            hint="give images whose labels are classes of the classifier",
-        )
-    known = predictions.labels
-    coarse = known.coarse()
-    return _Usable(
-        rows=rows,
-        labels=labels[rows],
-        index=predictions.index[rows],
-        probabilities=predictions.probabilities[rows],
-        names=known.names,
-        parents=known.coarse_index(),
-        parent_names=() if coarse is None else coarse.names,
-        matrix=confusion(labels[rows], predictions.index[rows], len(known)),
-    )
-
-
-def _headline(data: _Usable, confidence: float) -> dict[str, Metric]:
-    counts, n = class_counts(data.matrix), len(data.rows)
-    values, ends = averages(counts), average_intervals(data.matrix, confidence)
-
-    def average(name: str, score: str) -> Metric:
-        low, high = ends[name][score]
-        return Metric(value=float(values[name][score]), low=low, high=high, n=n)
-
-    seen = np.flatnonzero(counts.true > 0)
-    worst = int(seen[class_scores(counts)["recall"][seen].argmin()])
-    return {
-        "accuracy": _share(int(counts.hits.sum()), n, confidence),
-        "macro_f1": average("macro", "f1"),
-        "macro_precision": average("macro", "precision"),
-        "macro_recall": average("macro", "recall"),
-        "weighted_f1": average("weighted", "f1"),
-        "weighted_precision": average("weighted", "precision"),
-        "weighted_recall": average("weighted", "recall"),
-        "balanced_accuracy": average("balanced", "recall"),
-        "worst_class_recall": _share(int(counts.hits[worst]), int(counts.true[worst]), confidence),
-    }
-
-
-def _top_k(data: _Usable, top_k: Sequence[int], confidence: float) -> dict[str, Metric]:
-    """`top_1` is left out: it is the accuracy."""
-    found, n = {}, len(data.rows)
-    for k in sorted({k for k in top_k if k > 1}):
-        hits = int(hits_at(data.probabilities, data.labels, k).sum())
-        found[f"top_{k}"] = _share(hits, n, confidence)
-        if k == 5:
-            found["top_5_error"] = _share(n - hits, n, confidence)
-    return found
-
-
-def _coarse(data: _Usable, confidence: float) -> dict[str, Metric]:
-    if data.parents is None:
-        return {}
-    parents, n = np.asarray(data.parents), len(data.rows)
-    summed = sum_to_parents(data.probabilities, data.parents).argmax(axis=1)
-    matrix = confusion(parents[data.labels], parents[data.index], len(data.parent_names))
-    low, high = average_intervals(matrix, confidence)["macro"]["f1"]
-    f1 = float(averages(class_counts(matrix))["macro"]["f1"])
-    return {
-        "coarse_accuracy": _share(int(np.trace(matrix)), n, confidence),
-        "coarse_macro_f1": Metric(value=f1, low=low, high=high, n=n),
-        "coarse_accuracy_summed": _share(int((summed == parents[data.labels]).sum()), n, confidence),
-    }
-
-
-def _buckets(data: _Usable, train_counts: Ints | None, confidence: float) -> dict[str, Metric]:
-    if train_counts is None:
-        return {}
-    counts = class_counts(data.matrix)
-    return {
-        f"{bucket.name}_accuracy": _share(int(counts.hits[bucket.members].sum()), images, confidence)
-        for bucket in buckets(train_counts)
-        if (images := int(counts.true[bucket.members].sum()))
-    }
-
-
-def _coverage(predictions: Predictions, labels: Ints, confidence: float) -> dict[str, Metric]:
-    answered = (labels >= 0) & (predictions.index >= 0) & ~predictions.abstained
-    found = {"coverage": _share(int(answered.sum()), int((labels >= 0).sum()), confidence)}
-    if predictions.abstained.any() and answered.any():
-        right = int((predictions.index == labels)[answered].sum())
-        found["answered_accuracy"] = _share(right, int(answered.sum()), confidence)
-    return found
-
-
-def _detection(data: _Usable, positive: int, confidence: float) -> dict[str, Metric]:
-    """Miss rate and false-detection rate of one class at its answers, not at a threshold."""
-    own, reported = data.labels == positive, data.index == positive
-    pairs = {"miss_rate": (own & ~reported, own), "false_detection_rate": (~own & reported, ~own)}
-    return {
-        name: _share(int(part.sum()), int(whole.sum()), confidence)
-        for name, (part, whole) in pairs.items()
-        if whole.any()
-    }
-
-
 def _tables(
-    data: _Usable, confidence: float, train_counts: Ints | None, embeddings: NDArray[np.float32] | None
+    data: Evaluated, confidence: float, train_counts: Ints | None, embeddings: NDArray[np.float32] | None
 ) -> dict[str, Table]:
     extra: dict[str, list[Cell]] = {}
     if train_counts is not None:
@@ -263,7 +147,7 @@ def _tables(
         extra["nearest_class"] = [data.names[index] if index >= 0 else None for index in nearest]
         extra["nearest_distance"] = [None if np.isnan(gap) else float(gap) for gap in distance]
     tables = {
-        "averages": averages_table(data.matrix, average_intervals(data.matrix, confidence)),
+        "averages": averages_table(data.matrix, data.ends),
         "confused_pairs": pairs_table(data.names, data.matrix, confidence),
         "per_class": per_class_table(data.names, data.matrix, confidence, extra),
     }
@@ -278,7 +162,13 @@ def _tables(
     return tables
 
 
-def _counts(predictions: Predictions, labels: Ints, data: _Usable) -> dict[str, int]:
+def _chosen(metrics: Mapping[str, Metric], classes: int) -> list[str]:
+    """The numbers to show first: without top-k that cannot be wrong, without coverage where everything was answered."""
+    dull = {f"top_{k}" for k in range(classes, 6)} | ({"coverage"} if metrics["coverage"].value == 1.0 else set())
+    return [name for name in _HEADLINE if name in metrics and name not in dull]
+
+
+def _counts(predictions: Predictions, labels: Ints, data: Evaluated) -> dict[str, int]:
     return {
         "images": len(labels),
         "evaluated": len(data.rows),
@@ -289,13 +179,6 @@ def _counts(predictions: Predictions, labels: Ints, data: _Usable) -> dict[str, 
         "classes": len(data.names),
         "classes_with_images": int((data.matrix.sum(axis=1) > 0).sum()),
     }
-
-
-def _share(hits: int, n: int, confidence: float) -> Metric:
-    if not n:
-        return Metric(value=None, n=0)
-    low, high = wilson(hits, n, confidence)
-    return Metric(value=hits / n, low=float(low), high=float(high), n=n)
 
 
 def _positive(predictions: Predictions, positive: str | None) -> int | None:

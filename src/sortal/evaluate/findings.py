@@ -96,8 +96,8 @@ def _few(names: Sequence[str], matrix: Ints, confidence: float) -> Finding | Non
         "few_images",
         "info",
         f"have fewer than {FEW_IMAGES} images here, so their recall is uncertain. "
-        f"With the {counts.true[least]} of {names[least]!r}, {counts.hits[least]} of them right, "
-        f"it may lie anywhere from {low:.0%} to {high:.0%}.",
+        f"{names[least]!r} has {counts.true[least]}, {counts.hits[least]} answered right: "
+        f"its recall may be anything from {low:.0%} to {high:.0%}.",
         "treat differences between such classes as noise, or add images",
     )
 

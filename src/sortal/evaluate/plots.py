@@ -44,7 +44,7 @@ def confusion_matrix(matrix: NDArray[np.int64], names: Sequence[str], path: Path
     legible; above 300 classes only every n-th is named. Raises MachineError when the file cannot be written.
     """
     classes = len(names)
-    letters = lettering(names, longest=32 if classes <= 60 else 24)
+    letters = lettering(names, longest=40)
     cell, size_pt = _cell_size(classes)
     figure, axes = _matrix_canvas(classes, cell, size_pt, letters)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -53,8 +53,8 @@ def confusion_matrix(matrix: NDArray[np.int64], names: Sequence[str], path: Path
     _name_axes(axes, letters, size_pt, cell)
     if classes <= COUNTS_UP_TO:
         _write_counts(axes, matrix, shares, size_pt)
-    _color_bar(figure, axes, picture, max(8.0, min(size_pt * 1.5, 14.0)))
-    publish_file(path, _png(figure))
+    _color_bar(figure, axes, picture)
+    publish_file(path, _png(figure, crop=True))
     return Drawn(path=path, undrawn=letters.undrawn)
 
 
@@ -138,7 +138,7 @@ def _matrix_canvas(classes: int, cell: float, size_pt: float, letters: Lettering
     figure.text(
         margin / width,
         1.0 - 0.12 / height,
-        "Rows: true class. Columns: answer.\nColour: share of the row."
+        "Rows: true class. Columns: answer.\nColor: share of the row."
         + (f"\n#number: {len(letters.undrawn)} names that no installed font can draw" if letters.undrawn else ""),
         ha="left",
         va="top",
@@ -180,13 +180,13 @@ def _write_counts(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.floa
         axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=size)
 
 
-def _color_bar(figure: Figure, axes: Axes, picture: Any, size_pt: float) -> None:
+def _color_bar(figure: Figure, axes: Axes, picture: Any) -> None:
     box = axes.get_position()
     width, height = figure.get_size_inches()
     tall = min(box.height, 6.0 / height)
     bar = figure.add_axes((box.x1 + 0.18 / width, box.y1 - tall, 0.16 / width, tall))
     figure.colorbar(picture, cax=bar, format=lambda share, _: f"{share:.0%}")
-    bar.tick_params(labelsize=size_pt)
+    bar.tick_params(labelsize=9)
 
 
 def _series(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
@@ -232,21 +232,38 @@ def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, families: Sequence
 
 
 def _figure(width_in: float, height_in: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
 
 
-def _png(figure: Figure, dpi: int = 150) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
+def _png(figure: Figure, *, dpi: int = 150, crop: bool = False) -> bytes:
+    return _encoded(_drawn(figure, dpi, crop=crop), "PNG")
 
 
 def _jpeg(figure: Figure, dpi: int = 110) -> bytes:
+    return _encoded(_drawn(figure, dpi, crop=False), "JPEG")
+
+
+def _drawn(figure: Figure, dpi: int, *, crop: bool) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a figure; with `crop` without its white border, but for a narrow one."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
+    if not crop:
+        return pixels
+    inked: NDArray[np.bool_] = pixels.min(axis=2) < 255
+    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    pad = dpi // 10
+    return pixels[max(rows[0] - pad, 0) : rows[-1] + pad, max(columns[0] - pad, 0) : columns[-1] + pad]
+
+
+def _encoded(pixels: NDArray[np.uint8], kind: str) -> bytes:
+    from PIL import Image
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpg", dpi=dpi, pil_kwargs={"quality": 88})
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, quality=88)
     return buffer.getvalue()

@@ -118,7 +118,13 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
     names = [*study.table.labels.names, None]
     true_names = [names[label] for label in study.table.label_array()]
     return write_evaluation(
-        study.report, study.predictions, study.labels, folder, true_names=true_names, pictures=pictures
+        study.report,
+        study.predictions,
+        study.labels,
+        study.table.names(),
+        folder,
+        true_names=true_names,
+        pictures=pictures,
     )
 
 

@@ -11,10 +11,10 @@ def evaluation_summary(report: Report) -> list[str]:
 
 
 def percent(value: float) -> str:
-    """A share for people: 97.4 %; more digits near 100 so that 99.96 % is not called 100."""
-    if 0.9995 <= value < 1.0 or 0.0 < value < 0.0005:
-        return f"{100 * value:.3f} %"
-    return f"{100 * value:.1f} %"
+    """A share for people: 97.4%; more digits near the ends so that 99.96% is not called 100, nor 0.02% nothing."""
+    texts = [f"{100 * value:.{digits}f}" for digits in (1, 2, 3, 4)]
+    whole = value in (0.0, 1.0)
+    return next((text for text in texts if whole or float(text) not in (0.0, 100.0)), texts[-1]) + "%"
 
 
 def interval(metric: Metric) -> str:

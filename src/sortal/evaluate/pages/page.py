@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sortal.core.errors import MachineError
 from sortal.core.report import Report
-from sortal.evaluate.pages.view import page_view
+from sortal.evaluate.pages.view import PAIRS, page_view
 
 if TYPE_CHECKING:
     import jinja2
@@ -43,9 +43,11 @@ def render_page(
     metadata (place, time, camera) travels with the page. Raises MachineError when a picture cannot be read.
     """
     figures = {name: _data_uri(picture, _PICTURE_PX) for name, picture in (pictures or {}).items()}
+    pairs = {(str(row[0]), str(row[1])) for row in report.tables[PAIRS].rows} if PAIRS in report.tables else set()
     small = {
         pair: [_data_uri(picture, THUMBNAIL_PX) for picture in shown[:_THUMBNAILS_EACH]]
         for pair, shown in (thumbnails or {}).items()
+        if pair in pairs
     }
     return _template().render(
         view=page_view(report, small), figures=figures, style=_own("page.css"), script=_own("page.js")
@@ -67,32 +69,31 @@ def _own(name: str) -> str:
 
 
 def _data_uri(picture: Picture, longest_px: int) -> str:
-    kind, data = _encode(_open(picture), longest_px)
+    kind, data = _encode(*_open(picture), longest_px)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _open(picture: Picture) -> Image.Image:
+def _open(picture: Picture) -> tuple[Image.Image, str]:
+    """The upright image and what to encode it as: PNG stays PNG (plots), everything else becomes JPEG."""
     from PIL import Image, ImageOps
 
     if isinstance(picture, np.ndarray):
-        return Image.fromarray(picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture)
+        return Image.fromarray(picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture), "jpeg"
     try:
         with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
-            return ImageOps.exif_transpose(image)
+            return ImageOps.exif_transpose(image), "png" if image.format == "PNG" else "jpeg"
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         where = str(picture) if isinstance(picture, Path) else None
         raise MachineError(f"a picture of the page cannot be read: {error}", where=where) from error
 
 
-def _encode(image: Image.Image, longest_px: int) -> tuple[str, bytes]:
-    """PNG stays PNG (plots), everything else becomes JPEG."""
-    kind = "png" if image.format == "PNG" or image.mode in ("P", "RGBA") else "jpeg"
+def _encode(image: Image.Image, kind: str, longest_px: int) -> tuple[str, bytes]:
     if max(image.size) > longest_px:
         image = image.convert("RGBA" if kind == "png" else "RGB")
         image.thumbnail((longest_px, longest_px))
     buffer = io.BytesIO()
     if kind == "png":
-        image.save(buffer, "PNG", optimize=True)
+        image.save(buffer, "PNG")
     else:
         image.convert("RGB").save(buffer, "JPEG", quality=85)
     return kind, buffer.getvalue()

@@ -16,6 +16,9 @@ from sortal.evaluate.pages.words import HELP, TITLES
 from sortal.evaluate.summary import interval, percent
 
 _SHARES = re.compile(r"(accuracy|recall|precision|f1|coverage|error|rate|share|top_\d+|_summed)(_low|_high)?$")
+PAIRS = "confused_pairs"
+"""The table whose rows may have thumbnails beside them."""
+
 _FOLDED_ABOVE = 12
 _HIDDEN = {"summary", "headline"}
 
@@ -63,6 +66,8 @@ class PageView:
     kind: str
     subject: str
     facts: list[str]
+    positive: str
+    """The class of the threshold curve, empty without one."""
     summary: list[str]
     headline: list[MetricView]
     metrics: list[MetricView]
@@ -82,6 +87,7 @@ def page_view(report: Report, thumbnails: Mapping[tuple[str, str], Sequence[str]
         kind=report.kind,
         subject=report.subject,
         facts=_facts(report),
+        positive=str(report.body.get("positive") or ""),
         summary=[str(sentence) for sentence in report.body.get("summary", [])],
         headline=[metrics[name] for name in headline],
         metrics=list(metrics.values()) if len(metrics) > len(headline) else [],
@@ -148,9 +154,7 @@ def _table(name: str, table: Table, thumbnails: Mapping[tuple[str, str], Sequenc
             )
         return cell_view(column, at(row, column), at(row, f"{column}_low"), at(row, f"{column}_high"))
 
-    images = (
-        [list(thumbnails.get((str(row[0]), str(row[1])), ())) for row in table.rows] if name == "confused_pairs" else []
-    )
+    images = [list(thumbnails.get((str(row[0]), str(row[1])), ())) for row in table.rows] if name == PAIRS else []
     return TableView(
         name=name,
         title=title(name),
