@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import polars as pl
+from pydantic import ValidationError
 
-from sortal.core.errors import DataError, nearest
+from sortal.core.errors import DataError, MachineError, nearest
 from sortal.data.formats import FORMATS
 from sortal.data.formats.classes import with_label_findings
 from sortal.data.formats.image import read_paths
@@ -37,15 +38,12 @@ def images(
 
     `label` is the label column of tables; `group` a column, or a regular expression over row names whose first group is
     the key; `level` the level of a taxonomy to learn; `format` the name of a format, found by itself when None. Raises
-    DataError that says what was found and what is expected.
+    DataError that says what was found and what is expected, MachineError when the source may not be read.
     """
     if level not in (None, *get_args(Level)):
         raise DataError("unknown level", received=str(level), hint="fine or coarse")
     options = ReadOptions(label=label, group=group, level=level)  # type: ignore[arg-type]
-    if isinstance(source, str | Path):
-        table = _reader(Path(source), format).read(Path(source), options)
-    else:
-        table = read_paths(source)
+    table = read_paths(source) if not isinstance(source, str | Path) else _read(Path(source), format, options)
     table = table if group is None else with_group(table, group)
     return to_coarse(table) if level == "coarse" else table
 
@@ -89,6 +87,16 @@ def _extract(table: ImageTable, pattern: str) -> pl.Series:
     except (re.error, pl.exceptions.ComputeError) as error:
         hint = "a pattern such as '(lot[0-9]+)_' without look-around"
         raise DataError("not a valid pattern", where="group", received=pattern, hint=hint) from error
+
+
+def _read(path: Path, name: str | None, options: ReadOptions) -> ImageTable:
+    try:
+        table: ImageTable = _reader(path, name).read(path, options)
+    except OSError as error:
+        raise MachineError(f"cannot read this source: {error.strerror or error}", where=str(path)) from error
+    except ValidationError as error:
+        raise DataError(f"the classes are not valid: {error.errors()[0]['msg']}", where=str(path)) from error
+    return table
 
 
 def _reader(path: Path, name: str | None) -> Any:

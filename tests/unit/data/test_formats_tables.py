@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sortal.core.errors import DataError, SortalError
+from sortal.core.errors import DataError, MachineError, SortalError
 from sortal.data.formats.manifest import Manifest, write_manifest
 from sortal.data.open import images
 from sortal.data.table import ImageTable
@@ -336,3 +336,22 @@ def test_unknown_files_and_formats(tmp_path: Path) -> None:
         images(tmp_path / "x.docx")
     with pytest.raises(SortalError, match="unknown dataset format"):
         images(tmp_path, format="coco-panoptic")
+
+
+def test_a_source_that_may_not_be_read_is_a_machine_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _files(tmp_path, "a/1.jpg")
+
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(MachineError, match="Permission denied"):
+        images(tmp_path)
+
+
+def test_class_lists_that_name_a_class_twice(tmp_path: Path) -> None:
+    root = _grocery(tmp_path)
+    text = (root / "dataset" / "classes.csv").read_text().replace("Gala", "Lime")
+    (root / "dataset" / "classes.csv").write_text(text)
+    with pytest.raises(DataError, match="given twice: Lime"):
+        images(root)
