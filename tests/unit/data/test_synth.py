@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,12 @@ from sortal.core.errors import DataError, InputError, MachineError
 from sortal.data.synth import dataset
 from sortal.data.synth.catalog import catalog
 from sortal.data.synth.dataset import synthesize
+from sortal.data.synth.nuts import NUTS
 from sortal.data.synth.options import SynthOptions
+from sortal.data.synth.plates import PLATES
+from sortal.data.synth.relief import Grid
 from sortal.data.synth.render import picture
+from sortal.data.synth.rods import RODS
 
 
 def small(**changes):
@@ -162,6 +166,20 @@ def test_classes_can_be_told_apart_by_a_simple_rule():
     tested = drawn[:, 10:] / scale
     away = ((tested[:, :, None] - centers[None, None]) ** 2).sum(axis=-1)
     assert (away.argmin(axis=-1) == np.arange(12)[:, None]).mean() > 0.5  # chance is 0.083
+
+
+def test_two_of_208_classes_of_one_finish_never_have_nearly_the_same_shape():
+    axis = (np.arange(96, dtype=np.float32) - 47.5) * (31 / 96)
+    x, y = np.meshgrid(axis, axis)
+    grid = Grid(x=x, y=y, pixel_mm=31 / 96, roll=0.3)
+    shapes = {}
+    for part in catalog()[:208]:
+        relief = (RODS | NUTS | PLATES)[part.kind](grid, part.size_mm, part.variant)
+        shapes[part] = np.stack([relief.cover, relief.height * relief.cover])
+    for one, two in combinations(shapes, 2):
+        if one.finish == two.finish:
+            smaller = min(shapes[one][0].sum(), shapes[two][0].sum())
+            assert np.abs(shapes[one] - shapes[two]).sum() > 0.1 * smaller, (one.name, two.name)
 
 
 def test_every_kind_shows_a_part_inside_the_picture():

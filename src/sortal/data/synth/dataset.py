@@ -4,7 +4,8 @@
     out/truth.csv                one row a picture: true label, attributes, defect, object, what it repeats, corruption
     out/synth.json               the options, the counts and a digest of all files
 
-The whole folder appears at once or not at all. `plan` decides what is drawn, `render` draws one picture.
+The whole folder appears at once or not at all. The same options give the same bytes, on one machine and with the same
+releases of NumPy and Pillow. `plan` decides what is drawn, `render` draws one picture.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -101,11 +103,16 @@ def _draw(folder: Path, plan: tuple[Shot, ...], options: SynthOptions) -> Iterat
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes; what waits is dropped as soon as anything goes wrong."""
-    pool = ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn"), initializer=_leave_interrupts)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; only the first one acts on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True, kw_only=True)

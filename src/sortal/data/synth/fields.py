@@ -63,10 +63,10 @@ def cloud(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, in
     return np.asarray(grown, dtype=np.float32) * 1.4
 
 
-def blur(field: Field, radius: int, *, axis: int | None = None) -> Field:
-    """Two box blurs of `radius` pixels (nearly a Gaussian of that sigma), edges repeated; one axis or both."""
-    for one in (0, 1) if axis is None else (axis,):
-        field = _box(_box(field, radius, one), radius, one)
+def blur(field: Field, radius: int) -> Field:
+    """Two box blurs of `radius` pixels (nearly a Gaussian of that sigma), edges repeated."""
+    for axis in (0, 1):
+        field = _box(_box(field, radius, axis), radius, axis)
     return field
 
 

@@ -79,7 +79,7 @@ def e_clip(grid: Grid, d: float, variant: str) -> Relief:
     plate = disc(grid.x, grid.y, 0.95 * d)
     hollow = disc(grid.x, grid.y, 0.66 * d)
     mouth = np.maximum(np.abs(grid.y) - 0.36 * d, -grid.x)
-    tongues = polygon(grid.x + 0.72 * d, grid.y, 3 if variant == "plain" else 4, 0.22 * d)
+    tongues = polygon(grid.x + 0.72 * d, grid.y, 3, 0.2 * d) if variant == "plain" else grid.x + 0.35 * d
     side = box(grid.x - 0.1 * d, np.abs(grid.y) - 0.66 * d, 0.34 * d, 0.34 * d, 0.06 * d)
     opened = np.minimum(np.maximum(hollow, -np.minimum(tongues, side)), mouth)
     distance = np.maximum(plate, -opened)
