@@ -10,13 +10,13 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from sortal.core.errors import MachineError
-from sortal.core.publish import machine_error
+from sortal.core.publish import disk_errors
 
-_held: set[Path] = set()
-"""Files locked by this process: the system's locks tell processes apart, not the holders inside one."""
+_held: dict[Path, int] = {}
+"""Files locked by this process, with their descriptors: the system's locks tell processes apart, not the holders inside
+one. Here rather than in a Lock, so that a lock that somebody forgets about is kept and not lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,12 @@ class Lock:
     """A lock that is held until `release` or the end of the process."""
 
     path: Path
-    file: BinaryIO
 
     def release(self) -> None:
         """Let others have it; a second call does nothing."""
-        if not self.file.closed:
-            self.file.close()
-            _held.discard(self.path)
+        descriptor = _held.pop(self.path, None)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def hold(path: Path) -> Lock:
@@ -41,22 +40,19 @@ def hold(path: Path) -> Lock:
     path = path.resolve()
     if path in _held:
         raise _taken(path, "this process itself")
+    with disk_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        file = path.open("a+b")
+        _lock(descriptor)
     except OSError as error:
-        raise machine_error(error, path) from error
-    try:
-        _lock(file)
-    except OSError as error:
-        file.seek(0)
-        holder = file.read(30).decode("ascii", "replace").strip()
-        file.close()
+        holder = os.read(descriptor, 30).decode("ascii", "replace").strip()
+        os.close(descriptor)
         raise _taken(path, holder or "another process") from error
-    file.truncate(0)
-    file.write(f"process {os.getpid()}\n".encode())
-    file.flush()
-    _held.add(path)
-    return Lock(path=path, file=file)
+    with disk_errors(path):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()}\n".encode())
+    _held[path] = descriptor
+    return Lock(path=path)
 
 
 def _taken(path: Path, holder: str) -> MachineError:
@@ -64,13 +60,14 @@ def _taken(path: Path, holder: str) -> MachineError:
     return MachineError(f"being written by {holder}", where=str(path.parent), hint=hint)
 
 
-def _lock(file: BinaryIO) -> None:
+def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        file.seek(1 << 30)  # far behind the text, which others may then still read
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # far behind the text, which others may then still read
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
     else:
         import fcntl
 
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

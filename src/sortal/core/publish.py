@@ -54,13 +54,14 @@ def publish_folder(target: Path, write: Callable[[Path], None], *, replace: bool
         _sweep(target.parent)
         _mend(target)
         if os.path.lexists(target) and not replace:
-            raise InputError("already exists and is never overwritten", where=str(target))
+            raise _exists(target)
         temporary = _temporary_name(target)
         with _removed_on_error(temporary):
             temporary.mkdir()
             write(temporary)
             _sync_tree(temporary)
-            _put_folder(temporary, target)
+            put = _replace if replace and os.path.lexists(target) else _put_new
+            put(temporary, target)
         _sync_folder(target.parent)
     with suppress(OSError):  # the new folder is in place: what cannot be removed now is swept later
         _remove(temporary)  # the old one, where two were exchanged
@@ -135,18 +136,31 @@ def _make_parents(folder: Path) -> None:
     _sync_folder(folder.parent)
 
 
-def _put_folder(temporary: Path, target: Path) -> None:
-    if not os.path.lexists(target):
+def _put_new(temporary: Path, target: Path) -> None:
+    """Rename refuses a folder with content that appeared meanwhile, so nothing is overwritten in a race either."""
+    try:
         temporary.rename(target)
-    elif not _exchange(temporary, target):
-        aside = _aside_name(target)
-        _remove(aside)
-        target.rename(aside)
-        try:
-            temporary.rename(target)
-        except OSError:
-            aside.rename(target)
-            raise
+    except OSError as error:
+        if os.path.lexists(target):
+            raise _exists(target) from error
+        raise
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if _exchange(temporary, target):
+        return
+    aside = _aside_name(target)
+    _remove(aside)
+    target.rename(aside)
+    try:
+        temporary.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+
+
+def _exists(target: Path) -> InputError:
+    return InputError("already exists and is never overwritten", where=str(target))
 
 
 def _exchange(one: Path, other: Path) -> bool:
