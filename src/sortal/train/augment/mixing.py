@@ -1,0 +1,65 @@
+"""What is done to a whole normalized batch: MixUp, CutMix and erasing. Off unless the recipe asks.
+
+MixUp: Zhang et al. 2018. CutMix: Yun et al. 2019. Random erasing: Zhong et al. 2020; the hole is filled with zeros, which
+is the mean colour after normalization.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sortal.core.recipe import AugmentSection
+
+
+def mix(images: Tensor, targets: Tensor, section: AugmentSection, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and soft targets (N, K) after mixing and erasing.
+
+    Where both are asked for, each batch gets one of MixUp and CutMix, at even chances.
+    """
+    use_cutmix = section.cutmix > 0 and (section.mixup == 0 or random.random() < 0.5)
+    if use_cutmix:
+        images, targets = cutmix(images, targets, random.beta(section.cutmix, section.cutmix), random)
+    elif section.mixup > 0:
+        images, targets = mixup(images, targets, random.beta(section.mixup, section.mixup), random)
+    if section.erase > 0:
+        images = erase(images, section.erase, random)
+    return images, targets
+
+
+def mixup(images: Tensor, targets: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """`share` of each image and target, the rest from another one of the batch."""
+    other = torch.from_numpy(random.permutation(len(images)))
+    return images * share + images[other] * (1 - share), targets * share + targets[other] * (1 - share)
+
+
+def cutmix(images: Tensor, targets: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A window from another image of the batch; targets are mixed by the area that was really replaced."""
+    other = torch.from_numpy(random.permutation(len(images)))
+    height, width = images.shape[2:]
+    top, bottom, left, right = _window(height, width, 1 - share, random.random(2))
+    images = images.clone()
+    images[:, :, top:bottom, left:right] = images[other, :, top:bottom, left:right]
+    kept = 1 - (bottom - top) * (right - left) / (height * width)
+    return images, targets * kept + targets[other] * (1 - kept)
+
+
+def erase(images: Tensor, chance: float, random: np.random.Generator) -> Tensor:
+    """With `chance` for each image, zeros in a window of 2 % to 20 % of its area."""
+    images = images.clone()
+    height, width = images.shape[2:]
+    for row, u in enumerate(random.random((len(images), 4))):
+        if u[0] < chance:
+            top, bottom, left, right = _window(height, width, 0.02 + 0.18 * u[1], u[2:])
+            images[row, :, top:bottom, left:right] = 0.0
+    return images
+
+
+def _window(height: int, width: int, area: float, place: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of a window of `area` (a share) with its centre anywhere, cut at the border."""
+    tall, wide = height * area**0.5, width * area**0.5
+    y, x = place[0] * height, place[1] * width
+    top, left = max(0, round(y - tall / 2)), max(0, round(x - wide / 2))
+    return top, min(height, round(y + tall / 2)), left, min(width, round(x + wide / 2))

@@ -1,0 +1,139 @@
+"""The probe stage: features of a frozen backbone, the strength of the head chosen, the head put into the network."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sortal.core.errors import DataError, ImageError
+from sortal.core.preprocess import Pixels
+from sortal.data.table import ImageTable
+from sortal.models.network import Network
+from sortal.train.context import Context, Outcome
+from sortal.train.features import Extractor, Features, extract
+from sortal.train.loop import Row
+from sortal.train.probe import Choice, LinearHead, choose_strength, cross_validate, fit_head
+from sortal.train.scores import score
+from sortal.train.store import read_image
+
+_PREVIEW = 16
+
+
+def fit_probe(context: Context, network: Network, extractor: Extractor) -> Outcome:
+    """Fit the head of `network` on frozen features of the training images.
+
+    The strength of the penalty is chosen by the validation images, or by cross-validation where there are none. Raises
+    DataError where no training image can be read.
+    """
+    train, val, findings, features_s = _features(context, extractor)
+    started_s = time.monotonic()
+    choice = _choose(context, train, val)
+    head, notes = _final(context, train, val, choice)
+    put_head(network, head)
+    val_logits = choice.head.logits(val.values) if len(val.rows) else np.zeros((0, context.classes), np.float32)
+    row = _row(val_logits, val.labels, choice, train, features_s, time.monotonic() - started_s)
+    context.record(row)
+    for note in notes:
+        context.tell(note)
+    return Outcome(
+        val_rows=val.rows,
+        val_labels=val.labels,
+        val_logits=val_logits,
+        history=(row,),
+        findings=findings,
+        stopped="done",
+        best_epoch=0,
+        train_batch=_preview(context, train),
+        notes=notes,
+    )
+
+
+def put_head(network: Network, head: LinearHead) -> None:
+    """Make `head` the linear layer of `network`, in float32."""
+    linear = nn.Linear(head.weight.shape[1], head.weight.shape[0])
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(head.weight))
+        linear.bias.copy_(torch.from_numpy(head.bias))
+    network.set_head(linear)
+
+
+def _features(context: Context, extractor: Extractor) -> tuple[Features, Features, tuple, float]:  # type: ignore[type-arg]
+    started_s = time.monotonic()
+    found = []
+    for split in ("train", "val"):
+        rows = context.table.split_rows(split)
+        found.append(
+            extract(
+                context.table,
+                rows,
+                context.spec,
+                extractor,
+                threads=context.plan.workers,
+                listener=context.listener,
+                stage=f"features of {split} images",
+            )
+        )
+    (train, first), (val, second) = found
+    if not len(train.rows):
+        raise DataError("none of the training images can be read", where=context.table.source)
+    return train, val, (*first, *second), time.monotonic() - started_s
+
+
+def _choose(context: Context, train: Features, val: Features) -> Choice:
+    if len(val.rows):
+        return choose_strength(train.values, train.labels, val.values, val.labels, context.classes)
+    groups = fold_groups(context.table, train.rows)
+    return cross_validate(train.values, train.labels, groups, context.classes, seed=context.recipe.seed)
+
+
+def fold_groups(table: ImageTable, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+    """What cross-validation keeps together: the group where there is one, else identical files, else the row itself."""
+    frame = table.frame[rows]
+    keys = [
+        group or digest or f"row {row}"
+        for row, group, digest in zip(rows, frame["group"].to_list(), frame["digest"].to_list(), strict=True)
+    ]
+    return np.array(keys, dtype=object)
+
+
+def _final(context: Context, train: Features, val: Features, choice: Choice) -> tuple[LinearHead, tuple[str, ...]]:
+    tried = ", ".join(f"{strength:g}: {loss:.3f}" for strength, loss, _ in choice.tried)
+    by = "validation images" if len(val.rows) else "five-fold cross-validation"
+    notes = (f"Strength of the head's penalty: {choice.strength:g}, by log loss on {by} ({tried}).",)
+    if not (context.plan.refit and len(val.rows)):
+        return choice.head, notes
+    values, labels = np.concatenate([train.values, val.values]), np.concatenate([train.labels, val.labels])
+    head = fit_head(values, labels, context.classes, strength=choice.strength)
+    return head, (*notes, f"Head fitted again on {len(labels):,} training and validation images.")
+
+
+def _row(
+    val_logits: NDArray[np.float32],
+    val_labels: NDArray[np.int64],
+    choice: Choice,
+    train: Features,
+    features_s: float,
+    head_s: float,
+) -> Row:
+    images = len(train.rows) + len(val_labels)
+    row: Row = {"epoch": 0, "step": 0, "strength": choice.strength, "images_per_s": round(images / features_s, 1)}
+    row |= {"features_s": round(features_s, 3), "head_s": round(head_s, 3)}
+    row["train_loss"] = score(choice.head.logits(train.values), train.labels).loss
+    if len(val_labels):
+        found = score(val_logits, val_labels)
+        row |= {"val_loss": found.loss, "val_accuracy": found.accuracy, "val_macro_f1": found.macro_f1}
+    return row
+
+
+def _preview(context: Context, train: Features) -> tuple[Pixels, NDArray[np.int64]]:
+    """A few training images as they were fed in: the probe does not vary them."""
+    chosen = np.unique(np.linspace(0, len(train.rows) - 1, min(_PREVIEW, len(train.rows))).astype(np.int64))
+    try:
+        images = np.stack([read_image(context.table, int(train.rows[i]), context.spec) for i in chosen])
+    except ImageError:  # gone since it was read; the picture is not worth a run
+        images, chosen = np.zeros((0, *context.spec.size, context.spec.channels), np.uint8), chosen[:0]
+    return (images >> 8).astype(np.uint8) if images.dtype == np.uint16 else images, train.labels[chosen]

@@ -1,0 +1,183 @@
+"""Plan: what every `auto` of a recipe became for these images on this machine, and in plain sentences why.
+
+Resolved once, written to the run as `plan.json` and replayed when a run is taken up again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from sortal.core.errors import DataError, RecipeError
+from sortal.core.preprocess import PreprocessSpec
+from sortal.core.recipe import Recipe
+from sortal.data.table import ImageTable
+from sortal.models.resolve import ModelSource
+from sortal.runtime.threads import allowed_cpus
+from sortal.train.inputs import geometry, shapes_of, statistics
+
+Stage = Literal["probe", "gradient"]
+
+
+class Plan(BaseModel):
+    """Every choice of a run in the units that training uses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Annotated[int, Field(ge=1, le=1)] = 1
+    stages: tuple[Stage, ...]
+    """probe: a linear head on frozen features. gradient: training by gradient descent."""
+    size: tuple[int, int]
+    """(height, width) in pixels."""
+    resize: Literal["crop", "pad", "stretch"]
+    crop: float
+    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    freeze: Literal["none", "backbone"]
+    refit: bool
+    """Fit the head once more on training and validation images after its strength was chosen."""
+    epochs: int
+    batch: int
+    lr: float
+    layer_decay: float
+    precision: Literal["fp32", "bf16"]
+    time_s: float | None
+    """Budget of the whole command in seconds."""
+    threads: int
+    workers: int
+    notes: tuple[str, ...] = ()
+
+    def preprocess(self, recipe: Recipe) -> PreprocessSpec:
+        """How images are prepared, in training, validation and production."""
+        return PreprocessSpec(
+            channels=recipe.input.channels,
+            depth=recipe.input.depth,
+            region=recipe.input.region,
+            size=self.size,
+            resize=self.resize,
+            crop=self.crop,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+def make_plan(recipe: Recipe, table: ImageTable, source: ModelSource) -> Plan:
+    """Resolve every `auto`. Raises RecipeError for settings that contradict each other, DataError without images."""
+    rows = _labeled(table, "train")
+    if not len(rows):
+        raise DataError("there are no labeled training images", where=table.source)
+    cpus = allowed_cpus()
+    notes = list(source.notes)
+    shapes = shapes_of(table, rows, recipe)
+    stages, freeze, epochs = _stages(recipe, source, len(rows), notes)
+    size, resize, crop = geometry(recipe, source, shapes, notes)
+    mean, std = statistics(recipe, source, table, rows, size, notes)
+    batch = _batch(recipe, len(rows))
+    return Plan(
+        stages=stages,
+        size=size,
+        resize=resize,
+        crop=crop,
+        mean=mean,
+        std=std,
+        freeze=freeze,
+        epochs=epochs,
+        batch=batch,
+        interpolation=source.input.interpolation if source.input else recipe.input.interpolation,
+        refit=_refit(table, stages, notes),
+        lr=_rate(recipe, source, batch),
+        layer_decay=_layer_decay(recipe, source),
+        precision="bf16" if recipe.train.precision == "bf16" else "fp32",
+        time_s=recipe.train.time,
+        threads=cpus,
+        workers=min(cpus, 8) if recipe.train.workers == "auto" else recipe.train.workers,
+        notes=tuple(notes),
+    )
+
+
+def _labeled(table: ImageTable, split: str) -> NDArray[np.int64]:
+    rows = table.split_rows(split)
+    return rows[table.label_array()[rows] >= 0]
+
+
+def _stages(
+    recipe: Recipe, source: ModelSource, images: int, notes: list[str]
+) -> tuple[tuple[Stage, ...], Literal["none", "backbone"], int]:
+    asked, freeze = recipe.train.epochs, recipe.train.freeze
+    pretrained = source.weights_path is not None
+    if not pretrained:
+        _check_scratch(recipe)
+        epochs = _scratch_epochs(images) if asked == "auto" else asked
+        notes.append(f"Training from scratch for {epochs} epochs on {images:,} images.")
+        return ("gradient",), "none", epochs
+    only_probe = asked == 0 or (asked == "auto" and (freeze == "backbone" or _nothing_asks_for_more(recipe)))
+    if only_probe:
+        notes.append("A linear head on frozen pretrained features; train.epochs or train.freeze=none fine-tunes them.")
+        return ("probe",), "backbone", 0
+    epochs = _tune_epochs(images) if asked == "auto" else asked
+    frozen: Literal["none", "backbone"] = "backbone" if freeze == "backbone" else "none"
+    what = "the head alone, with augmentation" if frozen == "backbone" else "all layers"
+    notes.append(f"First a linear head on frozen features, then {epochs} epochs of {what}.")
+    return ("probe", "gradient"), frozen, epochs
+
+
+def _nothing_asks_for_more(recipe: Recipe) -> bool:
+    return recipe.train.freeze == "auto" and recipe.train.time is None
+
+
+def _check_scratch(recipe: Recipe) -> None:
+    if recipe.train.freeze == "backbone":
+        hint = "use pretrained weights (model.weights=auto) or train.freeze=none"
+        raise RecipeError("a backbone without pretrained weights cannot be frozen", where="train.freeze", hint=hint)
+    if recipe.train.epochs == 0:
+        hint = "use pretrained weights (model.weights=auto) or train.epochs=auto"
+        raise RecipeError(
+            "without pretrained weights there is nothing to fit a head on", where="train.epochs", hint=hint
+        )
+
+
+def _scratch_epochs(images: int) -> int:
+    """More passes over fewer images: 90 for 100, 40 for 1,000, 18 for 10,000."""
+    return int(np.clip(round(40 * (1000 / images) ** 0.35), 8, 100))
+
+
+def _tune_epochs(images: int) -> int:
+    return int(np.clip(round(10 * (3000 / images) ** 0.3), 4, 20))
+
+
+def _batch(recipe: Recipe, images: int) -> int:
+    """32 to 128, so that an epoch has at least about 25 steps."""
+    if recipe.train.batch != "auto":
+        return recipe.train.batch
+    return int(np.clip(2 ** round(math.log2(max(1, images / 25))), 16, 128))
+
+
+def _rate(recipe: Recipe, source: ModelSource, batch: int) -> float:
+    """At batch 64: 2e-3 from scratch, 2e-4 for pretrained weights; times sqrt(batch / 64) otherwise."""
+    if recipe.optim.lr != "auto":
+        return recipe.optim.lr
+    base = 2e-3 if source.weights_path is None else 2e-4
+    return float(f"{base * math.sqrt(batch / 64):.3g}")
+
+
+def _layer_decay(recipe: Recipe, source: ModelSource) -> float:
+    if recipe.optim.layer_decay != "auto":
+        return recipe.optim.layer_decay
+    return 1.0 if source.weights_path is None else 0.75
+
+
+def _refit(table: ImageTable, stages: tuple[Stage, ...], notes: list[str]) -> bool:
+    """Only with a test split: without one the report is about validation images, which the head must not have seen."""
+    if stages != ("probe",) or not len(_labeled(table, "val")) or not len(table.split_rows("test")):
+        return False
+    notes.append(
+        "The head is fitted a last time on training and validation images together, after the validation images "
+        "have chosen its strength; validation figures come from before that."
+    )
+    return True
