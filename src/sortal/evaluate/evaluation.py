@@ -15,10 +15,6 @@ from sortal.core.errors import DataError
 from sortal.core.predictions import Predictions
 from sortal.core.report import Cell, Metric, Report, Table
 from sortal.evaluate.findings import evaluation_findings
-from sortal.evaluate.metrics import (
-    confusion,
-    nearest_classes,
-)
 from sortal.evaluate.measures import (
     Evaluated,
     bucket_metrics,
@@ -28,6 +24,10 @@ from sortal.evaluate.measures import (
     detection_metrics,
     evaluated_images,
     top_k_metrics,
+)
+from sortal.evaluate.metrics import (
+    confusion,
+    nearest_classes,
 )
 from sortal.evaluate.summary import evaluation_summary
 from sortal.evaluate.tables import (

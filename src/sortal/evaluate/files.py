@@ -27,6 +27,7 @@ def write_evaluation(
     report: Report,
     predictions: Predictions,
     labels: Ints,
+    table_names: Sequence[str],
     folder: Path,
     *,
     true_names: Sequence[str | None] | None = None,
@@ -35,9 +36,10 @@ def write_evaluation(
 ) -> Report:
     """Write the files into `folder` (made if missing) and return the report with their paths.
 
-    `labels` (N,) are those of `evaluate_predictions`. `true_names` are the labels as the data name them, for images
-    whose class the classifier does not know; by default those have none. `pictures` go on the page after the confusion
-    matrix, under their keys; `thumbnails` beside the confused pair (true, answered) they show.
+    `labels` (N,) are those of `evaluate_predictions`, `table_names` what the data call each image. `true_names` are the
+    labels as the data name them, for images whose class the classifier does not know; by default those have none.
+    `pictures` go on the page after the confusion matrix, under their keys; `thumbnails` beside the confused pair
+    (true, answered) they show.
     Raises MachineError when a file cannot be written.
     """
     readable = (labels >= 0) & (predictions.index >= 0)
@@ -45,7 +47,7 @@ def write_evaluation(
     matrix = confusion(labels[readable], predictions.index[readable], len(names))
     drawn = confusion_matrix(matrix, names, folder / "confusion_matrix.png")
     publish_file(folder / "confusion_matrix.csv", confusion_csv(matrix, names))
-    publish_file(folder / "predictions.csv", predictions_csv(predictions, labels, true_names))
+    publish_file(folder / "predictions.csv", predictions_csv(predictions, labels, table_names, true_names))
     kinds = {
         "report": "report.html",
         "json": "report.json",
@@ -74,7 +76,9 @@ def confusion_csv(matrix: Ints, names: Sequence[str]) -> bytes:
     return _csv(polars.DataFrame(columns))
 
 
-def predictions_csv(predictions: Predictions, labels: Ints, true_names: Sequence[str | None] | None = None) -> bytes:
+def predictions_csv(
+    predictions: Predictions, labels: Ints, table_names: Sequence[str], true_names: Sequence[str | None] | None = None
+) -> bytes:
     """One row an image: image, label (true), answer, probability, correct, abstained, error, one `p_<class>` a class.
 
     `correct` is empty where there is no known label or the image could not be read.
@@ -86,6 +90,7 @@ def predictions_csv(predictions: Predictions, labels: Ints, true_names: Sequence
     told = (labels >= 0) & (predictions.index >= 0)
     right = [bool(a == b) if ok else None for a, b, ok in zip(labels, predictions.index, told, strict=True)]
     frame = predictions.to_polars().rename({"label": "answer"})
+    frame = frame.with_columns(image=polars.Series(list(table_names), dtype=polars.String))
     frame.insert_column(1, polars.Series("label", list(true_names or known), dtype=polars.String))
     frame.insert_column(frame.columns.index("abstained"), polars.Series("correct", right, dtype=polars.Boolean))
     return _csv(frame)

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.font_manager import FontEntry
 
 BASE = "DejaVu Sans"
 """Comes with matplotlib, so it is always there."""
@@ -30,6 +34,9 @@ PREFERRED = (
     "Arial Unicode MS",
     "Droid Sans Fallback",
 )
+
+_BLANK = ("LastResort", ".LastResort", "AdobeBlank")
+"""Fonts that claim every character and draw a box, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,18 +107,22 @@ def _installed() -> tuple[str, ...]:
     for path in sorted(set(findSystemFonts()) - known):
         with suppress(RuntimeError, OSError, ValueError):
             fontManager.addfont(path)
-    names = set(fontManager.get_font_names())
+    names = {name for name in fontManager.get_font_names() if not name.replace(" ", "").startswith(_BLANK)}
     return (*(name for name in PREFERRED if name in names), *sorted(names - {*PREFERRED, BASE}))
 
 
 @cache
 def _glyphs(family: str) -> frozenset[str]:
     """Characters that the regular face of a family draws; none where the font cannot be opened."""
-    from matplotlib.font_manager import FontProperties, findfont
+    from matplotlib.font_manager import fontManager, weight_dict
     from matplotlib.ft2font import FT2Font
 
+    def oddity(entry: FontEntry) -> tuple[bool, int]:
+        weight = entry.weight if isinstance(entry.weight, int) else weight_dict.get(str(entry.weight), 400)
+        return entry.style != "normal", abs(weight - 400)
+
+    faces = sorted((entry for entry in fontManager.ttflist if entry.name == family), key=oddity)
     try:
-        path = findfont(FontProperties(family=[family]), fallback_to_default=False)
-        return frozenset(map(chr, FT2Font(path).get_charmap()))
-    except (ValueError, RuntimeError, OSError):
+        return frozenset(map(chr, FT2Font(faces[0].fname).get_charmap()))
+    except (IndexError, RuntimeError, OSError):
         return frozenset()
