@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from sortal.core.canonical import digest
 from sortal.core.contract import Contract
@@ -39,6 +39,14 @@ class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any) -> Any:
+        """YAML reads `yes`, `on` and `true` as truth, which would pass for 1; no key here is a yes or no."""
+        if isinstance(value, bool):
+            raise ValueError("true and false (yes, no, on, off) are no values for this key")
+        return value
 
 
 class SplitSection(Section):
@@ -257,9 +265,12 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _explain(error: ValidationError, where: str) -> RecipeError:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if isinstance(part, int) or _is_key(str(part))]
+    unknown = first["type"] in ("extra_forbidden", "invalid_key")
+    known = first["loc"][:-1] if unknown else first["loc"]
+    path = [str(part) for part in known if isinstance(part, int) or _is_key(str(part))]
+    path += [str(first["loc"][-1])] if unknown else []
     key = ".".join(path)
-    if first["type"] == "extra_forbidden":
+    if unknown:
         valid = _keys_beside(path)
         return RecipeError(f"unknown key {key!r}", where=where, hint=nearest(path[-1], valid))
     messages = {item["msg"] for item in error.errors() if item["loc"][: len(path)] == first["loc"][: len(path)]}

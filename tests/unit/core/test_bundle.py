@@ -19,6 +19,7 @@ from sortal.core.contract import Contract
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import BundleError, InputError, InternalError, MachineError
 from sortal.core.labels import LabelSet
+from sortal.core.preprocess import PreprocessSpec
 from sortal.core.recipe import Recipe
 from sortal.core.report import Report
 
@@ -75,6 +76,19 @@ def test_the_golden_bundle_of_format_1_opens(golden: Path) -> None:
 
 
 GOLDEN_ID = "09b1000d5b6c474265bf66df9f79e95d8ff4a2c3791360e805d840f0140fe0b7"
+
+
+def test_the_golden_preprocessing_is_read_and_written_unchanged(golden: Path) -> None:
+    raw = (golden / "preprocess_spec.json").read_text(encoding="utf-8")
+    spec = PreprocessSpec.model_validate_json(raw)
+    assert pretty(spec.model_dump(mode="json")) == raw
+    assert spec == open_bundle(golden / "bundle_v1").preprocess
+    assert (spec.size, spec.resize, spec.interpolation, spec.region) == (
+        (32, 48),
+        "pad",
+        "bilinear",
+        (0.1, 0.0, 0.9, 1.0),
+    )
 
 
 def test_the_weights_of_the_golden_bundle_are_readable_by_the_reference_implementation(golden: Path) -> None:

@@ -1,0 +1,65 @@
+"""DecisionSpec: from logits to an answer or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
+from scipy.special import softmax
+
+from sortal.core.canonical import pretty
+from sortal.core.decision import DecisionSpec, UnknownSpec, abstains, probabilities
+
+logits = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(-1e4, 1e4, width=32)
+)
+
+
+def test_the_golden_file_is_read_and_written_unchanged(golden: Path) -> None:
+    raw = (golden / "decision.json").read_text(encoding="utf-8")
+    spec = DecisionSpec.model_validate_json(raw)
+    assert spec.unknown == UnknownSpec(method="energy", threshold=-3.5)
+    assert spec.costs is not None
+    assert spec.costs[2][0] == 5.0
+    assert pretty(spec.model_dump(mode="json")) == raw
+
+
+@given(logits, st.floats(0.05, 20.0))
+def test_probabilities_are_a_tempered_softmax(values: np.ndarray, temperature: float) -> None:
+    found = probabilities(DecisionSpec(temperature=temperature), values)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, softmax(values.astype(np.float64) / temperature, axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_bias_is_added_after_the_temperature() -> None:
+    spec = DecisionSpec(temperature=2.0, bias=(0.0, 1.0))
+    found = probabilities(spec, np.array([[2.0, 0.0]], np.float32))
+    np.testing.assert_allclose(found, [[0.5, 0.5]], atol=1e-7)
+
+
+def test_the_logits_are_not_changed() -> None:
+    values = np.ones((2, 3), np.float32)
+    probabilities(DecisionSpec(bias=(1.0, 2.0, 3.0)), values)
+    assert (values == 1).all()
+
+
+def test_thresholds_for_all_and_for_one_class() -> None:
+    spec = DecisionSpec(threshold=0.5, class_thresholds=(0.0, 0.9))
+    chance = np.array([0.5, 0.49, 0.89, 0.9], np.float32)
+    assert abstains(spec, chance, np.array([0, 0, 1, 1])).tolist() == [False, True, True, True]
+    assert not abstains(DecisionSpec(), np.zeros(3, np.float32), np.zeros(3, np.int64)).any()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"temperature": 0}, {"temperature": -1}, {"threshold": 1.1}, {"format": 2}, {"unknown": {"method": "magic"}}],
+)
+def test_values_without_a_meaning_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        DecisionSpec.model_validate(fields)

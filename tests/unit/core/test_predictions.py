@@ -1,0 +1,95 @@
+"""Predictions: arrays of answers that keep unreadable images apart from answers."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sortal.core.decision import DecisionSpec
+from sortal.core.errors import MissingExtraError
+from sortal.core.labels import LabelSet
+from sortal.core.predictions import Predictions, predictions_from_logits
+
+LABELS = LabelSet(names=("nut", "screw", "垫圈"))
+
+
+def predict(logits: object, **fields: object) -> Predictions:
+    values = np.asarray(logits, np.float32).reshape(-1, 3)
+    given_fields = {"labels": LABELS, "decision": DecisionSpec(), "bundle_id": "b"} | fields
+    return predictions_from_logits(values, names=[f"{n}.jpg" for n in range(len(values))], **given_fields)
+
+
+def test_answers_probabilities_and_margin() -> None:
+    found = predict([[0, 3, 0], [1, 1, 1]])
+    assert found.answers() == ["screw", "nut"]
+    assert found.index.dtype == np.int64
+    assert found.probability[0] == pytest.approx(np.e**3 / (np.e**3 + 2), rel=1e-6)
+    assert found.margin.tolist() == pytest.approx([(np.e**3 - 1) / (np.e**3 + 2), 0.0], abs=1e-6)
+
+
+def test_unreadable_images_have_no_answer_and_no_score() -> None:
+    found = predict(
+        [[0, 3, 0], [9, 0, 0]], errors={1: ("truncated", "the data ends early")}, decision=DecisionSpec(threshold=1)
+    )
+    assert found.answers() == ["screw", None]
+    assert np.isnan(found.probabilities[1]).all()
+    assert found.abstained.tolist() == [True, False]
+    frame = found.to_polars()
+    assert frame["error"].to_list() == [None, "truncated: the data ends early"]
+    for column in ("label", "probability", "margin", "p_nut"):
+        assert frame[column][1] is None
+
+
+def test_nothing_asked_nothing_answered() -> None:
+    found = predict([])
+    assert len(found) == 0
+    assert found.answers() == []
+    assert found.margin.shape == found.probability.shape == (0,)
+    assert found.to_polars().shape == (0, 9)
+
+
+def test_one_class_is_always_certain() -> None:
+    labels = LabelSet(names=("only",))
+    found = predictions_from_logits(
+        np.zeros((2, 1), np.float32), names=["a", "b"], labels=labels, decision=DecisionSpec(), bundle_id="b"
+    )
+    assert found.probability.tolist() == found.margin.tolist() == [1.0, 1.0]
+    assert found.top_k(5)[0].shape == (2, 1)
+
+
+@given(st.lists(st.tuples(*[st.integers(-3, 3)] * 3), min_size=1, max_size=6), st.integers(1, 4))
+def test_top_k_is_sorted_and_ties_go_to_the_lower_index(rows: list[tuple[int, ...]], k: int) -> None:
+    found = predict(rows)
+    index, chance = found.top_k(k)
+    assert index.shape == chance.shape == (len(rows), min(k, 3))
+    assert (np.diff(chance, axis=1) <= 0).all()
+    for row, given_row in zip(index, rows, strict=True):
+        assert row.tolist() == sorted(range(3), key=lambda column: (-given_row[column], column))[:k]
+    assert (index[:, 0] == found.index).all()
+
+
+def test_columns_and_types_for_tables() -> None:
+    frame = predict([[0, 3, 0]]).to_polars()
+    assert frame.columns == [
+        "image",
+        "label",
+        "probability",
+        "margin",
+        "abstained",
+        "error",
+        "p_nut",
+        "p_screw",
+        "p_垫圈",
+    ]
+    assert predict([[0, 3, 0]]).to_polars(scores=False).width == 6
+    assert frame["error"].dtype == frame["label"].dtype
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pandas") is not None, reason="pandas is installed")
+def test_pandas_is_optional() -> None:
+    with pytest.raises(MissingExtraError, match="sortal\\[pandas\\]"):
+        predict([[0, 3, 0]]).to_pandas()
