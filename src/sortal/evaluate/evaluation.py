@@ -94,11 +94,7 @@ def evaluate_predictions(
         metrics=metrics,
         tables=tables,
         findings=evaluation_findings(predictions, labels, data.matrix, top_k=top_k, confidence=confidence),
-        provenance={
-            "bundle": predictions.bundle_id,
-            "labels": predictions.labels.digest,
-            "split": split,
-        },
+        provenance={"bundle": predictions.bundle_id, "labels": predictions.labels.digest, "split": split},
         body={
             "confidence": confidence,
             "split": split,

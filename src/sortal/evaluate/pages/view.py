@@ -44,6 +44,8 @@ class TableView:
     help: str
     columns: tuple[str, ...]
     rows: list[list[CellView]]
+    numeric: tuple[bool, ...]
+    """Which columns hold numbers: aligned right, sorted as numbers."""
     images: list[list[str]] = field(default_factory=list)
     """Data URIs of thumbnails by row; empty where the table has none."""
     folded: bool = False
@@ -155,12 +157,14 @@ def _table(name: str, table: Table, thumbnails: Mapping[tuple[str, str], Sequenc
         return cell_view(column, at(row, column), at(row, f"{column}_low"), at(row, f"{column}_high"))
 
     images = [list(thumbnails.get((str(row[0]), str(row[1])), ())) for row in table.rows] if name == PAIRS else []
+    rows = [[cell(row, column) for column in shown] for row in table.rows]
     return TableView(
         name=name,
         title=title(name),
         help=HELP.get(name, ""),
         columns=tuple(shown if name == "confusion" else map(title, shown)),
-        rows=[[cell(row, column) for column in shown] for row in table.rows],
+        rows=rows,
+        numeric=tuple(any(row[place].number for row in rows) for place in range(len(shown))),
         images=images if any(images) else [],
         folded=name in ("confusion", "threshold_curve") or (name not in TITLES and len(table.rows) > _FOLDED_ABOVE),
     )
