@@ -102,6 +102,8 @@ def _slow() -> Iterator[Case]:
     yield "many-scans.jpg", "corrupt", _many_scans
     yield "many-segments.jpg", "corrupt", lambda: b"\xff\xd8" + segment(0xFE, b"") * 50_000 + b"\xff\xd9"
     yield "many-strips.tif", "corrupt", _many_strips
+    yield "tiny-pieces.gif", "corrupt", lambda: saved(palette(), "GIF")[:-2] + b"\x01a" * 1_100_000 + b"\0;"
+    yield "many-chunks.webp", "corrupt", _many_chunks
 
 
 def _half(data: bytes) -> bytes:
@@ -198,6 +200,11 @@ def _many_scans() -> bytes:
     whole = saved(picture(), "JPEG", quality=95, progressive=True)
     last = whole.rindex(b"\xff\xda")
     return whole[:last] + whole[last:-2] * 2000 + b"\xff\xd9"
+
+
+def _many_chunks() -> bytes:
+    body = saved(picture(), "WEBP", lossless=True)[8:] + b"JUNK\0\0\0\0" * 150_000
+    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def _many_strips() -> bytes:

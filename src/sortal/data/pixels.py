@@ -20,7 +20,7 @@ Pixels = NDArray[np.unsignedinteger[Any]]
 _CONVERTIBLE = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LA", "La", "PA", "RGBA", "RGBa"}
 _WIDE_GREY = {"I;16", "I;16B", "I;16L", "I;16N"}
 _ROWS = 256
-"""Rows that 16-bit arithmetic works on at a time, which bounds its memory."""
+"""Rows that are converted at a time, which bounds the memory of what lies between decoder and result."""
 
 
 def from_pillow(image: Image.Image, *, channels: Literal[1, 3], depth: Literal[8, 16]) -> Pixels:
@@ -30,9 +30,11 @@ def from_pillow(image: Image.Image, *, channels: Literal[1, 3], depth: Literal[8
         return from_samples(wide, channels=channels, depth=depth)
     if image.mode not in _CONVERTIBLE:
         raise ImageError("unsupported_mode", f"pixels of mode {image.mode} have no known range")
-    flat = _over_white(image) if image.has_transparency_data else image
-    array: Pixels = np.array(flat.convert("L" if channels == 1 else "RGB"))
-    return to_depth(array.reshape(image.height, image.width, channels), depth)
+    array = np.empty((image.height, image.width, channels), np.uint8)
+    for top in range(0, image.height, _ROWS):
+        rows = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+        array[top : top + _ROWS] = _flat(rows, "L" if channels == 1 else "RGB").reshape(-1, image.width, channels)
+    return to_depth(array, depth)
 
 
 def from_samples(samples: Pixels, *, channels: Literal[1, 3], depth: Literal[8, 16]) -> Pixels:
@@ -67,6 +69,11 @@ def keyed_alpha(samples: Pixels, key: tuple[int, ...]) -> Pixels:
     clear = np.all(samples == np.asarray(key, dtype=samples.dtype), axis=2, keepdims=True)
     full = np.iinfo(samples.dtype).max
     return np.concatenate([samples, np.where(clear, 0, full).astype(samples.dtype)], axis=2)
+
+
+def _flat(image: Image.Image, mode: str) -> NDArray[np.uint8]:
+    opaque = _over_white(image) if image.has_transparency_data else image
+    return np.asarray(opaque if opaque.mode == mode else opaque.convert(mode))
 
 
 def _over_white(image: Image.Image) -> Image.Image:

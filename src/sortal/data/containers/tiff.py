@@ -137,12 +137,17 @@ def _upright(page: Directory) -> int:
 
 
 def _pages(page: Directory) -> int:
+    """How many directories are linked, up to 1,000; links in a circle or out of the file end the count."""
     seen: set[int] = set()
-    while page.following and page.following not in seen and len(seen) < _MOST_PAGES:
-        seen.add(page.following)
+    counter, entry, link = ("Q", 20, "Q") if page.big else ("H", 12, "I")
+    offset = page.following
+    while offset and offset not in seen and len(seen) < _MOST_PAGES:
+        seen.add(offset)
         try:
-            page = _directory(page.data, page.order, page.big, page.following)
-        except ImageError:
+            count = struct.unpack_from(page.order + counter, page.data, offset)[0]
+            end = offset + struct.calcsize("=" + counter) + count * entry
+            offset = struct.unpack_from(page.order + link, page.data, end)[0]
+        except (struct.error, OverflowError):
             break
     return len(seen) + 1
 

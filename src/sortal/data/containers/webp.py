@@ -13,6 +13,9 @@ from sortal.data.containers.header import ImageHeader, corrupt, truncated
 from sortal.data.containers.tiff import exif_orientation
 
 
+_MOST_CHUNKS = 100_000
+
+
 def header(data: bytes) -> ImageHeader:
     """Size of the canvas, whether it has alpha, frames and EXIF orientation."""
     if len(data) < 30:
@@ -57,8 +60,11 @@ def _canvas(data: bytes) -> tuple[int, int, bool]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    position = 12
+    position, count = 12, 0
     while position + 8 <= len(data):
+        count += 1
+        if count > _MOST_CHUNKS:
+            raise corrupt(f"a WebP of more than {_MOST_CHUNKS} chunks")
         size = int(struct.unpack_from("<I", data, position + 4)[0])
         end = position + 8 + size
         if end > len(data):
