@@ -43,7 +43,7 @@ def header(data: bytes) -> ImageHeader:
 def strip(data: bytes) -> bytes:
     """Signature and the chunks that pixels need; raises ImageError for a missing end or a wrong checksum."""
     _, _, bits, color = _image_header(data)
-    parts = [SIGNATURE]
+    parts, has_palette = [SIGNATURE], color != 3
     for kind, start, end in _chunks(data):
         if kind not in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
             continue
@@ -51,10 +51,13 @@ def strip(data: bytes) -> bytes:
             if kind == b"tRNS":
                 continue
             raise corrupt(f"the checksum of PNG chunk {kind.decode()} is wrong")
+        has_palette |= kind == b"PLTE"
         if kind == b"tRNS" and color == 0 and bits < 8:
             parts.append(_chunk(kind, _widened(data[start:end], bits)))
         else:
             parts.append(data[start - 8 : end + 4])
+        if kind == b"IEND" and not has_palette:
+            raise corrupt("a PNG of palette indices without a palette")
         if kind == b"IEND":
             return b"".join(parts)
     raise truncated("the PNG has no end chunk")

@@ -12,7 +12,6 @@ from sortal.core.errors import ImageError
 from sortal.data.containers.header import ImageHeader, corrupt, truncated
 from sortal.data.containers.tiff import exif_orientation
 
-
 _MOST_CHUNKS = 100_000
 
 
