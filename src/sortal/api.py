@@ -93,9 +93,10 @@ def evaluate(
     Raises DataError when no image has a class that the classifier knows.
     """
     from sortal.evaluate.study import evaluate_source
+    from sortal.runtime.classifier import Classifier
 
     return evaluate_source(
-        model if not isinstance(model, str | Path) and hasattr(model, "predict_outputs") else _path(model),
+        model if isinstance(model, Classifier) else _path(model),
         source,
         out=None if out is None else Path(out),
         split=split,
@@ -154,8 +155,8 @@ def import_model(
 
 def synthesize(out: str | Path, *, listener: Listener | None = None, options: SynthOptions | None = None) -> Report:
     """Draw images of mechanical parts into a new folder. Raises InputError for options out of range."""
-    from sortal.data.synth.report import draw_report
     from sortal.data.synth.options import SynthOptions
+    from sortal.data.synth.report import draw_report
 
     said = listener or Silent()
     return draw_report(

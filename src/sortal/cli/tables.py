@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+
 from sortal.core.report import Cell, Table
+
+WIDTH = 140
 
 
 def draw(title: str, table: Table) -> None:
-    """Print a table on stdout, as wide as the terminal allows; numbers to the right."""
+    """Print a table on stdout, as wide as the terminal allows (or 140 columns into a file); numbers to the right."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as Drawn
 
-    drawn = Drawn(title=title, title_justify="left", header_style="bold")
+    drawn = Drawn(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for index, column in enumerate(table.columns):
-        numeric = any(isinstance(row[index], int | float) for row in table.rows)
+        numeric = all(isinstance(row[index], int | float | None) for row in table.rows)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*map(_text, row))
-    Console(markup=False, emoji=False, highlight=False).print(drawn)
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(markup=False, emoji=False, highlight=False, width=width).print(drawn)
 
 
 def _text(cell: Cell) -> str:
