@@ -31,7 +31,7 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, target: Path) -> None:
-    """Publish `checkpoint` as the folder `target`, replacing the one before. Raises MachineError when the disk refuses."""
+    """Publish `checkpoint` as the folder `target`, replacing the last. Raises MachineError when the disk refuses."""
     from safetensors.torch import save as encode
 
     def write(folder: Path) -> None:

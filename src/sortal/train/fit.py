@@ -30,8 +30,8 @@ class FitResult(Outcome):
 
     `val_logits` (N, C), `val_labels` (N,) and `val_rows` (N,) are empty without a validation split, and come from a
     network that never saw those images: from before the refit, where there was one. `stopped` is `done`, `early`,
-    `time` or `interrupted`; `best_epoch` is 0 where the linear head on frozen features was best; `train_batch` holds up to 16
-    training images as the network saw them, uint8 (N, height, width, channels), and their labels.
+    `time` or `interrupted`; `best_epoch` is 0 where the linear head on frozen features was best; `train_batch` holds up
+    to 16 training images as the network saw them, uint8 (N, height, width, channels), and their labels.
     """
 
     network: Network

@@ -125,13 +125,13 @@ def _run(context: Context, state: State, loader: TrainLoader, val: Images | None
             budget=budget,
             stop=stop,
             validate=None if val is None else validate,
-            keep=_Keeper(context),
+            keep=_Files(context),
             listener=context.listener,
         )
         return run(state, job)
 
 
-class _Keeper:
+class _Files:
     """Writes the row of each epoch, and checkpoints now and then."""
 
     def __init__(self, context: Context):
@@ -140,7 +140,7 @@ class _Keeper:
         self._saved_s = -_SAVE_EVERY_S
         self._saved_best = -1
 
-    def __call__(self, state: State, stopping: bool) -> None:  # noqa: FBT001
+    def __call__(self, state: State, *, stopping: bool) -> None:
         for row in state.history[self._rows :]:
             self._context.record(row)
         self._rows = len(state.history)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -50,6 +50,13 @@ class State:
     history: list[Row] = field(default_factory=list)
 
 
+class Keeper(Protocol):
+    """Puts rows and checkpoints where they last."""
+
+    def __call__(self, state: State, *, stopping: bool) -> None:
+        """`stopping`: there will be no later call, so everything has to be written now."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What stays the same while training."""
@@ -62,8 +69,8 @@ class Job:
     stop: StopFlag
     validate: Callable[[Network], Scores] | None
     """None where there are no validation images: then the last state is the best."""
-    keep: Callable[[State, bool], None]
-    """Called after every epoch with whether it is the best so far, and when interrupted."""
+    keep: Keeper
+    """Called after every epoch, and when training is asked to stop."""
     listener: Listener
     clock: Callable[[], float] = time.monotonic
 
@@ -174,7 +181,7 @@ def _finish_epoch(state: State, job: Job, epoch: int, sums: _Epoch) -> None:
     row = _row(state, job, epoch, sums, scores)
     state.history.append(row)
     state.pace = job.budget.refit(state.pace, state.step)
-    job.keep(state, better)
+    job.keep(state, stopping=False)
     job.listener.say(_sentence(row, state, job))
 
 
@@ -194,7 +201,7 @@ def _interrupted(state: State, job: Job) -> Stopped:
     """Where no epoch was finished, the present state is all there is."""
     if not state.best_weights:
         state.best_weights = copy_state(state.network)
-    job.keep(state, False)
+    job.keep(state, stopping=True)
     return "interrupted"
 
 

@@ -1,6 +1,6 @@
 """Augmentation: how a training image is varied each time it is seen. A registry.
 
-A member module has `build(section, spec) -> Policy`. A policy is told which random numbers to use, so it keeps no state.
+A member module has `build(section, spec) -> Policy`. A policy is told which random numbers to use; it keeps no state.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Policy(Protocol):
         """Random numbers it needs for an image."""
 
     def stored(self, spec: PreprocessSpec) -> PreprocessSpec:
-        """How an image is prepared and kept before `apply`: usually larger than `spec.size`, so that crops have room."""
+        """How an image is prepared before `apply`: usually larger than `spec.size`, so that crops have room."""
 
     def apply(self, images: Tensor, draws: NDArray[np.float32]) -> Tensor:
-        """(N, C, h, w) of the stored size, float32 in 0..1, and (N, draws) numbers in [0, 1) -> (N, C, height, width)."""
+        """(N, C, h, w) as stored, float32 in 0..1, and (N, draws) numbers in [0, 1) -> (N, C, height, width)."""

@@ -1,7 +1,7 @@
 """What is done to a whole normalized batch: MixUp, CutMix and erasing. Off unless the recipe asks.
 
-MixUp: Zhang et al. 2018. CutMix: Yun et al. 2019. Random erasing: Zhong et al. 2020; the hole is filled with zeros, which
-is the mean colour after normalization.
+MixUp: Zhang et al. 2018. CutMix: Yun et al. 2019. Random erasing: Zhong et al. 2020; the hole is filled with zeros,
+which is the mean colour after normalization.
 """
 
 from __future__ import annotations
