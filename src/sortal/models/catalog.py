@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 
 import torch
@@ -51,6 +52,7 @@ class ModelRow:
     why: str = ""
 
 
+@lru_cache(maxsize=256)
 def describe(name: str, *, classes: int = 1000, size: tuple[int, int] | None = None) -> ModelCost:
     """Count an architecture exactly, without building its numbers. `size` (height, width) is the native one if None.
 

@@ -22,6 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
 from sortal.core.errors import MachineError, WeightsError
+from sortal.core.publish import machine_error
 from sortal.models.cards import cache_folder, file_sha256
 
 WEIGHTS_FILE = "model.safetensors"
@@ -123,6 +124,7 @@ def _from_mirror(hub_id: str, mirror: str, *, licence: str, say: Callable[[str],
         target.parent.mkdir(parents=True, exist_ok=True)
         tag = _download(url, target, lambda size: say(_announce(url, size, licence)))
     except HTTPError as error:
+        error.close()
         raise _unreachable(url, f"the server answered {error.code}") from error
     except OSError as error:
         raise _disk_or_network(url, error) from error
@@ -171,6 +173,6 @@ def _unreachable(url: str, reason: str) -> WeightsError:
 
 
 def _disk_or_network(url: str, error: OSError) -> WeightsError | MachineError:
-    if error.errno in _DISK_ERRORS:
-        return MachineError(f"cannot keep downloaded weights: {error.strerror}", where=str(error.filename or url))
+    if error.errno in _DISK_ERRORS or isinstance(error.filename, str):
+        return machine_error(error, cache_folder())
     return _unreachable(url, str(getattr(error, "reason", None) or error))
