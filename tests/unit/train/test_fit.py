@@ -120,7 +120,7 @@ def test_rows_say_what_was_done(make_table: MakeTable, tmp_path: Path) -> None:
     expected = {"lr", "train_loss", "grad_norm", "images_per_s", "val_loss", "val_accuracy", "val_macro_f1"}
     assert expected | {"data_s", "forward_s", "backward_s", "step_s", "eval_s"} <= set(row)
     assert row["step"] == row["steps"] == 6
-    assert result.train_batch[0].shape == (8, 16, 16, 3)
+    assert result.train_batch[0].shape == (16, 16, 16, 3)
 
 
 @pytest.mark.parametrize("classes", [2, 12, 208, 1000])
@@ -137,9 +137,8 @@ def test_dropout_is_off_when_answering(make_table: MakeTable) -> None:
     with torch.no_grad():
         assert torch.equal(network(images)[0], network(images)[0])
         network.train()
-        assert not torch.equal(
-            network.head(torch.ones(2, network.embedding_dim)), network.head(torch.ones(2, network.embedding_dim))
-        )
+        ones = torch.ones(2, network.embedding_dim)
+        assert not torch.equal(network.head(ones), network.head(ones))
 
 
 def test_a_loss_that_is_not_a_number_stops_training(make_table: MakeTable) -> None:
