@@ -48,7 +48,7 @@ class WeightsCard(BaseModel):
     """Name of a safetensors file in the card's own folder."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     labels: str | None = None
-    """Name of a text file in the card's own folder whose line number is the class index."""
+    """Name of a text file in the card's own folder: one class a line, in order; see `class_names`."""
     input: CardInput | None = None
     licence: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
@@ -160,6 +160,25 @@ def verified_weights(stored: StoredCard) -> Path:
             hint=f"expected {stored.card.sha256}; fetch the file again, or correct {stored.path.name}",
         )
     return path
+
+
+def class_names(stored: StoredCard, *, classes: int) -> tuple[str, ...]:
+    """The names of the `classes` classes that a card's weights tell apart; empty where it names no file.
+
+    TensorFlow's lists begin with a class `background` that weights of one class less do not have: it is left out.
+    Raises WeightsError when the file cannot be read or has another number of names.
+    """
+    if stored.labels_path is None:
+        return ()
+    try:
+        names = tuple(stored.labels_path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"cannot read the class names: {error}", where=str(stored.labels_path)) from error
+    if len(names) == classes + 1 and names[0].strip().lower() == "background":
+        names = names[1:]
+    if len(names) != classes:
+        raise WeightsError(f"expected {classes} class names", where=str(stored.labels_path), received=str(len(names)))
+    return names
 
 
 def file_sha256(path: Path, *, hint: str | None = None) -> str:

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from sortal.core.errors import WeightsError
-from sortal.models.cards import cache_folder, find_card, list_cards, load_card, verified_weights, zoo_cards
+from sortal.models.cards import (
+    cache_folder,
+    class_names,
+    find_card,
+    list_cards,
+    load_card,
+    verified_weights,
+    zoo_cards,
+)
 
 MakeCard = Callable[..., Path]
 
@@ -123,3 +131,18 @@ def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch: pytest.Monkey
     assert found["linux"] == tmp_path / "xdg" / "sortal" / "weights"
     assert found["win32"] == tmp_path / "local" / "sortal" / "weights"
     assert found["darwin"].parts[-4:] == ("Library", "Caches", "sortal", "weights")
+
+
+@pytest.mark.parametrize("text", ["ant\nbee\n", "background\nant\nbee\n"])
+def test_a_background_class_that_the_weights_lack_shifts_no_name(make_card: MakeCard, text: str) -> None:
+    stored = load_card(make_card(labels="names.txt"))
+    (stored.path.parent / "names.txt").write_text(text)
+    assert class_names(stored, classes=2) == ("ant", "bee")
+    with pytest.raises(WeightsError, match="expected 7 class names"):
+        class_names(stored, classes=7)
+
+
+def test_class_names_may_be_absent_from_a_card_but_not_from_the_disk(make_card: MakeCard) -> None:
+    assert class_names(load_card(make_card()), classes=2) == ()
+    with pytest.raises(WeightsError, match=r"names\.txt"):
+        class_names(load_card(make_card(labels="names.txt")), classes=2)
