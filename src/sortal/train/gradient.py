@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sortal.core.report import Finding
@@ -35,6 +36,7 @@ def train(context: Context, network: Network, before: Outcome | None) -> Outcome
     """
     if context.plan.freeze == "backbone":
         network.freeze_backbone()
+    network.to(memory_format=torch.channels_last)  # a tenth to a half faster on CPUs
     policy: Policy = AUGMENTATIONS.get(context.recipe.augment.name)(context.recipe.augment, context.spec)
     with _pixels(context, policy) as (images, val, findings):
         loader = make_loader(

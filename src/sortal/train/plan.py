@@ -143,8 +143,8 @@ def _check_scratch(recipe: Recipe) -> None:
 
 
 def _scratch_epochs(images: int) -> int:
-    """More passes over fewer images: 90 for 100, 40 for 1,000, 18 for 10,000."""
-    return int(np.clip(round(40 * (1000 / images) ** 0.35), 8, 100))
+    """More passes over fewer images: 44 for 100, 25 for 1,000, 14 for 10,000."""
+    return int(np.clip(round(25 * (1000 / images) ** 0.25), 8, 60))
 
 
 def _tune_epochs(images: int) -> int:
