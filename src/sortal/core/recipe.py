@@ -57,6 +57,8 @@ class SplitSection(Section):
 
 
 class DataSection(Section):
+    """Which images, how they are grouped and divided."""
+
     split: SplitSection = SplitSection()
     group: str | None = None
     """A column, or a regular expression over paths whose first group is the key; a group never crosses splits."""
@@ -82,6 +84,8 @@ class InputSection(Section):
 
 
 class ModelSection(Section):
+    """Which network, from which weights."""
+
     name: str = "auto"
     """`auto`, an architecture, or the path of a weights card."""
     weights: str | None = "auto"
@@ -93,6 +97,8 @@ class ModelSection(Section):
 
 
 class AugmentSection(Section):
+    """How training images are varied; `strength` scales all of it, 0 turns it off."""
+
     name: str = "basic"
     strength: NonNegative = 1.0
     mixup: NonNegative = 0.0
@@ -101,12 +107,16 @@ class AugmentSection(Section):
 
 
 class LossSection(Section):
+    """What is minimized."""
+
     name: Literal["cross_entropy"] = "cross_entropy"
     smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     imbalance: Literal["none"] = "none"
 
 
 class OptimSection(Section):
+    """How it is minimized."""
+
     name: Literal["adamw"] = "adamw"
     lr: Auto | Annotated[float, Field(gt=0.0)] = "auto"
     weight_decay: NonNegative = 0.05
@@ -118,12 +128,16 @@ class OptimSection(Section):
 
 
 class ScheduleSection(Section):
+    """How the learning rate changes over a run."""
+
     name: Literal["cosine"] = "cosine"
     warmup: Share = 0.05
     """Share of all steps in which the rate rises linearly."""
 
 
 class TrainSection(Section):
+    """How long, how much at once, and when to stop."""
+
     time: Seconds | None = None
     """Budget of the whole command in seconds; `10m` and `1h` are understood."""
     epochs: Auto | Annotated[int, Field(ge=0)] = "auto"
@@ -138,11 +152,15 @@ class TrainSection(Section):
 
 
 class EvaluateSection(Section):
+    """What the report says beside accuracy."""
+
     top_k: tuple[Count, ...] = (1, 3, 5)
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
 
 
 class ExportSection(Section):
+    """Which deployment artifacts a run makes."""
+
     artifacts: tuple[str, ...] = ("onnx",)
 
 
