@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, cast
 
 import typer
 
@@ -49,7 +50,7 @@ def synth(
         drift=drift,
         new_class=new_class,
         defects=defects,
-        task="defect" if task == "defect" else "kind",
+        task=cast(Literal["kind", "defect"], task),  # checked with all other options, with a clear error
         seed=seed,
         workers=0,
     )

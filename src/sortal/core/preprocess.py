@@ -7,6 +7,7 @@ once; every other path (fast decoder, fused graph, another runtime) is compared 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -90,7 +91,7 @@ def prepare(spec: PreprocessSpec, image: Pixels) -> Pixels:
     if spec.window is not None:
         image = _window(image, *spec.window, maximum=spec.maximum)
     if spec.region is not None:
-        image = _cut(image, spec.region)
+        image = cut_region(image, spec.region)
     height, width = spec.size
     if spec.resize == "stretch":
         return _resize(image, height, width, spec.interpolation)
@@ -153,6 +154,15 @@ def _check(spec: PreprocessSpec, image: Pixels) -> None:
         )
 
 
+def cut_region(image: Pixels, region: Sequence[float]) -> Pixels:
+    """Every pixel that (left, top, right, bottom), in fractions, touches; 1e-9 pixels are forgiven, so that 0.1 of 30 pixels is 3 and not 4."""
+    height, width = image.shape[:2]
+    left, right = math.floor(region[0] * width + 1e-9), math.ceil(region[2] * width - 1e-9)
+    top, bottom = math.floor(region[1] * height + 1e-9), math.ceil(region[3] * height - 1e-9)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
 def _resize(image: Pixels, height: int, width: int, interpolation: str, *, box: Box | None = None) -> Pixels:
     """Pillow's resize to (height, width), of the part `box` (left, top, right, bottom) where there is one."""
     if box is None and image.shape[:2] == (height, width):
@@ -191,15 +201,6 @@ def _pad(spec: PreprocessSpec, image: Pixels) -> Pixels:
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas
-
-
-def _cut(image: Pixels, region: tuple[float, float, float, float]) -> Pixels:
-    """Every pixel that the region touches; 1e-9 pixels are forgiven, so that 0.1 of 30 pixels is 3 and not 4."""
-    height, width = image.shape[:2]
-    left, right = math.floor(region[0] * width + 1e-9), math.ceil(region[2] * width - 1e-9)
-    top, bottom = math.floor(region[1] * height + 1e-9), math.ceil(region[3] * height - 1e-9)
-    left, top = min(left, width - 1), min(top, height - 1)
-    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _window(image: Pixels, center: float, width: float, *, maximum: int) -> Pixels:

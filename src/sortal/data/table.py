@@ -7,7 +7,6 @@ of `formats`, digests come from `scan`, splits from `split`; pixels come from `d
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from sortal.core.errors import DataError
 from sortal.core.labels import LabelSet
+from sortal.core.preprocess import cut_region
 from sortal.core.report import Finding
 from sortal.data.arrays import frame_pixels
 from sortal.data.decode import decode
@@ -245,11 +245,7 @@ def _row_name(values: Mapping[str, Any]) -> str:
 
 
 def _cut(source: bytes | NDArray[Any], region: Sequence[float], where: str) -> NDArray[Any]:
-    image = _upright(source, where) if isinstance(source, bytes) else source
-    height, width = image.shape[:2]
-    left, right = math.floor(region[0] * width), math.ceil(region[2] * width)
-    top, bottom = math.floor(region[1] * height), math.ceil(region[3] * height)
-    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return cut_region(_upright(source, where) if isinstance(source, bytes) else source, region)
 
 
 def _upright(data: bytes, where: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Evaluate a classifier on a source of labelled images: read, answer, compare, write. The story of `sortal evaluate`."""
+"""Evaluate a classifier on labelled images: read, answer, compare, write. The story of `sortal evaluate`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sortal.core.bundle import Bundle, open_bundle
 from sortal.core.errors import DataError, nearest
+from sortal.core.labels import LabelSet
 from sortal.core.manifest import MANIFEST
 from sortal.core.predictions import Predictions
 from sortal.core.progress import Listener
@@ -25,6 +26,7 @@ from sortal.data.table import SPLITS, ImageTable
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.pages.page import Picture
+from sortal.evaluate.thumbnails import confused_thumbnails
 from sortal.runtime.classifier import Classifier, open_classifier
 
 
@@ -67,6 +69,7 @@ def evaluate_source(
                 scanned,
                 settings=bundle.recipe.evaluate if bundle is not None and bundle.recipe is not None else None,
                 split=name,
+                train_counts=_training_counts(run, classifier.labels),
                 facts=_facts(bundle),
                 listener=listener,
                 findings=_seen_before(run, scanned),
@@ -125,6 +128,7 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
         folder,
         true_names=true_names,
         pictures=pictures,
+        thumbnails=confused_thumbnails(study.table, study.predictions, study.labels),
     )
 
 
@@ -184,19 +188,36 @@ def _facts(bundle: Bundle | None) -> dict[str, Cell] | None:
     if bundle is None:
         return None
     model = bundle.manifest.model
+    files = [path for name in bundle.artifacts() for path in bundle.artifact(name).iterdir()]
     return {
         "architecture": model.architecture,
         "parameters": model.parameters,
-        "licence": bundle.manifest.weights_licence,
+        "exported files, MB": round(sum(path.stat().st_size for path in files) / 1e6, 2),
+        "licence of the weights": bundle.manifest.weights_licence,
     }
+
+
+def _training_counts(run: RunFolder | None, labels: LabelSet) -> NDArray[np.int64] | None:
+    """Training images a class, as the run recorded them."""
+    if run is None:
+        return None
+    counts, known = np.zeros(len(labels), np.int64), labels.lookup()
+    for row in _split_rows(run):
+        if row["split"] == "train" and row["label"] in known:
+            counts[known[row["label"]]] += 1
+    return counts
+
+
+def _split_rows(run: RunFolder) -> list[dict[str, str]]:
+    with run.split_path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _seen_before(run: RunFolder | None, table: ImageTable) -> list[Finding]:
     """Whether images were among those the run was fitted on, by content."""
-    if run is None or not run.split_path.is_file():
+    if run is None:
         return []
-    with run.split_path.open(encoding="utf-8", newline="") as file:
-        fitted = {row["digest"] for row in csv.DictReader(file) if row["split"] in ("train", "val")}
+    fitted = {row["digest"] for row in _split_rows(run) if row["split"] in ("train", "val")}
     rows = [name for name, digest in zip(table.names(), table.frame["digest"], strict=True) if digest in fitted]
     if not rows:
         return []
@@ -204,7 +225,7 @@ def _seen_before(run: RunFolder | None, table: ImageTable) -> list[Finding]:
         Finding(
             code="seen_in_training",
             severity="error",
-            message=f"{len(rows):,} of {len(table):,} images were used to fit or choose this model, so the numbers flatter",
+            message=f"{len(rows):,} of {len(table):,} images were used to fit or choose this model: it flatters",
             rows=tuple(rows[:1000]),
             hint="evaluate on images that the run did not see",
         )

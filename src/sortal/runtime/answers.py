@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -155,7 +154,7 @@ def _put(table: ImageTable, row: int, folder: Path, *, link: bool) -> int:
 def _link(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.symlink(source.resolve(), target)
+        target.symlink_to(source.resolve())
     except OSError as error:
         raise machine_error(error, target) from error
 
