@@ -155,7 +155,10 @@ def _check(spec: PreprocessSpec, image: Pixels) -> None:
 
 
 def cut_region(image: Pixels, region: Sequence[float]) -> Pixels:
-    """Every pixel that (left, top, right, bottom), in fractions, touches; 1e-9 pixels are forgiven, so that 0.1 of 30 pixels is 3 and not 4."""
+    """Every pixel that (left, top, right, bottom), in fractions, touches.
+
+    1e-9 pixels are forgiven, so that 0.1 of 30 pixels is 3 and not 4.
+    """
     height, width = image.shape[:2]
     left, right = math.floor(region[0] * width + 1e-9), math.ceil(region[2] * width - 1e-9)
     top, bottom = math.floor(region[1] * height + 1e-9), math.ceil(region[3] * height - 1e-9)
