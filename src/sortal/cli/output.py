@@ -35,9 +35,14 @@ def finish(report: Report, *, as_json: bool, results: Sequence[Path | str], foll
 
 
 def summary(report: Report) -> list[str]:
-    """The report in a few lines: numbers with intervals, then findings, the worst first."""
-    width = max((len(name) for name in report.metrics), default=0)
-    lines = [f"{name:<{width}}  {amount(metric)}" for name, metric in report.metrics.items()]
+    """The report in a few lines: an evaluation in sentences, other kinds as numbers; then findings, the worst first."""
+    if report.kind == "evaluation":
+        from sortal.evaluate.summary import evaluation_summary
+
+        lines = evaluation_summary(report)
+    else:
+        width = max((len(name) for name in report.metrics), default=0)
+        lines = [f"{name:<{width}}  {amount(metric)}" for name, metric in report.metrics.items()]
     order = {"error": 0, "warning": 1, "info": 2}
     found = sorted(report.findings, key=lambda finding: order[finding.severity])
     lines += [f"{finding.severity}: {finding.message}" for finding in found[:SHOWN_FINDINGS]]
