@@ -34,7 +34,7 @@ format: setup
 
 bench: setup
 	@echo "Every figure in benchmarks/RESULTS.md stands beside the command that measured it; run one, for example:"
-	@echo "  $(BIN)/python benchmarks/probe.py xsdd --data path/to/X-SDD --zoo path/to/cards"
+	@echo "  $(BIN)/python benchmarks/command_to_report.py path/to/images --card path/to/card.yaml --peer"
 
 clean:
 	rm -rf $(VENV) demo
