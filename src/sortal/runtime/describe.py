@@ -12,6 +12,7 @@ from sortal.core.run import RunFolder, open_run
 from sortal.runtime.classifier import open_classifier
 
 SHOWN_CLASSES = 30
+HEADLINE = ("accuracy", "macro_f1", "worst_class_recall", "coarse_accuracy", "coverage")
 
 
 def describe(path: Path) -> Report:
@@ -39,7 +40,7 @@ def _run(run: RunFolder, bundle: Bundle) -> Report:
     return shown.model_copy(
         update={
             "subject": str(run.path),
-            "metrics": {} if saved is None else saved.metrics,
+            "metrics": {} if saved is None else {k: m for k, m in saved.metrics.items() if k in HEADLINE},
             "data_digest": bundle.manifest.data_digest,
             "tables": tables,
             "paths": {"run": str(run.path), "page": str(run.report_page_path), "bundle": str(run.bundle)},
@@ -56,6 +57,8 @@ def _saved(path: Path) -> Report | None:
 
 def _bundle(bundle: Bundle) -> Report:
     manifest, size = bundle.manifest, sum(entry.size for entry in bundle.manifest.files.values())
+    for name in bundle.artifacts():
+        bundle.artifact(name)  # refused when altered
     rows: list[tuple[Cell, ...]] = [
         ("id", manifest.id),
         ("parent", manifest.parent or "none"),
