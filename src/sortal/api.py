@@ -6,6 +6,7 @@ Training needs the extra `train`; everything else here runs without torch.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ def train(
     `recipe` is a file or the name of one that comes with Sortal; `overrides` are `key=value` texts or a mapping of
     dotted keys. Raises InputError for a wrong recipe or wrong data, MachineError when the machine refuses.
     """
+    started_s = time.monotonic()
     from sortal.core.recipe import load_recipe
     from sortal.core.shelf import find_recipe
 
@@ -62,7 +64,9 @@ def train(
     from sortal.build import build
 
     table = _table(source, label=resolved.data.label, group=resolved.data.group, level=resolved.data.level)
-    return build(table, resolved, out=Path(out), subject=_subject(source), listener=listener or Silent())
+    return build(
+        table, resolved, out=Path(out), subject=_subject(source), listener=listener or Silent(), started_s=started_s
+    )
 
 
 def load_model(where: str | Path | TrainedRun, *, engine: str = "auto", threads: int | None = None) -> Classifier:
@@ -150,7 +154,11 @@ def import_model(
     if out is not None:
         return import_onnx(Path(model), labels=Path(labels), preprocess=steps, out=Path(out), licence=licence)
     with new_run(Path("runs"), Path(model).stem) as run:
-        return import_onnx(Path(model), labels=Path(labels), preprocess=steps, out=run.bundle, licence=licence)
+        try:
+            return import_onnx(Path(model), labels=Path(labels), preprocess=steps, out=run.bundle, licence=licence)
+        except BaseException:
+            run.discard()
+            raise
 
 
 def synthesize(out: str | Path, *, listener: Listener | None = None, options: SynthOptions | None = None) -> Report:

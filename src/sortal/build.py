@@ -6,56 +6,49 @@ the evaluation, and that reading is logged.
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from sortal.core.bundle import BundleContents, open_bundle, write_bundle, write_card
+from sortal.core.bundle import BundleContents, write_bundle
 from sortal.core.canonical import pretty
 from sortal.core.decision import DecisionSpec
-from sortal.core.errors import DataError, ImageError
+from sortal.core.errors import DataError, ImageError, SortalError
 from sortal.core.manifest import ModelSpec
-from sortal.core.preprocess import Pixels, PreprocessSpec
+from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
 from sortal.core.progress import Listener, duration
 from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
-from sortal.core.report import Cell, Finding, Report
+from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run
 from sortal.data.scan import scan
 from sortal.data.split import check_leaks, split
 from sortal.data.split_file import save_split
-from sortal.data.table import SPLITS, ImageTable
-from sortal.evaluate.study import measure, write_study
+from sortal.data.table import COLUMNS, SPLITS, ImageTable
 from sortal.export.graph import export_onnx
 from sortal.export.head import set_head
 from sortal.export.publish import publish_artifacts
-from sortal.models.catalog import count_macs
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource, resolve
 from sortal.models.weights import weights_bytes
-from sortal.pictures import draw_run, run_pictures
-from sortal.runtime.classifier import open_classifier
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine
 from sortal.train.features import Extractor
 from sortal.train.fit import FitResult, fit, new_network
 from sortal.train.plan import Plan, make_plan
 from sortal.train.store import read_image
+from sortal.verdict import final_report
 
 PARITY_IMAGES = 64
 """Real images whose decisions are compared before a graph is published; benchmarks/onnx_parity.py takes 500."""
-RESERVE_S = 12.0
-"""Seconds of a time budget that export, parity and the report take beside the evaluation itself."""
+CLOSING_S = 8.0
+"""Seconds of a time budget for export, parity and pictures, about; the evaluation comes on top, from a measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +80,13 @@ class _Both:
         self._listener.progress(stage, done, total)
 
 
-def build(table: ImageTable, recipe: Recipe, *, out: Path, subject: str, listener: Listener) -> TrainedRun:
-    """Train on `table` as `recipe` says and leave a run under `out`. See `api.train` for the errors."""
-    started_s = time.monotonic()
+def build(
+    table: ImageTable, recipe: Recipe, *, out: Path, subject: str, listener: Listener, started_s: float
+) -> TrainedRun:
+    """Train on `table` as `recipe` says and leave a run under `out`. See `api.train` for the errors.
+
+    `started_s`, on `time.monotonic`, is when the command began: a time budget counts from there.
+    """
     divided = _divide(table, recipe, listener)
     source = resolve(
         recipe.model.name,
@@ -99,32 +96,66 @@ def build(table: ImageTable, recipe: Recipe, *, out: Path, subject: str, listene
         say=listener.say,
     )
     plan = make_plan(recipe, divided, source)
-    with new_run(out, subject) as run:
+    network = new_network(recipe, divided, source, plan)  # weights that do not fit are refused before there is a run
+    with new_run(out, subject) as run, _tidied(run):
         told = _Both(run, listener)
         _record(run, recipe, plan, divided, told)
-        fitted = _fit(recipe, divided, run, source, plan, listener, started_s)
+        fitted = _fit(recipe, divided, run, source, plan, network, listener, started_s)
         _publish(run, recipe, divided, source, plan, fitted, told)
-        report = _report(run, recipe, divided, fitted, told)
+        report = final_report(run, recipe, divided, fitted, told)
         told.say(f"finished after {duration(time.monotonic() - started_s)}")
     return TrainedRun(path=run.path, report=report)
 
 
 def _divide(table: ImageTable, recipe: Recipe, listener: Listener) -> ImageTable:
-    """Scanned, split, and refused where it cannot be learned or leaks."""
+    """Scanned and split; refused where it cannot be learned."""
     scanned = scan(table, progress=lambda done, total: listener.progress("reading", done, total))
-    if not len(scanned):
-        raise DataError("none of the images can be read", where=table.source, received=f"{len(table)} files")
+    _check_readable(scanned)
+    _check_labels(scanned)
     divided = split(scanned, val=recipe.data.split.val, test=recipe.data.split.test, seed=recipe.seed)
-    trained = np.unique(divided.label_array()[divided.split_rows("train")])
+    _check_classes(divided)
+    return divided.with_findings(*check_leaks(divided))
+
+
+def _check_readable(scanned: ImageTable) -> None:
+    if len(scanned):
+        return
+    codes = Counter(scanned.rejected["code"].to_list())
+    raise DataError(
+        "none of the images can be read",
+        where=scanned.source,
+        received=", ".join(f"{count:,} × {code}" for code, count in codes.most_common()) or None,
+        hint=f"the first: {scanned.rejected['name'][0]}: {scanned.rejected['reason'][0]}" if codes else None,
+    )
+
+
+def _check_labels(table: ImageTable) -> None:
+    if (table.label_array() >= 0).any():
+        return
+    columns = [name for name in table.frame.columns if name not in COLUMNS and not name.startswith("_")]
+    named = f"name the label column, for example data.label={columns[0]}" if columns else "fill in the label column"
+    raise DataError(
+        "no image has a label",
+        where=table.source,
+        received=f"other columns: {', '.join(columns[:10])}" if columns else f"{len(table):,} images without a class",
+        hint=f"put the images of each class into a folder of its own, or {named}",
+    )
+
+
+def _check_classes(table: ImageTable) -> None:
+    """At least two classes to train on, and none that is to be recognized without ever being shown."""
+    trained = np.unique(table.label_array()[table.split_rows("train")])
     if (trained >= 0).sum() < 2:
-        names = ", ".join(divided.labels.names[label] for label in trained if label >= 0)
+        names = ", ".join(table.labels.names[label] for label in trained if label >= 0)
         raise DataError(
             "a classifier needs training images of at least two classes",
             where=table.source,
             received=f"images of {names or 'no class'}",
             hint="put the images of each class into a folder of its own",
         )
-    return divided.with_findings(*check_leaks(divided))
+    for found in table.findings:
+        if found.code == "class_not_in_train":
+            raise DataError(found.message, where=table.source, hint=found.hint)
 
 
 def _typical_size_px(table: ImageTable) -> int | None:
@@ -150,13 +181,14 @@ def _fit(
     run: RunFolder,
     source: ModelSource,
     plan: Plan,
+    network: Network,
     listener: Listener,
     started_s: float,
 ) -> FitResult:
     """Fit; a probe takes its features from the exported graph, two to three times faster than the live network."""
     budget_s = recipe.train.time
     deadline_s = None if budget_s is None else started_s + budget_s - RESERVE_S
-    with _graph_extractor(recipe, table, run, source, plan) as (network, extractor):
+    with _graph_extractor(recipe, run, plan, network) as extractor:
         return fit(
             recipe,
             table,
@@ -171,20 +203,51 @@ def _fit(
 
 
 @contextmanager
-def _graph_extractor(
-    recipe: Recipe, table: ImageTable, run: RunFolder, source: ModelSource, plan: Plan
-) -> Iterator[tuple[Network | None, Extractor | None]]:
-    """Where only a head will be fitted: the network, and its backbone on an engine. The graph stays in the cache."""
+def _graph_extractor(recipe: Recipe, run: RunFolder, plan: Plan, network: Network) -> Iterator[Extractor | None]:
+    """Where only a head will be fitted: the network's backbone on an engine. The graph stays in the cache."""
     if plan.stages != ("probe",):
-        yield None, None
+        yield None
         return
-    network = new_network(recipe, table, source, plan)
     graph = export_onnx(network, plan.preprocess(recipe), _graph_path(run))
     engine: Engine = ENGINES.get("onnxruntime").open(graph, threads=plan.threads)
     try:
-        yield network, lambda batch: engine.run(batch).embedding
+        yield lambda batch: engine.run(batch).embedding
     finally:
         engine.close()
+
+
+@contextmanager
+def _tidied(run: RunFolder) -> Iterator[None]:
+    """What ends a run early is in its log; a run that came to nothing is removed; scratch files always are."""
+    try:
+        yield
+    except BaseException as error:
+        if not run.metrics_path.exists() and not (run.path / "checkpoints").exists():
+            run.discard()
+        else:
+            with suppress(SortalError):
+                run.log(f"ended early: {error if isinstance(error, SortalError) else type(error).__name__}")
+        raise
+    finally:
+        shutil.rmtree(run.path / "cache", ignore_errors=True)
+
+
+def _evaluation_s(network: Network, table: ImageTable, spec: PreprocessSpec) -> float:
+    """About how long the final evaluation will take, from reading and answering 16 training images here and now."""
+    images = len(table.split_rows(_evaluated_split(table)))
+    rows = table.split_rows("train")[:16]
+    times_s = []
+    for _ in range(2):  # the first pass warms up
+        begun_s = time.monotonic()
+        pixels = _prepared(table, rows, spec)
+        with torch.inference_mode():
+            network.eval()(torch.from_numpy(normalize(spec, pixels)))
+        times_s.append(time.monotonic() - begun_s)
+    return min(times_s) / len(rows) * images
+
+
+def _evaluated_split(table: ImageTable) -> str:
+    return next((split for split in ("test", "val", "train") if len(table.split_rows(split))), "train")
 
 
 def _publish(
@@ -222,7 +285,6 @@ def _publish(
         f"exported graph: {flips:.0f} of {len(pixels)} decisions differ from the live network's "
         f"(closest margin {margin:.2g})"
     )
-    shutil.rmtree(graph.parent, ignore_errors=True)
 
 
 def _graph_path(run: RunFolder) -> Path:
@@ -247,71 +309,17 @@ def _model_spec(network: Network, source: ModelSource) -> ModelSpec:
 def _some_pixels(table: ImageTable, spec: PreprocessSpec) -> Pixels:
     """Up to 64 prepared images (N, height, width, channels), spread over validation (training where there is none)."""
     rows = table.split_rows("val") if len(table.split_rows("val")) else table.split_rows("train")
-    prepared = []
-    for row in rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), PARITY_IMAGES)).astype(np.int64))]:
-        with suppress(ImageError):  # already a finding of the fit
-            prepared.append(read_image(table, int(row), spec))
-    return np.stack(prepared)
+    return _prepared(
+        table, rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), PARITY_IMAGES)).astype(np.int64))], spec
+    )
 
 
-def _report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitResult, told: Listener) -> Report:
-    """Evaluate the exported classifier on the test split, or on validation where there is none, and draw."""
-    name = next((split for split in ("test", "val", "train") if len(table.split_rows(split))), "train")
-    if name == "test":
-        run.log_test_read("final evaluation of sortal train")
-    with open_classifier(run.bundle) as classifier:
-        study = measure(
-            classifier,
-            table.select(table.split_rows(name)),
-            listener=told,
-            settings=recipe.evaluate,
-            split=name,
-            train_counts=_counts(table),
-            facts=_facts(run, fitted),
-            findings=[*fitted.findings, *_split_findings(name)],
-        )
-    study = replace(study, report=_with_provenance(study.report, run, recipe))
-    draw_run(run, table, fitted)
-    report = write_study(study, run.path, pictures=run_pictures(run))
-    write_card(run.bundle, report.to_markdown(max_rows=60))
-    return report
-
-
-def _counts(table: ImageTable) -> NDArray[np.int64]:
-    labels = table.label_array()[table.split_rows("train")]
-    return np.bincount(labels[labels >= 0], minlength=len(table.labels)).astype(np.int64)
-
-
-def _facts(run: RunFolder, fitted: FitResult) -> dict[str, Cell]:
-    """What the model costs, counted on the network and measured on its files."""
-    network, bundle = fitted.network, open_bundle(run.bundle)
-    files = [path for name in bundle.artifacts() for path in bundle.artifact(name).iterdir()]
-    return {
-        "architecture": network.architecture,
-        "parameters": network.parameter_count,
-        "multiply-accumulates an image": count_macs(network, torch.zeros(1, fitted.spec.channels, *fitted.spec.size)),
-        "exported files, MB": round(sum(path.stat().st_size for path in files) / 1e6, 2),
-        "licence of the weights": bundle.manifest.weights_licence,
-    }
-
-
-def _split_findings(name: str) -> list[Finding]:
-    if name == "test":
-        return []
-    severity: Literal["warning", "error"] = "warning" if name == "val" else "error"
-    what = "chose the best epoch or the strength of the head" if name == "val" else "the classifier was trained on"
-    message = f"There is no test split: these numbers are of the {name} images, which {what}, so they flatter."
-    hint = "set data.split.test, or evaluate on images of your own: sortal evaluate"
-    return [Finding(code="no_test_split", severity=severity, message=message, hint=hint)]
-
-
-def _with_provenance(report: Report, run: RunFolder, recipe: Recipe) -> Report:
-    more = {
-        "run": run.name,
-        "recipe_digest": recipe.digest,
-        "seed": recipe.seed,
-        "test_reads": len(run.test_reads()),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("sortal", "torch", "timm", "onnxruntime", "pillow", "numpy")},
-    }
-    return report.model_copy(update={"provenance": {**report.provenance, **more}})
+def _prepared(table: ImageTable, rows: NDArray[np.int64], spec: PreprocessSpec) -> Pixels:
+    """The readable ones of some rows (N, height, width, channels). Raises DataError when there is none."""
+    found = []
+    for row in rows:
+        with suppress(ImageError):  # the fit makes a finding of it
+            found.append(read_image(table, int(row), spec))
+    if not found:
+        raise DataError("none of the images can be read", where=table.source, received=f"{len(rows)} tried")
+    return np.stack(found)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from sortal.cli.app import INTERRUPTED
 from sortal.cli.output import finish, listener
 
 
@@ -32,3 +33,5 @@ def train(
         results=[run.path, run.path / "report.html"],
         following=[f"sortal predict {run.path} path/to/images", f"sortal evaluate {run.path} path/to/other-images"],
     )
+    if any(finding.code == "interrupted" for finding in run.report.findings):
+        raise typer.Exit(INTERRUPTED)

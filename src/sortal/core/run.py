@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shutil
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,6 +144,11 @@ class RunFolder:
         """Give the lock back; nothing when there is none."""
         if self.lock is not None:
             self.lock.release()
+
+    def discard(self) -> None:
+        """Remove a run that came to nothing, lock and all."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.bundle import Bundle, open_bundle
-from sortal.core.errors import DataError, nearest
+from sortal.core.errors import DataError, InputError, nearest
 from sortal.core.labels import LabelSet
 from sortal.core.manifest import MANIFEST
 from sortal.core.predictions import Predictions
@@ -56,6 +56,8 @@ def evaluate_source(
     where = None if isinstance(model, Classifier) else model
     bundle, run = _bundle_of(where), _run_of(where)
     asked = bundle.recipe.data if bundle is not None and bundle.recipe is not None else DataSection()
+    if out is not None:
+        _check_out(out)
     table = source if isinstance(source, ImageTable) else images(source, label=asked.label, level=asked.level)
     chosen, name = _choose(table, split)
     scanned = scan(chosen, progress=lambda done, all: listener.progress("reading", done, all))
@@ -63,17 +65,17 @@ def evaluate_source(
         _check_labels(classifier, scanned)
         if run is not None and name == "test":
             run.log_test_read(f"sortal evaluate on {table.source}")
+        study = measure(
+            classifier,
+            scanned,
+            settings=bundle.recipe.evaluate if bundle is not None and bundle.recipe is not None else None,
+            split=name,
+            train_counts=_training_counts(run, classifier.labels),
+            facts=_facts(bundle),
+            listener=listener,
+            findings=_seen_before(run, scanned),
+        )
         with _folder(out, run, table.source) as folder:
-            study = measure(
-                classifier,
-                scanned,
-                settings=bundle.recipe.evaluate if bundle is not None and bundle.recipe is not None else None,
-                split=name,
-                train_counts=_training_counts(run, classifier.labels),
-                facts=_facts(bundle),
-                listener=listener,
-                findings=_seen_before(run, scanned),
-            )
             return write_study(study, folder)
 
 
@@ -142,12 +144,15 @@ def _choose(table: ImageTable, split: str | None) -> tuple[ImageTable, str | Non
     if split is None:
         return (table.select(table.split_rows("test")), "test") if "test" in present else (table, None)
     if split not in present:
-        hint = nearest(split, present) if present else "this source has no splits"
+        hint = nearest(split, present) if present else "this source has no splits; leave --split away"
         raise DataError("there is no such split", where=table.source, received=split, hint=hint)
     return table.select(table.split_rows(split)), split
 
 
 def _check_labels(classifier: Classifier, table: ImageTable) -> None:
+    if len(table) and not (table.label_array() >= 0).any():
+        hint = "an evaluation needs labelled images: one folder a class, or a table with a label column"
+        raise DataError("no image has a label", where=table.source, hint=hint)
     known = classifier.labels.mapping_from(table.labels)
     if not any(index >= 0 for index in known):
         theirs, ours = ", ".join(table.labels.names[:5]) or "none", ", ".join(classifier.labels.names[:5])
@@ -181,7 +186,18 @@ def _folder(out: Path | None, run: RunFolder | None, source: str) -> Iterator[Pa
         return
     root = Path("evaluations") if run is None else run.path / "evaluations"
     with new_run(root, Path(source).stem) as numbered:
-        yield numbered.path
+        try:
+            yield numbered.path
+        except BaseException:
+            numbered.discard()
+            raise
+
+
+def _check_out(out: Path) -> None:
+    """A report may replace an earlier one, but not what a run or a bundle holds."""
+    if any((out / name).exists() for name in (MANIFEST, "bundle", "recipe.yaml")):
+        hint = "name another folder, or leave --out away for a numbered one"
+        raise InputError("a run or bundle is here and is never overwritten", where=str(out), hint=hint)
 
 
 def _facts(bundle: Bundle | None) -> dict[str, Cell] | None:

@@ -13,7 +13,7 @@ from PIL import Image
 from sortal.core.errors import IMAGE_ERROR_CODES, ImageError, InputError
 from sortal.core.predictions import Predictions
 from sortal.core.progress import Listener
-from sortal.core.publish import machine_error, publish_file
+from sortal.core.publish import disk_errors, publish_file
 from sortal.core.report import Finding, Metric, Report, Table
 from sortal.core.run import folder_name
 from sortal.data.table import ImageTable
@@ -38,6 +38,7 @@ def answer_files(
     Returns a report (kind `prediction`) with counts a class; images that cannot be read are findings `unreadable`.
     """
     check_suffix(out)
+    _check_places(table, out, sort_into, link=link)
     with open_classifier(where, engine=engine) as model:
         predictions = model.predict(table, progress=lambda done, all: listener.progress("predicting", done, all))
     write_answers(predictions, out)
@@ -64,6 +65,16 @@ def check_suffix(path: Path) -> None:
         raise InputError(
             "unknown kind of file for predictions", received=path.name, hint="known: " + ", ".join(WRITERS)
         )
+
+
+def _check_places(table: ImageTable, out: Path, sort_into: Path | None, *, link: bool) -> None:
+    """Refuse to write over what is read."""
+    if link and sort_into is None:
+        raise InputError("links are made only where images are sorted into folders", hint="give --sort-into as well")
+    read = {Path(table.source).absolute().resolve(), *([] if table.root is None else [table.root.resolve()])}
+    for place in (out, sort_into):
+        if place is not None and place.resolve() in read:
+            raise InputError("this is what the images are read from", where=str(place), hint="name another place")
 
 
 def write_answers(predictions: Predictions, path: Path) -> None:
@@ -96,11 +107,12 @@ def sort_images(
     with other content is kept; the new one gets a number. Returns how many went where. Raises MachineError.
     """
     counts: Counter[str] = Counter()
-    for row, answer in enumerate(predictions.answers()):
-        place = UNREADABLE if answer is None else REVIEW if predictions.abstained[row] else folder_name(answer)
-        counts[place] += _put(table, row, folder / place, link=link)
-        if progress is not None:
-            progress(row + 1, len(predictions))
+    with disk_errors(folder):
+        for row, answer in enumerate(predictions.answers()):
+            place = UNREADABLE if answer is None else REVIEW if predictions.abstained[row] else folder_name(answer)
+            counts[place] += _put(table, row, folder / place, link=link)
+            if progress is not None:
+                progress(row + 1, len(predictions))
     return dict(counts)
 
 
@@ -124,8 +136,12 @@ def _unreadable(predictions: Predictions) -> list[Finding]:
     found = []
     for code in codes:
         rows = [predictions.names[row] for row, (other, _) in sorted(predictions.errors.items()) if other == code]
-        message = f"{len(rows)} could not be read ({code}: {IMAGE_ERROR_CODES.get(code, code)})"
-        found.append(Finding(code="unreadable", severity="warning", message=message, rows=tuple(rows[:1000])))
+        shown = ", ".join(rows[:3]) + (", …" if len(rows) > 3 else "")
+        message = f"{len(rows):,} could not be read ({code}: {IMAGE_ERROR_CODES.get(code, code)}): {shown}"
+        hint = "replace or remove them; the column error of the answers says why"
+        found.append(
+            Finding(code="unreadable", severity="warning", message=message, rows=tuple(rows[:1000]), hint=hint)
+        )
     return found
 
 
@@ -152,11 +168,8 @@ def _put(table: ImageTable, row: int, folder: Path, *, link: bool) -> int:
 
 
 def _link(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source.resolve())
-    except OSError as error:
-        raise machine_error(error, target) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(source.resolve())
 
 
 def _free(folder: Path, name: str, content: bytes | None) -> Path:
