@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from sortal.core.bundle import BundleContents, write_bundle
 from sortal.core.canonical import pretty
@@ -43,7 +45,7 @@ from sortal.train.features import Extractor
 from sortal.train.fit import FitResult, fit, new_network
 from sortal.train.plan import Plan, make_plan
 from sortal.train.store import read_image
-from sortal.verdict import final_report
+from sortal.verdict import evaluated_split, final_report
 
 PARITY_IMAGES = 64
 """Real images whose decisions are compared before a graph is published; benchmarks/onnx_parity.py takes 500."""
@@ -187,7 +189,9 @@ def _fit(
 ) -> FitResult:
     """Fit; a probe takes its features from the exported graph, two to three times faster than the live network."""
     budget_s = recipe.train.time
-    deadline_s = None if budget_s is None else started_s + budget_s - RESERVE_S
+    deadline_s = (
+        None if budget_s is None else started_s + budget_s - _closing_s(network, table, plan.preprocess(recipe))
+    )
     with _graph_extractor(recipe, run, plan, network) as extractor:
         return fit(
             recipe,
@@ -232,22 +236,17 @@ def _tidied(run: RunFolder) -> Iterator[None]:
         shutil.rmtree(run.path / "cache", ignore_errors=True)
 
 
-def _evaluation_s(network: Network, table: ImageTable, spec: PreprocessSpec) -> float:
-    """About how long the final evaluation will take, from reading and answering 16 training images here and now."""
-    images = len(table.split_rows(_evaluated_split(table)))
-    rows = table.split_rows("train")[:16]
+def _closing_s(network: Network, table: ImageTable, spec: PreprocessSpec) -> float:
+    """About how long all that follows the fit will take, from reading and answering 16 training images here and now."""
+    images, rows = len(table.split_rows(evaluated_split(table))), table.split_rows("train")[:16]
     times_s = []
     for _ in range(2):  # the first pass warms up
         begun_s = time.monotonic()
-        pixels = _prepared(table, rows, spec)
+        batch = normalize(spec, _prepared(table, rows, spec))
         with torch.inference_mode():
-            network.eval()(torch.from_numpy(normalize(spec, pixels)))
+            network.eval()(torch.from_numpy(batch))
         times_s.append(time.monotonic() - begun_s)
-    return min(times_s) / len(rows) * images
-
-
-def _evaluated_split(table: ImageTable) -> str:
-    return next((split for split in ("test", "val", "train") if len(table.split_rows(split))), "train")
+    return CLOSING_S + min(times_s) / len(rows) * images
 
 
 def _publish(

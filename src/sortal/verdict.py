@@ -28,7 +28,7 @@ NO_TEST = "no_test_split"
 
 def final_report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitResult, told: Listener) -> Report:
     """Evaluate the exported classifier on the test split, or on validation where there is none, and draw."""
-    name = next((split for split in ("test", "val", "train") if len(table.split_rows(split))), "train")
+    name = evaluated_split(table)
     told_here = tuple(found for found in table.findings if found.code != NO_TEST)
     if name == "test":
         run.log_test_read("final evaluation of sortal train")
@@ -48,6 +48,11 @@ def final_report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitR
     report = write_study(study, run.path, pictures=run_pictures(run))
     write_card(run.bundle, report.to_markdown(max_rows=60))
     return report
+
+
+def evaluated_split(table: ImageTable) -> str:
+    """The split whose numbers a run reports: test, else validation, else train."""
+    return next((split for split in ("test", "val", "train") if len(table.split_rows(split))), "train")
 
 
 def _counts(table: ImageTable) -> NDArray[np.int64]:
