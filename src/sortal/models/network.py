@@ -41,6 +41,7 @@ class Network(nn.Module):
         self.embedding_dim = embedding_dim
         self.feature_dim = feature_dim
         self.backbone_frozen = False
+        self.statistics_frozen = False
         self.backbone = backbone
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(embedding_dim, classes))
         nn.init.normal_(self.linear.weight, std=0.01)
@@ -100,9 +101,18 @@ class Network(nn.Module):
         self.backbone.requires_grad_(requires_grad=False)
         self.backbone.eval()
 
+    def freeze_statistics(self) -> None:
+        """Batch norms keep their running statistics under `train()`; their scale and shift are still learned.
+
+        For fine-tuning from a head that was fitted on frozen features: it knows the features of these statistics only.
+        """
+        self.statistics_frozen = True
+        self.train(self.training)
+
     def unfreeze(self) -> None:
-        """Undo `freeze_backbone`."""
+        """Undo `freeze_backbone` and `freeze_statistics`."""
         self.backbone_frozen = False
+        self.statistics_frozen = False
         self.backbone.requires_grad_(requires_grad=True)
         self.backbone.train(self.training)
 
@@ -110,6 +120,10 @@ class Network(nn.Module):
         super().train(mode)
         if self.backbone_frozen:
             self.backbone.eval()
+        if self.statistics_frozen:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         return self
 
 

@@ -36,6 +36,8 @@ def train(context: Context, network: Network, before: Outcome | None) -> Outcome
     """
     if context.plan.freeze == "backbone":
         network.freeze_backbone()
+    elif before is not None:
+        network.freeze_statistics()
     network.to(memory_format=torch.channels_last)  # a tenth to a half faster on CPUs
     policy: Policy = AUGMENTATIONS.get(context.recipe.augment.name)(context.recipe.augment, context.spec)
     with _pixels(context, policy) as (images, val, findings):

@@ -168,3 +168,20 @@ def test_a_bundle_cannot_name_an_architecture_from_elsewhere(tmp_path: Path) -> 
     spec = SimpleNamespace(architecture="hf-hub:someone/net", arguments={}, identity=(), classes=2)
     with pytest.raises(WeightsError, match="unknown architecture"):
         load_network(spec, tmp_path / "weights.safetensors")
+
+
+def test_frozen_statistics_stay_while_the_scale_is_learned() -> None:
+    network = _network("sortal_tiny")
+    network.freeze_statistics()
+    network.train()
+    norm = next(module for module in network.backbone.modules() if isinstance(module, nn.BatchNorm2d))
+    mean, scale = norm.running_mean.clone(), norm.weight.detach().clone()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network(torch.rand(4, 3, 32, 32) + 1.0)[0].square().sum().backward()
+    optimizer.step()
+    assert torch.equal(norm.running_mean, mean)
+    assert not torch.equal(norm.weight, scale)
+    network.unfreeze()
+    network.train()
+    network(torch.rand(4, 3, 32, 32) + 1.0)
+    assert not torch.equal(norm.running_mean, mean)

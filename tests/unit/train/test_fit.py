@@ -258,3 +258,16 @@ def test_the_callers_extractor_computes_the_features(make_table: MakeTable, pret
     with pytest.raises(Exception, match="head"):  # three numbers are not this network's embedding
         fit(chosen, table, source=pretrained, plan=plan, extractor=extractor)
     assert {shape[1:] for shape in sizes} == {(3, *plan.size)}
+
+
+def test_fine_tuning_after_a_probe_keeps_the_statistics_that_its_head_was_fitted_on(
+    make_table: MakeTable, pretrained: ModelSource
+) -> None:
+    from safetensors.torch import load_file
+
+    result = trained(make_table(classes=4), recipe("train.freeze=none", "train.epochs=1"), pretrained)
+    assert pretrained.weights_path is not None
+    before, after = load_file(pretrained.weights_path), weights(result)
+    statistics = [name for name in before if "running_" in name]
+    assert statistics
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
