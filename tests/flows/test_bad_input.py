@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from conftest import COLORS, TINY, World, class_folders, refused, sortal, spoil
 
 
@@ -28,10 +29,18 @@ def _foreign_class(folder: Path) -> None:
 
 SOURCES = {
     "an empty folder": (lambda folder: (folder / "set").mkdir(), "set", ("no images here", "class folders")),
-    "one class": (lambda folder: class_folders(folder / "set", {"a": 4}), "set", ("at least two classes", "images of a")),
+    "one class": (
+        lambda folder: class_folders(folder / "set", {"a": 4}),
+        "set",
+        ("at least two classes", "images of a"),
+    ),
     "unreadable images": (_unreadable, "set", ("none of the images can be read", "2 × not_an_image", "a/x.jpg")),
     "a class in test that is not in train": (_foreign_class, "set", ("none to train on: zebra", "move some")),
-    "a path that does not exist": (lambda folder: (folder / "sett").mkdir(), "set", ("no such file", "did you mean sett")),
+    "a path that does not exist": (
+        lambda folder: (folder / "sett").mkdir(),
+        "set",
+        ("no such file", "did you mean sett"),
+    ),
     "no labels": (
         lambda folder: _table(class_folders(folder, {"a": 2}), [("a/000.png", ""), ("a/001.png", "")]),
         "labels.csv",
@@ -152,7 +161,10 @@ def test_what_is_read_is_not_written_over(world: World, tmp_path: Path) -> None:
 
 
 EVALUATIONS = {
-    "foreign classes": (lambda folder: class_folders(folder / "set", {"x": 2, "y": 2}), ("none of the classes", "x, y")),
+    "foreign classes": (
+        lambda folder: class_folders(folder / "set", {"x": 2, "y": 2}),
+        ("none of the classes", "x, y"),
+    ),
     "an empty folder": (lambda folder: (folder / "set").mkdir(), ("no images here",)),
     "unreadable images": (_unreadable, ("none",)),
     "no labels": (lambda folder: class_folders(folder / "set" / "..", {"set": 2}), ("no image has a label",)),

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import COLORS, NO_TRACEBACK, TINY, World, class_folders, refused, sortal
 
 import sortal as package
+from conftest import COLORS, NO_TRACEBACK, TINY, World, class_folders, refused, sortal
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX systems")
 
@@ -104,6 +104,17 @@ def test_the_disk_fills_up_while_training(size: int, world: World, tmp_path: Pat
     assert list((tmp_path / "runs").rglob("bundle")) == []
     assert list((tmp_path / "runs").rglob("cache")) == []
     assert _hidden(tmp_path / "runs") == []
+
+
+def test_the_disk_fills_up_while_the_report_is_written(world: World, tmp_path: Path, limit_files) -> None:
+    limit_files(600_000)
+    done = sortal(tmp_path, "train", world.home / "photos", *TINY, "train.epochs=1")
+    limit_files(-1)
+    refused(done, "report.html", "File too large", code=3)
+    run = tmp_path / "runs" / "photos-1"
+    assert not (run / "report.html").exists()
+    assert "ended early" in (run / "train.log").read_text()
+    assert sortal(tmp_path, "predict", "runs/photos-1", world.home / "other").code == 0
 
 
 def test_the_disk_fills_up_while_predicting(world: World, tmp_path: Path, limit_files) -> None:

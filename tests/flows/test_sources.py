@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from conftest import COLORS, TINY, class_folders, photo, sortal
 from PIL import Image
+
+from conftest import COLORS, TINY, class_folders, photo, sortal
 
 
 def _counts(run: Path) -> dict[str, int]:

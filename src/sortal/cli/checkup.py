@@ -98,8 +98,10 @@ def _accelerator() -> str:
         version("torch")
     except PackageNotFoundError:
         return "unknown (torch is not installed)"
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return f"unknown (torch cannot be loaded: {error})"
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
 
 
