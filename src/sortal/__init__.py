@@ -75,7 +75,7 @@ def __dir__() -> list[str]:
 
 
 class _Front(ModuleType):
-    """This module. `sortal.train` and `sortal.evaluate` stay the verbs when the packages of these names are imported."""
+    """This module: `sortal.train` and `sortal.evaluate` stay verbs when the packages of these names are imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _WHERE and isinstance(value, ModuleType)):

@@ -45,6 +45,7 @@ def summary(report: Report) -> list[str]:
         lines = [f"{name:<{width}}  {amount(metric)}" for name, metric in report.metrics.items()]
     order = {"error": 0, "warning": 1, "info": 2}
     found = sorted(report.findings, key=lambda finding: order[finding.severity])
+    found = [finding for finding in found if finding.message not in lines]
     lines += [f"{finding.severity}: {finding.message}" for finding in found[:SHOWN_FINDINGS]]
     if len(found) > SHOWN_FINDINGS:
         lines.append(f"… {len(found) - SHOWN_FINDINGS} more findings in the report")

@@ -237,11 +237,12 @@ def _seen_before(run: RunFolder | None, table: ImageTable) -> list[Finding]:
     rows = [name for name, digest in zip(table.names(), table.frame["digest"], strict=True) if digest in fitted]
     if not rows:
         return []
+    message = f"{len(rows):,} of {len(table):,} images were used to fit or choose this model: the numbers flatter."
     return [
         Finding(
             code="seen_in_training",
             severity="error",
-            message=f"{len(rows):,} of {len(table):,} images were used to fit or choose this model: it flatters",
+            message=message,
             rows=tuple(rows[:1000]),
             hint="evaluate on images that the run did not see",
         )

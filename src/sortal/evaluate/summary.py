@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from sortal.core.report import Metric, Report
+from sortal.core.report import Finding, Metric, Report
+
+FLATTERING = ("seen_in_training", "no_test_split")
+"""Findings after which a number promises nothing about other images."""
 
 
 def evaluation_summary(report: Report) -> list[str]:
     """Three to six sentences, most important first."""
-    return [sentence for sentence in (_accuracy(report), _worst(report), _pair(report), _rest(report)) if sentence]
+    sentences = (_accuracy(report), _worst(report), _pair(report), _rest(report))
+    return [*(found.message for found in flattering(report)), *(sentence for sentence in sentences if sentence)]
+
+
+def flattering(report: Report) -> list[Finding]:
+    """Findings that take the promise out of the numbers, such as images that the classifier was trained on."""
+    return [found for found in report.findings if found.code in FLATTERING]
 
 
 def percent(value: float) -> str:
@@ -27,11 +36,11 @@ def interval(metric: Metric) -> str:
 def _accuracy(report: Report) -> str:
     metric, counts = report.metrics["accuracy"], report.body["counts"]
     where = "" if report.body["split"] is None else f" of the {report.body['split']} split"
-    return (
-        f"{counts['right']:,} of {counts['evaluated']:,} images{where} were classified right: "
-        f"{percent(metric.value or 0.0)}. On more images like these, expect {interval(metric)} "
-        f"({report.body['confidence']:.0%} confidence)."
-    )
+    right = f"{counts['right']:,} of {counts['evaluated']:,} images{where} were classified right"
+    said = f"{right}: {percent(metric.value or 0.0)}."
+    if flattering(report):
+        return said
+    return f"{said} On more images like these, expect {interval(metric)} ({report.body['confidence']:.0%} confidence)."
 
 
 def _worst(report: Report) -> str:

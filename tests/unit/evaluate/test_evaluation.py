@@ -10,9 +10,10 @@ from sklearn import metrics as sk
 from tests.unit.evaluate.conftest import Maker
 
 from sortal.core.errors import DataError, MachineError
-from sortal.core.report import Report, Table
+from sortal.core.report import Finding, Report, Table
 from sortal.evaluate.evaluation import evaluate_predictions, pair_examples
 from sortal.evaluate.files import write_evaluation
+from sortal.evaluate.summary import evaluation_summary
 
 NAMES = ("bolt", "nut", "washer", "gear", "pin", "clip")
 PARENTS = ("fastener", "fastener", "fastener", "drive", "drive", "other")
@@ -197,3 +198,14 @@ def test_many_classes_keep_the_matrix_out_of_the_report(make_predictions: Maker)
     assert "confusion" not in report.tables
     assert len(report.tables["per_class"].rows) == 60
     assert all(name is not None for name in _column(report.tables["per_class"], "nearest_class"))
+
+
+def test_numbers_that_flatter_promise_nothing(make_predictions: Maker) -> None:
+    predictions, labels = make_predictions(NAMES)
+    report = evaluate_predictions(predictions, labels, subject="photos")
+    assert any("expect" in sentence for sentence in evaluation_summary(report))
+    seen = Finding(code="seen_in_training", severity="error", message="4 of 4 images were used to fit this model.")
+    flattered = report.model_copy(update={"findings": (*report.findings, seen)})
+    sentences = evaluation_summary(flattered)
+    assert sentences[0] == seen.message
+    assert not any("expect" in sentence for sentence in sentences)

@@ -23,6 +23,10 @@ _FOLDED_ABOVE = 12
 _HIDDEN = {"summary", "headline"}
 
 
+SEVERITIES = ("error", "warning", "info")
+"""The order of findings on a page."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellView:
     """One cell: its text, what it is sorted by, and its interval as text and as percent positions of a bar."""
@@ -93,7 +97,7 @@ def page_view(report: Report, thumbnails: Mapping[tuple[str, str], Sequence[str]
         summary=[str(sentence) for sentence in report.body.get("summary", [])],
         headline=[metrics[name] for name in headline],
         metrics=list(metrics.values()) if len(metrics) > len(headline) else [],
-        findings=list(report.findings),
+        findings=sorted(report.findings, key=lambda found: SEVERITIES.index(found.severity)),
         tables=[_table(name, table, thumbnails) for name, table in _ordered(report.tables)],
         curve=_curve(report.tables.get("threshold_curve")),
         details=_details(report),
