@@ -1,0 +1,172 @@
+"""One evaluation from a source to its files, by a classifier that answers with the strongest color channel."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sortal.core.decision import DecisionSpec
+from sortal.core.errors import DataError, InputError, MachineError
+from sortal.core.labels import LabelSet
+from sortal.core.preprocess import PreprocessSpec
+from sortal.core.progress import Silent
+from sortal.core.report import Report
+from sortal.data.open import images
+from sortal.data.scan import scan
+from sortal.evaluate.study import evaluate_source, measure, write_study
+from sortal.evaluate.thumbnails import THUMBNAIL_PX, confused_thumbnails
+from sortal.runtime.classifier import Classifier
+from sortal.runtime.engines.protocol import Outputs
+from sortal.runtime.metadata import ArtifactInfo
+
+NAMES = ("red", "green", "blue")
+
+
+class Colors:
+    """An engine whose logits are four times the mean of each channel."""
+
+    name = "colors"
+
+    def run(self, batch: np.ndarray) -> Outputs:
+        mean = batch.mean(axis=(2, 3))
+        return Outputs(logits=4 * mean, embedding=mean, feature_map=batch)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    info = ArtifactInfo(
+        labels=LabelSet(names=NAMES),
+        preprocess=PreprocessSpec(size=(8, 8), resize="stretch", mean=(0.0,) * 3, std=(0.25,) * 3),
+        decision=DecisionSpec(),
+        bundle_id="0" * 64,
+        licence="none",
+    )
+    return Classifier(Colors(), info, threads=1)
+
+
+def _write(folder: Path, shown: str, number: int = 0, size: tuple[int, int] = (12, 12)) -> None:
+    color = [200 if name == shown else 10 * number for name in NAMES]
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, tuple(color)).save(folder / f"{shown}-{number}.png")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two right images a class, and one red image among the green ones."""
+    for name in NAMES:
+        for number in range(2):
+            _write(tmp_path / "set" / name, name, number)
+    _write(tmp_path / "set" / "green", "red", 3)
+    return tmp_path / "set"
+
+
+def _evaluate(classifier: Classifier, source: Path, **settings) -> Report:
+    return evaluate_source(
+        classifier, source, **({"out": None, "split": None, "engine": "auto", "listener": Silent()} | settings)
+    )
+
+
+def test_numbers_and_files(classifier: Classifier, source: Path, tmp_path: Path) -> None:
+    report = _evaluate(classifier, source, out=tmp_path / "report")
+    assert report.metrics["accuracy"].value == pytest.approx(6 / 7)
+    assert report.provenance["engine"] == "colors"
+    assert report.provenance["bundle_id"] == "0" * 64
+    assert report.data_digest == scan(images(source)).content_digest
+    assert json.loads(Path(report.paths["json"]).read_text())["metrics"] == report.model_dump()["metrics"]
+    with Path(report.paths["predictions"]).open() as file:
+        wrong = [row for row in csv.DictReader(file) if row["correct"] == "false"]
+    assert [(row["image"], row["label"], row["answer"]) for row in wrong] == [("green/red-3.png", "green", "red")]
+
+
+def test_without_a_folder_the_report_is_numbered(
+    classifier: Classifier, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(_evaluate(classifier, source).paths["report"]).parent for _ in range(2)]
+    assert paths == [Path("evaluations/set-1"), Path("evaluations/set-2")]
+
+
+def test_the_test_split_is_taken_where_there_is_one(classifier: Classifier, tmp_path: Path) -> None:
+    for split, numbers in (("train", (0, 1)), ("test", (2,))):
+        for name in NAMES:
+            for number in numbers:
+                _write(tmp_path / "set" / split / name, name, number)
+    counts = {
+        split: _evaluate(classifier, tmp_path / "set", split=split, out=tmp_path / str(split)).metrics["accuracy"].n
+        for split in (None, "test", "train")
+    }
+    assert counts == {None: 3, "test": 3, "train": 6}
+    with pytest.raises(DataError, match=r"no such split(.|\n)*val"):
+        _evaluate(classifier, tmp_path / "set", split="val")
+
+
+def test_images_of_unknown_classes_and_unreadable_ones_are_left_out_and_listed(
+    classifier: Classifier, source: Path, tmp_path: Path
+) -> None:
+    _write(source / "zebra", "red", 5)
+    (source / "red" / "bad.png").write_bytes(b"nothing")
+    report = _evaluate(classifier, source, out=tmp_path / "report")
+    assert report.metrics["accuracy"].n == 7
+    assert report.body["counts"]["without_known_label"] == 1
+    assert "unreadable" in [finding.code for finding in report.findings]
+    assert "zebra" in (tmp_path / "report" / "predictions.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "recipe.yaml"])
+def test_a_run_or_bundle_is_never_written_over(classifier: Classifier, source: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("{}")
+    with pytest.raises(InputError, match="never overwritten"):
+        _evaluate(classifier, source, out=tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
+
+
+def test_a_source_without_labels(classifier: Classifier, tmp_path: Path) -> None:
+    _write(tmp_path / "flat", "red")
+    with pytest.raises(DataError, match="no image has a label"):
+        _evaluate(classifier, tmp_path / "flat")
+
+
+def test_a_report_that_cannot_be_written_leaves_no_numbered_folder(
+    classifier: Classifier, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.chdir(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        with pytest.raises(MachineError, match="File too large"):
+            _evaluate(classifier, source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "evaluations").iterdir()) == []
+
+
+def test_measuring_alone_writes_nothing(classifier: Classifier, source: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    study = measure(classifier, scan(images(source)), listener=Silent(), split="test")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert study.report.provenance["split"] == "test"
+    assert study.labels.tolist().count(1) == 3
+    written = write_study(study, tmp_path / "report")
+    assert "data:image/png;base64" in Path(written.paths["report"]).read_text()
+
+
+def test_thumbnails_are_small_and_of_confused_images_alone(classifier: Classifier, tmp_path: Path) -> None:
+    for name in NAMES:
+        _write(tmp_path / "set" / name, name)
+    _write(tmp_path / "set" / "green", "red", 3, size=(400, 200))
+    study = measure(classifier, scan(images(tmp_path / "set")), listener=Silent())
+    found = confused_thumbnails(study.table, study.predictions, study.labels)
+    [(pair, [picture])] = found.items()
+    assert pair == ("green", "red")
+    assert picture.shape == (THUMBNAIL_PX // 2, THUMBNAIL_PX, 3)
+    assert picture.dtype == np.uint8
