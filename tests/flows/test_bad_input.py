@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COLORS, TINY, World, class_folders, refused, sortal, spoil
+from worlds import COLORS, TINY, World, class_folders, refused, sortal, spoil
 
 
 def _table(folder: Path, rows: list[tuple[str, str]], columns: str = "path,label") -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import sortal as package
-from conftest import COLORS, NO_TRACEBACK, TINY, World, class_folders, refused, sortal
+from worlds import COLORS, NO_TRACEBACK, TINY, World, class_folders, refused, sortal
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX systems")
 

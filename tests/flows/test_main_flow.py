@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import yaml
 
-from conftest import COLORS, TINY, World, class_folders, refused, sortal
+from worlds import COLORS, TINY, World, class_folders, refused, sortal
 
 REPORT_KEYS = {"kind", "subject", "data_digest", "metrics", "tables", "findings", "paths", "provenance"}
 RUN_FILES = {

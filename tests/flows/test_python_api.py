@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import sortal
-from conftest import COLORS, TINY, World, class_folders
 from sortal.api import show
 from sortal.core.errors import BundleError, MissingExtraError
+from worlds import COLORS, TINY, World, class_folders
 
 
 def _settings() -> dict[str, object]:

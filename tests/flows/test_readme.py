@@ -17,9 +17,9 @@ import typer
 import yaml
 from PIL import Image
 
-from conftest import COLORS, World, class_folders
 from sortal.cli.app import COMMANDS, build
 from sortal.core.recipe import load_recipe
+from worlds import COLORS, World, class_folders
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [

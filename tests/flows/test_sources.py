@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from conftest import COLORS, TINY, class_folders, photo, sortal
+from worlds import COLORS, TINY, class_folders, photo, sortal
 
 
 def _counts(run: Path) -> dict[str, int]:

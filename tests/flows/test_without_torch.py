@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from conftest import World
+from worlds import World
 
 REPOSITORY = Path(__file__).parents[2]
 TRAINING = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "onnxslim", "sklearn", "scipy")
