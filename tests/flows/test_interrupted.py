@@ -61,7 +61,8 @@ def test_ctrl_c_keeps_the_best_state_and_says_how_to_go_on(world: World, tmp_pat
     err = "".join(said)
     assert process.returncode == 130, err
     assert NO_TRACEBACK not in err
-    assert "To go on from them, train again with model.name=sortal_tiny model.weights=runs/photos-1/checkpoints" in err
+    assert "To go on from them, train again with model.name=sortal_tiny model.arguments=" in err
+    assert "model.weights=runs/photos-1/checkpoints" in err
     report = json.loads(out)
     assert "interrupted" in [finding["code"] for finding in report["findings"]]
     assert report["provenance"]["stopped"] == "interrupted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -189,8 +190,10 @@ def _how_to_go_on(context: Context, network: Network, stopped: Stopped) -> tuple
         return ()
     note = "Stopped on request; the best weights so far are kept."
     if context.checkpoints is not None:
+        arguments = context.recipe.model.arguments
+        more = f" model.arguments='{json.dumps(arguments)}'" if arguments else ""
         note += (
-            f" To go on from them, train again with model.name={network.architecture} "
+            f" To go on from them, train again with model.name={network.architecture}{more} "
             f"model.weights={context.checkpoints / 'best' / 'weights.safetensors'}"
         )
     context.tell(note)

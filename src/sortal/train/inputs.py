@@ -24,6 +24,8 @@ ENLARGE = 8 / 7
 (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). 224 px become 256."""
 
 _SAMPLE = 256
+LEAST_STD = {8: 0.01, 16: 0.0005}
+"""The smallest spread by bit depth: two or three grey levels, also for 12-bit images in 16 bits."""
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -131,7 +133,7 @@ def _measure(
     if not pixels:
         raise DataError("none of the training images can be read", where=table.source)
     mean = sums[0] / pixels
-    std = np.sqrt(np.maximum(sums[1] / pixels - mean**2, 1e-4))
+    std = np.sqrt(np.maximum(sums[1] / pixels - mean**2, LEAST_STD[depth] ** 2))
     return tuple(float(round(v, 4)) for v in mean), tuple(float(round(v, 4)) for v in std)
 
 

@@ -124,3 +124,13 @@ def test_no_labeled_training_images_is_an_error(make_table: MakeTable) -> None:
     table = make_table()
     with pytest.raises(DataError):
         plan_of(table.with_columns({"label": np.full(len(table), -1)}))
+
+
+def test_dark_16_bit_images_keep_their_own_spread(tmp_path: Path) -> None:
+    levels = np.linspace(400, 900, 64 * 64).reshape(64, 64).astype(np.uint16)
+    np.savez(tmp_path / "dark.npz", images=np.stack([levels] * 4), labels=np.array([0, 1, 0, 1]))
+    table = images(tmp_path / "dark.npz")
+    plan = plan_of(
+        table.with_columns({"split": ["train"] * 4}), SOURCE, "input.depth=16", "input.channels=1", "input.size=64"
+    )
+    assert plan.std == pytest.approx((levels.std() / 65535,), abs=1e-4)
