@@ -121,11 +121,18 @@ def _classes(names: list[str], code: str, severity: str, message: str, hint: str
         {
             "code": code,
             "severity": severity,
-            "message": f"{_count(len(names), 'class', 'classes')} ({shown}) {message}",
+            "message": f"{_count(len(names), 'class', 'classes')} ({shown}) {_agree(message, len(names))}",
             "rows": tuple(names[:_ROWS_KEPT]),
             "hint": hint,
         }
     )
+
+
+def _agree(message: str, number: int) -> str:
+    """`have` and `were` at the start of a message become `has` and `was` for one class."""
+    verb, _, rest = message.partition(" ")
+    single = {"have": "has", "were": "was"}
+    return f"{single[verb]} {rest}" if number == 1 and verb in single else message
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:
