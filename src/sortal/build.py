@@ -102,7 +102,7 @@ def build(
     with new_run(out, subject) as run, _tidied(run):
         told = _Both(run, listener)
         _record(run, recipe, plan, divided, told)
-        fitted = _fit(recipe, divided, run, source, plan, network, listener, started_s)
+        fitted = _fit(recipe, divided, run, source, plan, network, told, started_s)
         _publish(run, recipe, divided, source, plan, fitted, told)
         report = final_report(run, recipe, divided, fitted, told)
         told.say(f"finished after {duration(time.monotonic() - started_s)}")
@@ -184,7 +184,7 @@ def _fit(
     source: ModelSource,
     plan: Plan,
     network: Network,
-    listener: Listener,
+    told: Listener,
     started_s: float,
 ) -> FitResult:
     """Fit; a probe takes its features from the exported graph, two to three times faster than the live network."""
@@ -199,7 +199,7 @@ def _fit(
             run,
             source=source,
             plan=plan,
-            listener=listener,
+            listener=told,
             network=network,
             extractor=extractor,
             deadline_s=deadline_s,

@@ -71,6 +71,7 @@ def test_a_run_holds_what_people_of_this_field_expect(world: World) -> None:
     log = (world.run / "train.log").read_text()
     assert "42 images of 3 classes" in log
     assert "finished after" in log
+    assert log.count("epoch 6/6") == 1
     rows = [json.loads(line) for line in (world.run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert (world.run / "report.html").read_text().startswith("<!doctype html>")

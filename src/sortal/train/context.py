@@ -46,12 +46,6 @@ class Context:
         """Where checkpoints go."""
         return None if self.run is None else self.run.path / "checkpoints"
 
-    def tell(self, sentence: str) -> None:
-        """To the person and to the log."""
-        self.listener.say(sentence)
-        if self.run is not None:
-            self.run.log(sentence)
-
     def record(self, row: Row) -> None:
         """To `metrics.jsonl`."""
         if self.run is not None:

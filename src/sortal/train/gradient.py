@@ -196,5 +196,5 @@ def _how_to_go_on(context: Context, network: Network, stopped: Stopped) -> tuple
             f" To go on from them, train again with model.name={network.architecture}{more} "
             f"model.weights={context.checkpoints / 'best' / 'weights.safetensors'}"
         )
-    context.tell(note)
+    context.listener.say(note)
     return (note,)

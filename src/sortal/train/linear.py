@@ -38,7 +38,7 @@ def fit_probe(context: Context, network: Network, extractor: Extractor) -> Outco
     row = _row(val_logits, val.labels, choice, train, features_s, time.monotonic() - started_s)
     context.record(row)
     for note in notes:
-        context.tell(note)
+        context.listener.say(note)
     return Outcome(
         val_rows=val.rows,
         val_labels=val.labels,
