@@ -76,7 +76,6 @@ def test_a_model_opens_from_wherever_it_lies(world: World, tmp_path: Path) -> No
 
 
 def test_engines_agree(world: World) -> None:
-    pytest.importorskip("openvino")
     source = str(world.home / "other")
     one, other = (sortal.predict(world.run, source, engine=name) for name in ("onnxruntime", "openvino"))
     assert one.answers() == other.answers()
