@@ -258,3 +258,11 @@ def test_training_in_a_real_process_prints_one_report_and_nothing_else(world: Wo
     command = [sys.executable, "-m", "sortal", "train", str(world.home / "photos"), *TINY, "seed=7", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["metrics"] == world.train.report["metrics"]
+
+
+def test_a_bundle_without_the_onnx_artifact_opens_what_it_has(world: World, tmp_path: Path) -> None:
+    done = sortal(tmp_path, "train", world.home / "photos", *TINY, "train.epochs=1", "export.artifacts=[openvino]")
+    assert done.code == 0, done.err
+    assert [path.name for path in (tmp_path / "runs" / "photos-1" / "bundle" / "artifacts").iterdir()] == ["openvino"]
+    shown = sortal(tmp_path, "predict", "runs/photos-1", world.home / "other", "--json")
+    assert json.loads(shown.out)["metrics"]["unreadable"]["value"] == 0

@@ -154,13 +154,16 @@ def open_classifier(path: Path, *, engine: str = "auto", threads: int | None = N
     unknown engine, MissingExtraError where the engine's package is not installed.
     """
     path, count = Path(path), threads or allowed_cpus()
-    name = _automatic() if engine == "auto" else engine
-    module = ENGINES.get(name)
     located = locate(path)
+    name = _automatic(located.model) if engine == "auto" else engine
+    module = ENGINES.get(name)
     opened: Engine = module.open(located.model, threads=count)
     info = located.info or from_metadata(opened.metadata, where=str(located.model))
     return Classifier(opened, info, threads=count)
 
 
-def _automatic() -> str:
+def _automatic(model: Path) -> str:
+    """OpenVINO for its own files; else the first engine that is installed."""
+    if model.suffix == ".xml":
+        return "openvino"
     return next((name for name in ENGINES.table if find_spec(name) is not None), "onnxruntime")

@@ -34,9 +34,9 @@ def locate(path: Path) -> Located:
     if not path.is_dir():
         raise BundleError("there is no such model", where=str(path), hint=_neighbors(path))
     if _is_bundle(path):
-        return _in_bundle(path, ARTIFACT)
+        return _in_bundle(path)
     if _is_bundle(path / "bundle"):
-        return _in_bundle(path / "bundle", ARTIFACT)
+        return _in_bundle(path / "bundle")
     if _model_in(path) is None:
         hint = "give a run or bundle folder such as runs/photos-1, or a model.onnx"
         raise BundleError("neither a run, a bundle nor an artifact", where=str(path), hint=hint)
@@ -59,9 +59,12 @@ def _locate_artifact(folder: Path) -> Located:
     return Located(model=_require_model(folder), info=None)
 
 
-def _in_bundle(folder: Path, artifact: str) -> Located:
+def _in_bundle(folder: Path, artifact: str | None = None) -> Located:
+    """Without a name the ONNX artifact, or the first one where there is none."""
     bundle = open_bundle(folder)
-    return Located(model=_require_model(bundle.artifact(artifact)), info=info_of(bundle))
+    present = bundle.artifacts()
+    name = artifact or (ARTIFACT if ARTIFACT in present or not present else present[0])
+    return Located(model=_require_model(bundle.artifact(name)), info=info_of(bundle))
 
 
 def _is_bundle(folder: Path) -> bool:
