@@ -26,7 +26,7 @@ _COLORS: dict[bool | None, str] = {True: RIGHT, False: WRONG, None: NEUTRAL}
 COUNTS_UP_TO = 25
 MOSAIC_LIMIT = 64
 _LABELS_UP_TO = 300
-_SKIPPED = {"epoch", "epochs", "step", "steps", "stage", "seed", "n", "images", "batch"}
+_SKIPPED = {"epoch", "epochs", "step", "steps", "stage", "strength", "seed", "n", "images", "batch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +62,19 @@ def results(history: Sequence[Mapping[str, Any]], path: Path) -> Drawn:
     """Draw training curves as PNG from one mapping an epoch: losses, validation metrics and the learning rate.
 
     Keys that end in `loss` share a panel, as do those that start with `lr`; other numbers within 0 to 1 are metrics.
-    Keys named like times or counts are left out, and so is a panel with nothing in it.
+    Keys named like times or counts are left out, and so is a panel with nothing in it. Where there was no epoch but a
+    head on frozen features, its validation numbers are drawn over the strengths of the penalty that were `tried`.
     """
+    tried = history[0].get("tried") if len(history) == 1 else None
+    history, key = (tried, "strength") if tried else (history, "epoch")
     panels = {title: series for title, series in _series(history).items() if series}
     figure = _figure(5.2 * max(len(panels), 1), 3.8)
-    epochs = [float(row.get("epoch", number + 1)) for number, row in enumerate(history)]
+    places = [float(row.get(key, number + 1)) for number, row in enumerate(history)]
     for place, (title, series) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
         for name, values in series.items():
-            axes.plot(epochs, values, marker="o", markersize=3, linewidth=1.6, label=name)
-        _dress(axes, title)
+            axes.plot(places, values, marker="o", markersize=3, linewidth=1.6, label=name)
+        _dress(axes, title, key)
     if not panels:
         figure.text(0.5, 0.5, "no epoch was recorded", ha="center", va="center")
     publish_file(path, _png(figure, dpi=130))
@@ -209,12 +212,16 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _dress(axes: Axes, title: str, key: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, fontsize=11)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if key == "strength":
+        axes.set_xscale("log")
+        axes.set_xlabel("strength of the head's penalty")
+    else:
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#d0d7de", linewidth=0.5)
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -122,6 +122,7 @@ def _row(
     images = len(train.rows) + len(val_labels)
     row: Row = {"epoch": 0, "step": 0, "strength": choice.strength, "images_per_s": round(images / features_s, 1)}
     row |= {"features_s": round(features_s, 3), "head_s": round(head_s, 3)}
+    row["tried"] = [{"strength": s, "val_loss": loss, "val_accuracy": right} for s, loss, right in choice.tried]
     row["train_loss"] = score(choice.head.logits(train.values), train.labels).loss
     if len(val_labels):
         found = score(val_logits, val_labels)

@@ -101,3 +101,13 @@ def test_results_leave_out_empty_panels(tmp_path: Path) -> None:
     with Image.open(tmp_path / "three.png") as three, Image.open(tmp_path / "one.png") as one:
         assert three.width == pytest.approx(3 * one.width, abs=3)
     assert _ink(tmp_path / "none.png") > 0
+
+
+def test_a_head_on_frozen_features_is_drawn_over_the_strengths_tried(tmp_path: Path) -> None:
+    tried = [{"strength": 10.0**-n, "val_loss": 1.0 / n, "val_accuracy": n / 10} for n in range(1, 6)]
+    probe = {"epoch": 0, "strength": 0.001, "train_loss": 0.1, "val_loss": 0.3, "tried": tried}
+    results([probe], tmp_path / "tried.png")
+    results([{**probe, "tried": tried[:1]}], tmp_path / "one.png")
+    many, one = (np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("tried.png", "one.png"))
+    blue = [(np.abs(image.astype(int) - (31, 119, 180)).sum(axis=2) < 30).sum() for image in (many, one)]
+    assert blue[0] > 2 * blue[1] > 0
