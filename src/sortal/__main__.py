@@ -9,9 +9,9 @@ import sys
 def main() -> None:
     """Run the command line and leave with its exit code.
 
-    Threads that wait spin only briefly before they sleep. libgomp's default, long spinning, makes torch much slower as
-    soon as something else runs: with two busy processes on two cores a training step of MobileNetV2 took 1144 ms
-    against 747 ms, for 350 ms instead of 310 ms on an idle machine. Who sets either variable decides otherwise.
+    Threads that wait spin only briefly before they sleep. libgomp's default, long spinning, makes torch slower as soon
+    as something else runs: benchmarks/waiting_threads.py measured 1178 ms (up to 3700) for a training step beside two
+    busy processes against 852 ms, and no difference on an idle machine. Who sets either variable decides otherwise.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
