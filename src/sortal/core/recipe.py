@@ -1,6 +1,7 @@
 """Recipe: everything a run is made from, as one frozen, typed value written as YAML.
 
 Whatever `recipe.yaml` records is set by `key=value` on the command line; `auto` is resolved once into the run's plan.
+The sections and their keys are `core.sections`; the presets are `core.presets`.
 """
 
 from __future__ import annotations
@@ -8,166 +9,37 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from sortal.core.canonical import digest
 from sortal.core.contract import Contract
 from sortal.core.errors import RecipeError, nearest
-
-Auto = Literal["auto"]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _seconds(value: Any) -> Any:
-    """`90`, `90s`, `10m`, `1.5h` as seconds."""
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smh]?)\s*", value)):
-        return float(found[1]) * _UNITS_S[found[2] or "s"]
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_numbers(cls, value: Any) -> Any:
-        """YAML reads `yes`, `on` and `true` as truth, which would pass for 1; no key here is a yes or no."""
-        if isinstance(value, bool):
-            raise ValueError("true and false (yes, no, on, off) are no values for this key")
-        return value
-
-
-class SplitSection(Section):
-    """Shares of the images that go to validation and test where the source has no splits of its own."""
-
-    val: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
-    test: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
-
-
-class DataSection(Section):
-    """Which images, how they are grouped and divided."""
-
-    split: SplitSection = SplitSection()
-    group: str | None = None
-    """A column, or a regular expression over paths whose first group is the key; a group never crosses splits."""
-    label: str = "label"
-    """The column that holds the class, for tables."""
-    level: Literal["fine", "coarse"] | None = None
-    """Which level of a taxonomy is learned; null means the finest."""
-
-
-class InputSection(Section):
-    """What becomes the PreprocessSpec."""
-
-    size: Auto | Annotated[int, Field(ge=8, le=2048)] | tuple[int, int] = "auto"
-    """Pixels a side, or [height, width]."""
-    resize: Auto | Literal["crop", "pad", "stretch"] = "auto"
-    crop: Annotated[float, Field(gt=0.0, le=1.0)] = 0.875
-    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bicubic"
-    channels: Literal[1, 3] = 3
-    depth: Literal[8, 16] = 8
-    mean: Auto | tuple[float, ...] = "auto"
-    std: Auto | tuple[float, ...] = "auto"
-    region: tuple[Share, Share, Share, Share] | None = None
-
-
-class ModelSection(Section):
-    """Which network, from which weights."""
-
-    name: str = "auto"
-    """`auto`, an architecture, or the path of a weights card."""
-    weights: str | None = "auto"
-    """`auto` (pretrained where there are any), null (from scratch), a file, a card, or a hub name."""
-    arguments: dict[str, Any] = {}
-    """Passed to the architecture."""
-    head: Literal["linear"] = "linear"
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-
-
-class AugmentSection(Section):
-    """How training images are varied; `strength` scales all of it, 0 turns it off."""
-
-    name: str = "basic"
-    strength: NonNegative = 1.0
-    mixup: NonNegative = 0.0
-    cutmix: NonNegative = 0.0
-    erase: Share = 0.0
-
-
-class LossSection(Section):
-    """What is minimized."""
-
-    name: Literal["cross_entropy"] = "cross_entropy"
-    smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    imbalance: Literal["none"] = "none"
-
-
-class OptimSection(Section):
-    """How it is minimized."""
-
-    name: Literal["adamw"] = "adamw"
-    lr: Auto | Annotated[float, Field(gt=0.0)] = "auto"
-    weight_decay: NonNegative = 0.05
-    layer_decay: Auto | Annotated[float, Field(gt=0.0, le=1.0)] = "auto"
-    clip: NonNegative = 1.0
-    """Largest total gradient norm; 0 turns clipping off."""
-    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Decay of the moving average of the weights; 0 turns it off."""
-
-
-class ScheduleSection(Section):
-    """How the learning rate changes over a run."""
-
-    name: Literal["cosine"] = "cosine"
-    warmup: Share = 0.05
-    """Share of all steps in which the rate rises linearly."""
-
-
-class TrainSection(Section):
-    """How long, how much at once, and when to stop."""
-
-    time: Seconds | None = None
-    """Budget of the whole command in seconds; `10m` and `1h` are understood."""
-    epochs: Auto | Annotated[int, Field(ge=0)] = "auto"
-    """Passes of gradient training; 0 fits the head on frozen features only."""
-    batch: Auto | Count = "auto"
-    freeze: Auto | Literal["none", "backbone"] = "auto"
-    precision: Auto | Literal["fp32", "bf16"] = "auto"
-    patience: Count = 10
-    """Epochs without a better validation metric before training stops early."""
-    metric: Literal["macro_f1", "accuracy"] = "macro_f1"
-    workers: Auto | Annotated[int, Field(ge=0)] = "auto"
-
-
-class EvaluateSection(Section):
-    """What the report says beside accuracy."""
-
-    top_k: tuple[Count, ...] = (1, 3, 5)
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-
-
-class ExportSection(Section):
-    """Which deployment artifacts a run makes."""
-
-    artifacts: tuple[str, ...] = ("onnx",)
+from sortal.core.presets import PRESETS, PresetName
+from sortal.core.sections import (
+    AugmentSection,
+    DataSection,
+    DistillSection,
+    EvaluateSection,
+    ExportSection,
+    InputSection,
+    LossSection,
+    ModelSection,
+    OptimSection,
+    ScheduleSection,
+    Section,
+    TrainSection,
+)
 
 
 class Recipe(Section):
     """One run. `digest` identifies it."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    preset: PresetName | None = None
+    """`fast`, `balanced` or `best`: settings to start from, under everything that is said explicitly."""
     data: DataSection = DataSection()
     input: InputSection = InputSection()
     model: ModelSection = ModelSection()
@@ -176,6 +48,7 @@ class Recipe(Section):
     optim: OptimSection = OptimSection()
     schedule: ScheduleSection = ScheduleSection()
     train: TrainSection = TrainSection()
+    distill: DistillSection = DistillSection()
     evaluate: EvaluateSection = EvaluateSection()
     contract: Contract | None = None
     export: ExportSection = ExportSection()
@@ -206,13 +79,25 @@ def load_recipe(path: Path | None, overrides: Sequence[str] | Mapping[str, Any] 
 
 def build_recipe(data: Mapping[str, Any], *, where: str) -> Recipe:
     """Check plain data against the schema. A section given a plain value sets its `name`."""
-    expanded = {key: _named(key, value) for key, value in data.items()}
+    expanded = {key: _named(key, value) for key, value in _with_preset(data, where).items()}
     if isinstance(expanded.get("contract"), str):
         expanded["contract"] = load_yaml(Path(expanded["contract"]))
     try:
         return Recipe.model_validate(expanded)
     except ValidationError as error:
         raise _explain(error, where) from error
+
+
+def _with_preset(data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`data` over what its preset says; the preset's name stays in the recipe."""
+    name = data.get("preset")
+    if name is None:
+        return dict(data)
+    if name not in PRESETS:
+        raise RecipeError(
+            "preset: no such preset", where=where, received=repr(name), hint=f"one of {', '.join(PRESETS)}"
+        )
+    return _merge(PRESETS[name], dict(data))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -254,7 +139,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _merge(below, data)
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)

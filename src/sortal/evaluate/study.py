@@ -17,9 +17,9 @@ from sortal.core.labels import LabelSet
 from sortal.core.manifest import MANIFEST
 from sortal.core.predictions import Predictions
 from sortal.core.progress import Listener
-from sortal.core.recipe import DataSection, EvaluateSection
 from sortal.core.report import Cell, Finding, Report
 from sortal.core.run import RunFolder, new_run, open_run
+from sortal.core.sections import DataSection, EvaluateSection
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
-from sortal.core.recipe import AugmentSection, Recipe
+from sortal.core.recipe import Recipe
+from sortal.core.sections import AugmentSection
 from sortal.train.augment import Policy
 from sortal.train.augment.mixing import mix
 from sortal.train.losses import soft

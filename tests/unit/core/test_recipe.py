@@ -116,7 +116,7 @@ def test_durations_that_are_none(setting: str) -> None:
         ("train.batch=0", "train.batch"),
         ("optim.lr=-1", "optim.lr"),
         ("optim.lr=.nan", "optim.lr"),
-        ("optim=sgd", "optim.name[\\s\\S]*adamw"),
+        ("optim=sgdd", "optim.name[\\s\\S]*adamw"),
         ("input.channels=2", "input.channels"),
         ("input.size=[1, 2, 3]", "input.size"),
         ("data.split.val=1.0", "data.split.val"),

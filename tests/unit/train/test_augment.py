@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sortal.core.preprocess import PreprocessSpec
-from sortal.core.recipe import AugmentSection
+from sortal.core.sections import AugmentSection
 from sortal.train.augment import AUGMENTATIONS
 from sortal.train.augment.basic import build
 from sortal.train.augment.mixing import cutmix, erase, mix, mixup

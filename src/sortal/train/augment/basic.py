@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sortal.core.preprocess import PreprocessSpec
-from sortal.core.recipe import AugmentSection
+from sortal.core.sections import AugmentSection
 
 SMALL = 48
 """Pixels up to which images are shifted and not zoomed."""

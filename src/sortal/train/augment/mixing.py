@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sortal.core.recipe import AugmentSection
+from sortal.core.sections import AugmentSection
 
 
 def mix(images: Tensor, targets: Tensor, section: AugmentSection, random: np.random.Generator) -> tuple[Tensor, Tensor]:

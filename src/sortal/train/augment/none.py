@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sortal.core.preprocess import PreprocessSpec
-from sortal.core.recipe import AugmentSection
+from sortal.core.sections import AugmentSection
 
 
 @dataclass(frozen=True, kw_only=True)
