@@ -14,9 +14,9 @@ from PIL import Image
 
 from sortal.core.errors import InputError, MissingExtraError
 from sortal.core.progress import Plain
-from sortal.train.trackers import TRACKERS
+from sortal.core.report import Metric, Report
+from sortal.train.trackers import TRACKERS, Trackers, open_trackers
 from sortal.train.trackers.protocol import final_values, pixels_of, scalars, settings
-from sortal.train.trackers.together import Trackers, open_trackers
 
 RECIPE = {"seed": 3, "optim": {"lr": 1e-3, "name": "adamw"}, "train": {"sizes": [32, 48]}}
 PLAN = {"batch": 16, "notes": ["螺丝 and others"]}
@@ -24,7 +24,11 @@ ROWS = (
     {"epoch": 1, "step": 10, "train_loss": 1.5, "val_accuracy": 0.25, "data_s": 0.5, "tried": [{"a": 1}]},
     {"epoch": 2, "step": 20, "train_loss": 0.5, "val_accuracy": 0.75, "data_s": 0.25, "val_loss": float("nan")},
 )
-REPORT = {"metrics": {"accuracy": {"value": 0.875, "low": 0.5, "high": 0.9, "n": 8}, "auc": {"value": None}}}
+REPORT = Report(
+    kind="evaluation",
+    subject="photos",
+    metrics={"accuracy": Metric(value=0.875, low=0.5, high=0.9, n=8), "auc": Metric(value=None)},
+)
 
 
 @pytest.fixture(autouse=True)
@@ -59,11 +63,10 @@ def tracked(name: str, run: Path, matrix: Path) -> Trackers:
     told = io.StringIO()
     trackers = open_trackers([name], Plain(told))
     trackers.start(run, RECIPE, PLAN)
-    trackers.image("train_batch", np.zeros((4, 8, 3), np.uint8), 0)
+    trackers.image("train_batch", np.zeros((4, 8, 3), np.uint8), step=0)
     for row in ROWS:
-        trackers.row(row, int(row["step"]))
-    trackers.image("confusion_matrix", matrix, 20)
-    trackers.finish(REPORT)
+        trackers.row(row)
+    trackers.finish(REPORT, pictures=(matrix, matrix.with_name("absent.png")))
     assert (trackers.findings, told.getvalue()) == ((), "")
     return trackers
 
@@ -103,7 +106,7 @@ def test_mlflow_keeps_runs_in_one_sqlite_file_and_goes_on_with_a_run(run: Path, 
 
     again = open_trackers(["mlflow"], Plain(io.StringIO()))
     again.start(run, RECIPE, PLAN)
-    again.row({"train_loss": 0.25}, 30)
+    again.row({"train_loss": 0.25, "step": 30})
     again.finish(None)
     (same,) = client.search_runs([experiment])
     assert (same.info.run_id, same.info.status) == (found.info.run_id, "KILLED")
@@ -141,7 +144,7 @@ def test_rows_become_grouped_finite_numbers() -> None:
         "run/epoch": 2.0, "run/step": 20.0, "train/loss": 0.5, "val/accuracy": 0.75, "time/data_s": 0.25,
         "run/images_per_s": 8.0,
     }  # fmt: skip
-    assert final_values(REPORT) == {"final/accuracy": 0.875}
+    assert final_values(REPORT.model_dump(mode="json")) == {"final/accuracy": 0.875}
     assert settings({"a": {"b": 1, "c": {}}, "d": [1, 2]}, "p") == {"p.a.b": "1", "p.a.c": "{}", "p.d": "[1, 2]"}
 
 
@@ -190,8 +193,8 @@ def test_a_tracker_that_fails_is_named_once_and_dropped_and_the_others_go_on(tmp
     trackers = Trackers({"flaky": flaky, "steady": steady}, Plain(told))
     trackers.start(tmp_path, {}, {})
     for step in (1, 2, 3):
-        trackers.row({"loss": 1.0}, step)
-    trackers.image("x", tmp_path / "x.png", 3)
+        trackers.row({"loss": 1.0, "step": step})
+    trackers.image("x", tmp_path / "x.png")
     trackers.finish(None)
     trackers.finish(None)
     assert flaky.calls == ["start", "row 1", "row 2"]

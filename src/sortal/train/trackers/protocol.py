@@ -18,7 +18,7 @@ _GROUPS = ("train", "val", "test")
 
 
 class Tracker(Protocol):
-    """Follows one run from beginning to end. May raise anything: `together.Trackers` catches it."""
+    """Follows one run from beginning to end. May raise anything: `Trackers` catches it."""
 
     def start(self, run: Path, recipe: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
         """The run in folder `run` begins, or goes on; recipe and plan are plain data (JSON types)."""
