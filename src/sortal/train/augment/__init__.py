@@ -1,10 +1,12 @@
 """Augmentation: how a training image is varied each time it is seen. A registry.
 
-A member module has `build(section, spec) -> Policy`. A policy is told which random numbers to use; it keeps no state.
+A member module has `build(section, spec, classes) -> Policy`. A policy works on batches of uint8 or uint16 pixels, is
+told which random numbers to use, and keeps no state, so any thread may call it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sortal.core.registry import Registry
@@ -12,9 +14,8 @@ from sortal.core.registry import Registry
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from sortal.core.preprocess import PreprocessSpec
+    from sortal.core.preprocess import Pixels, PreprocessSpec
 
 AUGMENTATIONS = Registry(
     kind="augmentation",
@@ -26,6 +27,34 @@ AUGMENTATIONS = Registry(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """What a policy may know about a batch of N images beside their pixels."""
+
+    uniforms: NDArray[np.float32]
+    """(N, policy.draws) in [0, 1); a row depends on (seed, epoch, sample) alone."""
+    labels: NDArray[np.int64]
+    """(N,) class indices."""
+    samples: NDArray[np.int64]
+    """(N,) sample numbers."""
+    epoch: int
+
+    def rows(self, which: NDArray[np.bool_]) -> Draw:
+        """The part of the batch where `which` (N,) is true."""
+        return Draw(
+            uniforms=self.uniforms[which], labels=self.labels[which], samples=self.samples[which], epoch=self.epoch
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFacts:
+    """What a policy may know about the classes when it is built."""
+
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
+    """(K,) training images of each class."""
+
+
 class Policy(Protocol):
     """Varies a batch before it is normalized."""
 
@@ -34,7 +63,10 @@ class Policy(Protocol):
         """Random numbers it needs for an image."""
 
     def stored(self, spec: PreprocessSpec) -> PreprocessSpec:
-        """How an image is prepared before `apply`: usually larger than `spec.size`, so that crops have room."""
+        """How an image is prepared before `apply`: larger than `spec.size` where crops and turns need room."""
 
-    def apply(self, images: Tensor, draws: NDArray[np.float32]) -> Tensor:
-        """(N, C, h, w) as stored, float32 in 0..1, and (N, draws) numbers in [0, 1) -> (N, C, height, width)."""
+    def apply(self, images: Pixels, draw: Draw) -> Pixels:
+        """(N, h, w, C) uint8 or uint16 as stored -> (N, height, width, C) of the same dtype, contiguous.
+
+        The input is never changed. What becomes of an image does not depend on the others of its batch.
+        """

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
-from sortal.core.preprocess import PreprocessSpec
+from sortal.core.preprocess import Pixels, PreprocessSpec
 from sortal.core.sections import AugmentSection
+from sortal.train.augment import ClassFacts, Draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +21,11 @@ class Unchanged:
         """The validation spec itself."""
         return spec
 
-    def apply(self, images: Tensor, draws: NDArray[np.float32]) -> Tensor:  # noqa: ARG002  the Policy's signature
-        """The same tensor."""
-        return images
+    def apply(self, images: Pixels, draw: Draw) -> Pixels:  # noqa: ARG002  the Policy's signature
+        """The same pixels."""
+        return np.ascontiguousarray(images)
 
 
-def build(section: AugmentSection, spec: PreprocessSpec) -> Unchanged:  # noqa: ARG001  the registry's signature
+def build(section: AugmentSection, spec: PreprocessSpec, classes: ClassFacts) -> Unchanged:  # noqa: ARG001  as above
     """The policy called `none`."""
     return Unchanged()
