@@ -23,6 +23,18 @@ AUGMENTATIONS = Registry(
     table={
         "basic": "sortal.train.augment.basic:build",
         "none": "sortal.train.augment.none:build",
+        "torchvision-basic": "sortal.train.augment.presets:torchvision_basic",
+        "rot15": "sortal.train.augment.presets:rot15",
+        "rot30": "sortal.train.augment.presets:rot30",
+        "full": "sortal.train.augment.presets:full",
+        "industrial": "sortal.train.augment.presets:industrial",
+        "medical": "sortal.train.augment.presets:medical",
+        "retail": "sortal.train.augment.presets:retail",
+        "tiered": "sortal.train.augment.tiered:build",
+        "trivial": "sortal.train.augment.chosen:trivial",
+        "rand": "sortal.train.augment.chosen:rand",
+        "augmix": "sortal.train.augment.augmix:build",
+        "quick": "sortal.train.augment.quick:build",
     },
 )
 

@@ -66,14 +66,25 @@ class Varied:
 
     def damage(self, draw: Draw) -> advanced.Damage:
         """What is spoiled in them."""
-        return advanced.choose_damage(self.ranges, draw.uniforms[:, 1 + geometry.DRAWS + color.DRAWS :], self.size)
+        u = draw.uniforms[:, 1 + geometry.DRAWS + color.DRAWS : self.draws]
+        return advanced.choose_damage(self.ranges, u, self.size)
+
+    def where(self, images: Pixels, draw: Draw) -> geometry.Maps:
+        """The maps that stored images are read through."""
+        return geometry.maps(self.views(draw), (images.shape[1], images.shape[2]), self.size)
+
+    def read(self, images: Pixels, where: geometry.Maps) -> Pixels:
+        """Stored images read through maps."""
+        return geometry.warp(images, where, self.size, fill=self.beyond)
+
+    def retouch(self, images: Pixels, draw: Draw) -> Pixels:
+        """Change tones and spoil parts of images that were read, in place."""
+        color.recolor(images, self.tones(draw))
+        advanced.spoil(images, self.damage(draw), noise_std=self.ranges.noise_std, fill=self.fill)
+        return images
 
     def _vary(self, images: Pixels, draw: Draw) -> Pixels:
-        where = geometry.maps(self.views(draw), (images.shape[1], images.shape[2]), self.size)
-        found = geometry.warp(images, where, self.size, fill=self.beyond)
-        color.recolor(found, self.tones(draw))
-        advanced.spoil(found, self.damage(draw), noise_std=self.ranges.noise_std, fill=self.fill)
-        return found
+        return self.retouch(self.read(images, self.where(images, draw)), draw)
 
 
 def vary(
