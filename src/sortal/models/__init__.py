@@ -14,6 +14,8 @@ BACKBONES = Registry(
     kind="architecture",
     group="sortal.backbones",
     table={
+        "lenet5": "sortal.models.lenet:lenet5",
+        "sortal_quick": "sortal.models.quick:sortal_quick",
         "sortal_small": "sortal.models.small:sortal_small",
         "sortal_tiny": "sortal.models.small:sortal_tiny",
     },
