@@ -143,7 +143,7 @@ def _licence(item: Recommended) -> str:
 def _native_size(name: str) -> tuple[int, int]:
     if name == "sortal_small":
         return (96, 96)
-    if name == "sortal_tiny":
+    if name in ("lenet5", "sortal_quick", "sortal_tiny"):
         return (32, 32)
     import timm
 

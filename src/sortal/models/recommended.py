@@ -43,6 +43,18 @@ RECOMMENDED: tuple[Recommended, ...] = (
         why="Sortal's own, for images of 28 to 32 px.",
     ),
     Recommended(
+        name="sortal_quick",
+        family="plain CNN",
+        targets=(),
+        why="Sortal's own, for images up to 64 px from scratch in minutes; made for recipes/quick.yaml.",
+    ),
+    Recommended(
+        name="lenet5",
+        family="LeNet",
+        targets=(),
+        why="The classic baseline for 28 to 32 px (1998): what a small image set gives without any effort.",
+    ),
+    Recommended(
         name="mobilenetv3_small_100",
         family="MobileNet",
         targets=("edge",),
