@@ -13,7 +13,14 @@ from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from sortal.core.canonical import digest, parse, pretty
 from sortal.core.errors import BundleError, InputError
@@ -23,6 +30,9 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 MAX_MANIFEST_BYTES = 10_000_000
+
+_LATER = frozenset({"hidden", "fusion", "attention", "attention_stage", "views"})
+"""Fields of `ModelSpec` that came after its first version."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -48,6 +58,16 @@ class ModelSpec(BaseModel):
     identity: tuple[str, ...] = ()
     """Sub-modules that were replaced by the identity after creation."""
     head: str = "linear"
+    """`linear`, `mlp`, `multi_scale`; `imported` where it is not known."""
+    hidden: Annotated[int, Field(ge=1)] | None = None
+    """Width of the hidden layer of an `mlp` head."""
+    fusion: Literal["learned"] | Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
+    """Share of the last stage's logits in a `multi_scale` head."""
+    attention: Literal["cbam"] | None = None
+    attention_stage: int | None = None
+    """Index of the stage of the backbone that the attention follows; null is the last."""
+    views: Literal["single", "mirror"] = "single"
+    """What an answer is averaged over: the image, or the image and its mirror image."""
     classes: Annotated[int, Field(ge=1)]
     embedding: Annotated[int, Field(ge=0)]
     """Length of the embedding vector; 0 where the model has no such output."""
@@ -55,6 +75,13 @@ class ModelSpec(BaseModel):
     """How many; 0 where nobody counted them."""
     source: str | None = None
     """Where the pretrained weights or the imported file came from, with its digest."""
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the later fields where they have their defaults: older versions then read the bundle too."""
+        data: dict[str, Any] = dump(self)
+        fields = type(self).model_fields
+        return {key: value for key, value in data.items() if key not in _LATER or value != fields[key].default}
 
 
 class Manifest(BaseModel):

@@ -60,19 +60,45 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around which the input is added again (ResNet, arXiv:1512.03385).
 
     `skip=False` leaves the addition out, for comparison. Where shape changes, the skip is a 2x2 average and a 1x1
-    convolution, which loses less than a strided 1x1 convolution (arXiv:1812.01187).
+    convolution, which loses less than a strided 1x1 convolution (arXiv:1812.01187). `drop_path` is the chance that an
+    image passes by the convolutions in training (stochastic depth, arXiv:1603.09382).
     """
 
-    def __init__(self, channels: int, width: int, *, stride: int = 1, skip: bool = True, squeeze: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        stride: int = 1,
+        skip: bool = True,
+        squeeze: bool = False,
+        drop_path: float = 0.0,
+    ):
         super().__init__()
         self.first = ConvNormAct(channels, width, stride=stride)
         self.second = ConvNormAct(width, width, active=False)
         self.gate = SqueezeExcite(width) if squeeze else nn.Identity()
         self.skip = _shortcut(channels, width, stride) if skip else None
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.gate(self.second(self.first(x)))
-        return torch.relu(y if self.skip is None else y + self.skip(x))
+        return torch.relu(y if self.skip is None else self.drop_path(y) + self.skip(x))
+
+
+class DropPath(nn.Module):
+    """In training, zero with chance `drop_prob` for each image of a batch, and otherwise 1 / (1 - drop_prob) times as
+    much, so that the mean stays (stochastic depth, arXiv:1603.09382)."""
+
+    def __init__(self, drop_prob: float):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.drop_prob
+        return x * kept / (1.0 - self.drop_prob)
 
 
 @dataclass(frozen=True, kw_only=True)

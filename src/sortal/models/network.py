@@ -1,25 +1,39 @@
-"""Network: a backbone and a linear head, with the three outputs that every exported graph has too.
+"""Network: a backbone and a head, with the three outputs that every exported graph has too.
 
-Shapes: N batch, C channels, H and W pixels, K classes, D embedding, F feature channels, h and w feature positions.
+It offers what a classifier wrapper needs: freezing by stages, another head, forward passes for answers and for losses.
 Creating one by name is `models.backbones`; reading and writing its weights is `models.weights`.
+Shapes: N batch, C channels, H and W pixels, K classes, D embedding, F feature channels, h and w feature positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from itertools import chain
+from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from sortal.core.errors import InternalError
+from sortal.core.errors import InternalError, WeightsError
+from sortal.models.attention import Cbam
+from sortal.models.heads import Head, MultiScaleHead, Widths, Wiring, build_head, last_linear
+from sortal.models.stages import find_stages, frozen_modules
+
+
+@runtime_checkable
+class HasMiddle(Protocol):
+    """A backbone that can also give the feature map (N, C, h, w) of an earlier stage."""
+
+    def forward_with_middle(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, C, H, W) to embedding, feature map and the map of the last stage of higher resolution."""
 
 
 class Network(nn.Module):
-    """A backbone, (N, C, H, W) -> (embedding (N, D), feature map (N, F, h, w)), and a head: dropout and a linear layer.
+    """A backbone, (N, C, H, W) -> (embedding (N, D), feature map (N, F, h, w)), and a head.
 
-    `architecture`, `arguments` (complete: they rebuild the backbone), `identity`, `classes` and `embedding_dim` are
-    what a bundle records.
+    `architecture`, `arguments` (complete: they rebuild the backbone), `identity`, `wiring`, `classes` and
+    `embedding_dim` are what a bundle records. With `wiring.views` "mirror" the embedding is the mean over the image and
+    its mirror image, and so are the logits of a linear head; only in evaluation mode, and in exported graphs.
     """
 
     def __init__(
@@ -31,29 +45,42 @@ class Network(nn.Module):
         identity: tuple[str, ...],
         classes: int,
         dropout: float,
-        embedding_dim: int,
-        feature_dim: int,
+        widths: Widths,
+        wiring: Wiring,
+        attention: Cbam | None = None,
     ):
         super().__init__()
         self.architecture = architecture
         self.arguments = dict(arguments)
         self.identity = identity
-        self.embedding_dim = embedding_dim
-        self.feature_dim = feature_dim
-        self.backbone_frozen = False
+        self.wiring = wiring
+        self.widths = widths
         self.statistics_frozen = False
         self.backbone = backbone
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(embedding_dim, classes))
-        nn.init.normal_(self.linear.weight, std=0.01)
-        nn.init.zeros_(self.linear.bias)
+        self.attention = attention
+        self.head: Head = build_head(wiring, widths, classes, dropout=dropout)
+        self._stages = find_stages(backbone)
+        self._learnable = frozenset(name for name, p in backbone.named_parameters() if p.requires_grad)
+        self._frozen: list[str] = []
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.widths.embedding
+
+    @property
+    def feature_dim(self) -> int:
+        return self.widths.features
+
+    @property
+    def linear_head(self) -> bool:
+        """Whether the logits are one linear layer of the embedding, so that a head fitted on embeddings is complete."""
+        return self.wiring.head == "linear"
 
     @property
     def linear(self) -> nn.Linear:
-        """The linear layer of the head: weight (K, D), bias (K,)."""
-        layer = self.head[-1]
-        if not isinstance(layer, nn.Linear):
-            raise InternalError("the head of a network must end in a linear layer")
-        return layer
+        """The linear layer that the logits come out of: of the main branch in a `multi_scale` head; the second one in
+        an `mlp` head, where it does not take the embedding."""
+        return last_linear(self.head)
 
     @property
     def classes(self) -> int:
@@ -64,42 +91,82 @@ class Network(nn.Module):
         """How many numbers are learned, head included."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def backbone_frozen(self) -> bool:
+        """Whether no stage of the backbone learns."""
+        return self._frozen == [""]
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, C, H, W) float32 to logits (N, K), embedding (N, D) and feature map (N, F, h, w)."""
-        embedding, feature_map = self.backbone(x)
-        return self.head(embedding), embedding, feature_map
+        embedding, feature_map, middle = self._features(x)
+        return self._all_logits(embedding, middle)[0], embedding, feature_map
 
     def embed(self, x: Tensor) -> Tensor:
         """(N, C, H, W) float32 to (N, D)."""
-        embedding: Tensor = self.backbone(x)[0]
-        return embedding
+        return self._features(x)[0]
 
-    def set_head(self, linear: nn.Linear) -> None:
-        """Put another linear layer (D inputs, any number of classes) in the place of the present one."""
+    def training_outputs(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(N, C, H, W) to all logits that get a loss, (N, K) each, and the embedding (N, D), in one pass.
+
+        The first logits are the network's answer; a `multi_scale` head adds those of its main and of its middle branch.
+        """
+        embedding, _, middle = self._features(x)
+        return self._all_logits(embedding, middle), embedding
+
+    def training_logits(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The logits of `training_outputs`."""
+        return self.training_outputs(x)[0]
+
+    def set_head(self, linear: nn.Linear) -> bool:
+        """Use a linear layer that was fitted on embeddings (D inputs, any number of classes); returns whether it fits.
+
+        It becomes a `linear` head's layer, or the main branch of a `multi_scale` head, whose middle branch begins anew
+        where the classes differ. An `mlp` head has no place for it and stays as it is: False.
+        """
         if linear.in_features != self.embedding_dim:
             raise InternalError(f"the head takes {linear.in_features} numbers, the embedding has {self.embedding_dim}")
-        self.head[-1] = linear
+        if isinstance(self.head, MultiScaleHead):
+            if self.head.middle.out_features != linear.out_features:
+                self.replace_head(linear.out_features)
+            self.head.main[-1] = linear
+        elif self.linear_head:
+            self.head[-1] = linear
+        return self.wiring.head != "mlp"
 
-    def backbone_parameters(self) -> Iterator[nn.Parameter]:
-        return self.backbone.parameters()
+    def replace_head(self, classes: int, *, dropout: float = 0.0) -> None:
+        """Put a head of the same kind with new random numbers (torch's generator) in the place of the present one."""
+        device = self.linear.weight.device
+        self.head = build_head(self.wiring, self.widths, classes, dropout=dropout).to(device).train(self.training)
 
-    def head_parameters(self) -> Iterator[nn.Parameter]:
-        return self.head.parameters()
+    def stages(self) -> tuple[str, ...]:
+        """Names of the backbone's stages from input to output, for example `stem`, `layer1` ... `layer4`."""
+        return tuple(self._stages)
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Trainable parameters as optimizer groups; norms, biases and position tables are not decayed."""
-        spared = _spared_names(self)
-        groups: dict[float, list[nn.Parameter]] = {weight_decay: [], 0.0: []}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                groups[0.0 if parameter.ndim <= 1 or name in spared else weight_decay].append(parameter)
-        return [{"params": params, "weight_decay": decay} for decay, params in groups.items() if params]
+    def parameter_stages(self) -> dict[str, int]:
+        """Full name of each parameter -> index of its stage in `stages()`; the head and the attention, which are new,
+        have the number of stages."""
+        index = {f"backbone.{name}": i for i, names in enumerate(self._stages.values()) for name in names}
+        return {name: index.get(name, len(self._stages)) for name, _ in self.named_parameters()}
+
+    def freeze_stages(self, keep_last: int | Literal["all"]) -> None:
+        """Let exactly the last so many stages learn (0: none), and the head and the attention, which always do.
+
+        Frozen stages get no gradients, and their batch norms and dropouts stay in evaluation mode under `train()`, so
+        that running statistics do not move. Parameters that the backbone was built with as fixed stay fixed.
+        """
+        names = list(self._stages.values())
+        kept = len(names) if keep_last == "all" else min(keep_last, len(names))
+        frozen = set(chain.from_iterable(names[: len(names) - kept]))
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name in self._learnable and name not in frozen)
+        for parameter in self.head_parameters():
+            parameter.requires_grad_()
+        self._frozen = frozen_modules(self.backbone, frozen)
+        self.train(self.training)
 
     def freeze_backbone(self) -> None:
-        """No gradients for the backbone, and its batch norms and dropouts stay in evaluation mode under `train()`."""
-        self.backbone_frozen = True
-        self.backbone.requires_grad_(requires_grad=False)
-        self.backbone.eval()
+        """`freeze_stages(0)`."""
+        self.freeze_stages(0)
 
     def freeze_statistics(self) -> None:
         """Batch norms keep their running statistics under `train()`; their scale and shift are still learned.
@@ -110,34 +177,87 @@ class Network(nn.Module):
         self.train(self.training)
 
     def unfreeze(self) -> None:
-        """Undo `freeze_backbone` and `freeze_statistics`."""
-        self.backbone_frozen = False
+        """Undo `freeze_stages` and `freeze_statistics`."""
         self.statistics_frozen = False
-        self.backbone.requires_grad_(requires_grad=True)
-        self.backbone.train(self.training)
+        self.freeze_stages("all")
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        return self.backbone.parameters()
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """Of the head and of the attention: everything that pretrained weights do not bring."""
+        if self.attention is not None:
+            yield from self.attention.parameters()
+        yield from self.head.parameters()
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Trainable parameters as optimizer groups; norms, biases and position tables are not decayed."""
+        spared = _spared_names(self)
+        groups: dict[float, list[nn.Parameter]] = {weight_decay: [], 0.0: []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                groups[0.0 if parameter.ndim <= 1 or name in spared else weight_decay].append(parameter)
+        return [{"params": params, "weight_decay": decay} for decay, params in groups.items() if params]
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super().train(mode)
-        if self.backbone_frozen:
-            self.backbone.eval()
+        for name in self._frozen:
+            self.backbone.get_submodule(name).eval()
         if self.statistics_frozen:
             for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
 
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Embedding, feature map, and the middle map where the head needs one; means over the views."""
+        mirrored = self.wiring.views == "mirror" and not self.training
+        images = torch.cat([x, x.flip(3)]) if mirrored else x
+        middle = None
+        if isinstance(self.head, MultiScaleHead):
+            embedding, feature_map, middle = cast(HasMiddle, self.backbone).forward_with_middle(images)
+        else:
+            embedding, feature_map = self.backbone(images)
+        if not mirrored:
+            return embedding, feature_map, middle
+        embedding = embedding.reshape(2, -1, embedding.shape[1]).mean(0)
+        return embedding, _mean_of_views(feature_map), None if middle is None else _mean_of_views(middle)
 
-def measure_widths(backbone: nn.Module, *, channels: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(D, F) of a backbone, read from a black image of `size`, (height, width), sent through it."""
+    def _all_logits(self, embedding: Tensor, middle: Tensor | None) -> tuple[Tensor, ...]:
+        if isinstance(self.head, MultiScaleHead):
+            logits: tuple[Tensor, ...] = self.head(embedding, middle)
+            return logits
+        return (self.head(embedding),)
+
+
+def measure_widths(backbone: nn.Module, *, channels: int, size: tuple[int, int], middle: bool = False) -> Widths:
+    """The widths of a backbone, read from a black image of `size`, (height, width), sent through it.
+
+    Raises WeightsError when a middle stage is asked of a backbone that shows none.
+    """
+    if middle and not isinstance(backbone, HasMiddle):
+        raise WeightsError(
+            "this architecture shows no middle stage",
+            received="model.head=multi_scale",
+            hint="use model.head=linear or mlp, or a network of timm, for example resnet50 or convnext_tiny",
+        )
     was_training = backbone.training
     device = next((parameter.device for parameter in backbone.parameters()), None)
+    image = torch.zeros(1, channels, *size, device=device)
     backbone.eval()
     with torch.no_grad():
-        embedding, feature_map = backbone(torch.zeros(1, channels, *size, device=device))
+        outputs = cast(HasMiddle, backbone).forward_with_middle(image) if middle else backbone(image)
     backbone.train(was_training)
-    if embedding.ndim != 2 or feature_map.ndim != 4:
-        raise InternalError(f"a backbone gave shapes {tuple(embedding.shape)} and {tuple(feature_map.shape)}")
-    return embedding.shape[1], feature_map.shape[1]
+    if [output.ndim for output in outputs] != [2, 4, 4][: len(outputs)]:
+        raise InternalError(f"a backbone gave shapes {[tuple(output.shape) for output in outputs]}")
+    embedding, features, *rest = (int(output.shape[1]) for output in outputs)
+    return Widths(embedding=embedding, features=features, middle=rest[0] if rest else 0)
+
+
+def _mean_of_views(maps: Tensor) -> Tensor:
+    """(2 N, F, h, w), of images and then of their mirror images, to the mean (N, F, h, w) as the images lie."""
+    plain, mirrored = maps.reshape(2, -1, *maps.shape[1:]).unbind(0)
+    return (plain + mirrored.flip(3)) / 2
 
 
 def _spared_names(network: Network) -> set[str]:

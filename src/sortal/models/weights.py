@@ -1,6 +1,7 @@
 """Read weights files into networks and write networks to weights files: safetensors only, every tensor accounted for.
 
-Two kinds of files exist: ours (keys `backbone.…` and `head.…`, as in a bundle) and published ones (the keys of timm or
+Two kinds of files exist: ours (keys `backbone.…`, `head.…` and `attention.…`, as in a
+bundle) and published ones (the keys of timm or
 torchvision, classifier included). Choosing the file is `models.resolve`.
 """
 
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 from sortal.core.errors import WeightsError
 from sortal.core.publish import publish_file
 from sortal.models.network import Network
-from sortal.models.wrapped import TimmBackbone
+from sortal.models.wrapped import TimmBackbone, VisionBackbone
 
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
+
+_OURS = ("backbone.", "head.", "attention.")
 
 
 def state_for_bundle(network: Network) -> State:
@@ -51,12 +54,12 @@ def load_pretrained(network: Network, path: Path) -> None:
     tables (interpolated). Raises WeightsError that names the first keys that differ.
     """
     state = read_state(path)
-    if all(name.startswith(("backbone.", "head.")) for name in state):
+    if all(name.startswith(_OURS) for name in state):
         _load_ours(network, state, path)
     elif isinstance(network.backbone, TimmBackbone):
         _load_timm(network, network.backbone.body, state, path)
     else:
-        _load_other(network.backbone, state, path)
+        _load_other(network, state, path)
 
 
 def read_state(path: Path) -> State:
@@ -77,20 +80,29 @@ def read_state(path: Path) -> State:
 
 
 def _load_ours(network: Network, state: State, path: Path) -> None:
-    """A file of ours: the head is left as it is where the classes differ."""
+    """A file of ours: the head is left as it is where kind or classes differ, the attention where the file has none."""
     own = network.state_dict()
-    heads = {name for name in state if name.startswith("head.")}
-    fits = all(name in own and own[name].shape == state[name].shape for name in heads) and heads
-    kept = {} if fits else {name: tensor for name, tensor in own.items() if name.startswith("head.")}
-    _load_strictly(network, {**{name: t for name, t in state.items() if fits or name not in heads}, **kept}, path)
+    fits = _shapes(_part(own, "head.")) == _shapes(_part(state, "head."))
+    kept = {} if fits else _part(own, "head.")
+    kept |= {} if _part(state, "attention.") else _part(own, "attention.")
+    taken = {name: tensor for name, tensor in state.items() if fits or not name.startswith("head.")}
+    _load_strictly(network, {**taken, **kept}, path)
 
 
-def _load_other(backbone: nn.Module, state: State, path: Path) -> None:
-    """A published file for a backbone of our own kind: its classifier (`fc`, `classifier`, `head`) is dropped."""
+def _part(state: State, prefix: str) -> State:
+    return {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _load_other(network: Network, state: State, path: Path) -> None:
+    """A published file for a backbone that is not of timm: its last classifier (`fc`, `classifier`, `head`) is dropped,
+    or taken where it has as many classes."""
+    backbone = network.backbone
+    if isinstance(backbone, VisionBackbone):
+        state = {backbone.own_name(name): tensor for name, tensor in state.items()}
     own = backbone.state_dict()
-    classifiers = ("fc.", "classifier.", "head.")
-    kept = {name: t for name, t in state.items() if name in own or not name.startswith(classifiers)}
-    _load_strictly(backbone, kept, path)
+    dropped = [name for name in state if name not in own and name.startswith(("fc.", "classifier.", "head."))]
+    _load_strictly(backbone, {name: tensor for name, tensor in state.items() if name not in dropped}, path)
+    _take_classifier(network, state, tuple({name.rpartition(".")[0] for name in dropped}))
 
 
 def _load_timm(network: Network, body: Any, state: State, path: Path) -> None:
@@ -124,7 +136,7 @@ def _converted(network: Network, body: Any, state: State, names: tuple[str, ...]
 
 
 def _take_classifier(network: Network, state: State, names: tuple[str, ...]) -> None:
-    if len(names) != 1:
+    if len(names) != 1 or network.wiring.head == "mlp":
         return
     weight, bias = state.get(f"{names[0]}.weight"), state.get(f"{names[0]}.bias")
     linear = network.linear

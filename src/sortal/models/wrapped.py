@@ -27,9 +27,13 @@ FORBIDDEN_ARGUMENTS = frozenset(
         "in_chans",
         "features_only",
         "weights",
+        "pre_logits",
     }
 )
 """Arguments that would load files, reach the network, or contradict the data; they never come from a user or a file."""
+
+IN_CHANS, PRE_LOGITS = "in_chans", "pre_logits"
+"""Recorded with the arguments: the channels where they are not 3, and `VisionBackbone.pre_logits` where it is true."""
 
 
 class TimmBackbone(nn.Module):
@@ -43,9 +47,23 @@ class TimmBackbone(nn.Module):
         self._patch = _patch(body)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self._padded(x)
+        return self._outputs(self.body.forward_features(x), x)
+
+    def forward_with_middle(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The outputs of `forward`, and the map (N, C, h, w) of the stage that `middle_index` chooses.
+
+        Raises WeightsError for a network that timm cannot tap.
+        """
+        x = self._padded(x)
+        features, taps = self.body.forward_intermediates(x, indices=[middle_index(self.body)], output_fmt="NCHW")
+        return *self._outputs(features, x), taps[0]
+
+    def _padded(self, x: Tensor) -> Tensor:
         height, width = _whole_patches((x.shape[2], x.shape[3]), self._patch)
-        x = nn.functional.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
-        features = self.body.forward_features(x)
+        return nn.functional.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
+
+    def _outputs(self, features: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.body.forward_head(features, pre_logits=True)
         return embedding.flatten(1), self._as_map(features, x.shape[2] / x.shape[3])
 
@@ -59,15 +77,46 @@ class TimmBackbone(nn.Module):
 
 
 class VisionBackbone(nn.Module):
-    """A convolutional torchvision network without its classifier."""
+    """A convolutional torchvision network without its classifier.
 
-    def __init__(self, body: nn.Module):
+    `pre_logits` keeps the hidden layers that the classifier has before its last one (AlexNet, VGG, MobileNetV3).
+    """
+
+    def __init__(self, body: nn.Module, *, pre_logits: bool):
         super().__init__()
         self.features, self.pool = _vision_parts(body)
+        self.classifier = _hidden_layers(body) if pre_logits else nn.Sequential()
+        self._published = {} if hasattr(body, "features") else _numbered(body)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         feature_map = self.features(x)
-        return self.pool(feature_map).flatten(1), feature_map
+        return self.classifier(self.pool(feature_map).flatten(1)), feature_map
+
+    def forward_with_middle(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The outputs of `forward`, and the map (N, C, h, w) after the last layer that has a higher resolution."""
+        maps = [x]
+        for layer in self.features.children():
+            maps.append(layer(maps[-1]))
+        final = maps[-1]
+        higher = [one for one in maps[1:] if one.shape[2] > final.shape[2]] or maps[-2:-1]
+        return self.classifier(self.pool(final).flatten(1)), final, higher[-1]
+
+    def own_name(self, published: str) -> str:
+        """What torchvision's parameter of that name is called here: `layer1.0.conv1.weight` of a ResNet, for example,
+        `features.4.0.conv1.weight`."""
+        first, _, rest = published.partition(".")
+        return f"{self._published[first]}.{rest}" if first in self._published else published
+
+
+def middle_index(body: Any) -> int:
+    """Which of a timm network's `feature_info` a middle branch taps: the last of higher resolution than the final one;
+    two thirds up where all are alike, as in a plain vision transformer. Raises WeightsError where there are none."""
+    infos = getattr(body, "feature_info", None)
+    if not infos or not hasattr(body, "forward_intermediates"):
+        raise WeightsError("this architecture shows no middle stage", received=type(body).__name__)
+    scales = [info["reduction"] for info in infos]
+    higher = [number for number, scale in enumerate(scales) if scale < scales[-1]]
+    return higher[-1] if higher else max(0, 2 * len(scales) // 3 - 1)
 
 
 def check_arguments(architecture: str, arguments: Mapping[str, Any]) -> None:
@@ -155,8 +204,21 @@ def _vision_parts(body: nn.Module) -> tuple[nn.Module, nn.Module]:
         )
     if "features" in children:
         return children["features"], children["avgpool"]
-    kept = [child for name, child in children.items() if name not in ("avgpool", "fc")]
-    return nn.Sequential(*kept), children["avgpool"]
+    return nn.Sequential(*(children[name] for name in _numbered(body))), children["avgpool"]
+
+
+def _numbered(body: nn.Module) -> dict[str, str]:
+    """torchvision's names of the parts of a ResNet -> their places in `VisionBackbone.features`."""
+    names = [name for name, _ in body.named_children() if name not in ("avgpool", "fc")]
+    return {name: f"features.{number}" for number, name in enumerate(names)}
+
+
+def _hidden_layers(body: nn.Module) -> nn.Sequential:
+    """The layers of a torchvision classifier before its last linear one; none where that is its only one."""
+    classifier = getattr(body, "classifier", None)
+    layers = list(classifier) if isinstance(classifier, nn.Sequential) else []
+    linears = [number for number, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+    return nn.Sequential(*layers[: linears[-1]]) if len(linears) > 1 else nn.Sequential()
 
 
 def _unfit(architecture: str, arguments: Mapping[str, Any], error: Exception) -> WeightsError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from sortal.core.errors import InternalError, WeightsError
-from sortal.models.backbones import create, load_network
+from sortal.core.manifest import ModelSpec
+from sortal.models.backbones import create, load_network, record
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource
 from sortal.models.weights import load_weights, save_weights, weights_bytes
@@ -102,13 +102,7 @@ def test_logits_are_the_linear_layer_of_the_embedding() -> None:
 def test_a_saved_network_reopens_with_the_same_outputs(name: str, tmp_path: Path) -> None:
     network = _network(name, channels=1, dropout=0.3, size=(48, 40)).eval()
     save_weights(network, tmp_path / "weights.safetensors")
-    spec = SimpleNamespace(
-        architecture=network.architecture,
-        arguments=network.arguments,
-        identity=network.identity,
-        classes=network.classes,
-    )
-    again = load_network(spec, tmp_path / "weights.safetensors")
+    again = load_network(record(network), tmp_path / "weights.safetensors")
     images = _images(2, 1, 48, 40)
     assert not again.training
     for mine, theirs in zip(network(images), again(images), strict=True):
@@ -140,7 +134,7 @@ def test_a_vision_transformer_takes_another_resolution_by_interpolating_its_posi
 def test_torchvision_networks_answer_the_same_way() -> None:
     network = _network("torchvision:mobilenet_v3_small").eval()
     logits, embedding, feature_map = network(_images(2, 3, 64, 64))
-    assert (logits.shape, embedding.shape, feature_map.shape) == ((2, 5), (2, 576), (2, 576, 2, 2))
+    assert (logits.shape, embedding.shape, feature_map.shape) == ((2, 5), (2, 1024), (2, 576, 2, 2))
     with pytest.raises(WeightsError, match="convolutional"):
         _network("torchvision:vit_b_16")
 
@@ -165,7 +159,7 @@ def test_a_sub_module_that_does_not_exist_cannot_become_the_identity() -> None:
 
 
 def test_a_bundle_cannot_name_an_architecture_from_elsewhere(tmp_path: Path) -> None:
-    spec = SimpleNamespace(architecture="hf-hub:someone/net", arguments={}, identity=(), classes=2)
+    spec = ModelSpec(architecture="hf-hub:someone/net", classes=2, embedding=1, parameters=0)
     with pytest.raises(WeightsError, match="unknown architecture"):
         load_network(spec, tmp_path / "weights.safetensors")
 
