@@ -88,7 +88,7 @@ class QuickNet(nn.Module):
 
 
 def sortal_quick(*, in_chans: int = 3, width: float = 1.0) -> QuickNet:
-    """About 0.9 M parameters at `width` 1; `width` scales all blocks."""
+    """About 0.6 M parameters, 30 M multiplications for an image of 32 px; `width` scales all blocks."""
     if not 0.1 <= width <= 16:
         raise WeightsError("width must lie between 0.1 and 16", received=f"width={width}")
     return QuickNet(in_chans=in_chans, widths=tuple(scaled_width(base, width) for base in _WIDTHS))

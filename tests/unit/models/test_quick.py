@@ -42,7 +42,7 @@ def _quick(network: Network) -> QuickNet:
 
 def _components(layer: Whitening, images: Tensor) -> Tensor:
     """(patches, components): the first half of the channels, before the learned bias."""
-    outputs = layer(images)[:, : layer.bias.numel() // 2]
+    outputs: Tensor = layer(images)[:, : layer.bias.numel() // 2]
     return outputs.transpose(0, 1).flatten(1).T
 
 
