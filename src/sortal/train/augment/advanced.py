@@ -97,15 +97,21 @@ def _holes(ranges: Ranges, u: NDArray[np.float32], size: tuple[int, int]) -> NDA
     )
 
 
-def rectangles(u: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.int64]:
-    """(N, 4) top, bottom, left, right of rectangles to erase, from (N, 4) numbers: area, aspect, place.
+def rectangles(
+    u: NDArray[np.floating],
+    size: tuple[int, int],
+    *,
+    area: tuple[float, float] = ERASED_AREA,
+    aspect: float = ERASED_ASPECT,
+) -> NDArray[np.int64]:
+    """(N, 4) top, bottom, left, right of rectangles to erase, from (N, 4) numbers in [0, 1): area, aspect, place.
 
-    Wholly inside; the area is within ERASED_AREA up to rounding, unless a side had to be cut to the image's.
+    Wholly inside; the share of the image is within `area`, up to rounding and unless a side had to be cut to its own.
     """
-    low, high = ERASED_AREA
-    area = (low + (high - low) * u[:, 0].astype(np.float64)) * size[0] * size[1]
-    aspect = np.exp((u[:, 1].astype(np.float64) * 2 - 1) * np.log(ERASED_ASPECT))
-    sides = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1)
+    shares = area[0] + (area[1] - area[0]) * u[:, 0].astype(np.float64)
+    ratios = np.exp((u[:, 1].astype(np.float64) * 2 - 1) * np.log(aspect))
+    pixels = shares * size[0] * size[1]
+    sides = np.stack([np.sqrt(pixels * ratios), np.sqrt(pixels / ratios)], axis=1)
     whole = np.clip(np.rint(sides), 1, np.array(size)).astype(np.int64)
     starts = np.floor(u[:, 2:4].astype(np.float64) * (np.array(size) - whole + 1)).astype(np.int64)
     ends = starts + whole

@@ -1,7 +1,8 @@
 """What is done to a whole normalized batch: MixUp, CutMix and erasing. Off unless the recipe asks.
 
 MixUp: Zhang et al. 2018. CutMix: Yun et al. 2019. Random erasing: Zhong et al. 2020; the hole is filled with zeros,
-which is the mean colour after normalization.
+which is the mean color after normalization. A window that CutMix pastes may miss what the label is about (one scratch
+on a plate): the share of the area is then a wrong share of the label, and MixUp the better choice.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sortal.core.sections import AugmentSection
+from sortal.train.augment.advanced import ERASED_AREA, ERASED_ASPECT, rectangles
 
 
 def mix(images: Tensor, targets: Tensor, section: AugmentSection, random: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -46,14 +48,21 @@ def cutmix(images: Tensor, targets: Tensor, share: float, random: np.random.Gene
     return images, targets * kept + targets[other] * (1 - kept)
 
 
-def erase(images: Tensor, chance: float, random: np.random.Generator) -> Tensor:
-    """With `chance` for each image, zeros in a window of 2 % to 20 % of its area."""
+def erase(
+    images: Tensor,
+    chance: float,
+    random: np.random.Generator,
+    *,
+    area: tuple[float, float] = ERASED_AREA,
+    aspect: float = ERASED_ASPECT,
+) -> Tensor:
+    """With `chance` for each image, zeros in a rectangle: a share of `area`, sides at a ratio of 1/aspect to aspect."""
     images = images.clone()
-    height, width = images.shape[2:]
-    for row, u in enumerate(random.random((len(images), 4))):
-        if u[0] < chance:
-            top, bottom, left, right = _window(height, width, 0.02 + 0.18 * u[1], u[2:])
-            images[row, :, top:bottom, left:right] = 0.0
+    u = random.random((len(images), 5))
+    boxes = rectangles(u[:, 1:], (images.shape[2], images.shape[3]), area=area, aspect=aspect)
+    for row in np.flatnonzero(u[:, 0] < chance):
+        top, bottom, left, right = boxes[row]
+        images[row, :, top:bottom, left:right] = 0.0
     return images
 
 

@@ -156,5 +156,5 @@ def _scaled(ranges: Ranges, strength: float, center: float) -> Ranges:
 def _scaled_crop(crop: tuple[float, float] | None, strength: float, center: float) -> tuple[float, float] | None:
     if crop is None or strength == 0:
         return None
-    low, high = (min(max(center + (share - center) * strength, _SMALLEST_CROP), 1.0) for share in sorted(crop))
+    low, high = (min(max(share * strength + center * (1 - strength), _SMALLEST_CROP), 1.0) for share in sorted(crop))
     return low, high
