@@ -117,9 +117,10 @@ class RunningMean:
     as they do over the last steps of one run, and no pass over the images is needed.
     """
 
-    def __init__(self, network: nn.Module):
-        self.count = 0
-        self.state = copy_state(network)
+    def __init__(self, network: nn.Module, *, count: int = 0, state: dict[str, Tensor] | None = None):
+        """`count` and `state` take up a mean where it was left."""
+        self.count = count
+        self.state = copy_state(network) if state is None else state
 
     def update(self, network: nn.Module) -> None:
         """Take in the present weights. Integer buffers are copied."""
