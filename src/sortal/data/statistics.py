@@ -5,7 +5,9 @@ Nothing is computed from pixels here; sizes appear when the table was scanned.
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from sortal.core.report import Finding, Metric, Report, Table
 from sortal.data.formats.classes import split_counts, with_label_findings
@@ -16,6 +18,8 @@ RARE_IMAGES = 50
 """Classes with fewer images are rare."""
 HEAD_IMAGES = 200
 """Classes with this many images or more are the head of a long tail; those between are the middle."""
+UNEVEN_RATIO = 10.0
+"""Largest class over smallest from which on plain accuracy says little about rare classes."""
 
 
 def statistics(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_IMAGES) -> Report:
@@ -34,7 +38,12 @@ def statistics(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_I
         data_digest=digest,
         metrics=_metrics(table, [row["all"] for row in counts.values()]),
         tables={"classes": _class_table(table, counts, buckets), "splits": _split_table(table)},
-        findings=(*with_label_findings(table).findings, *_rare(buckets["rare"], rare), *check_leaks(table)),
+        findings=(
+            *with_label_findings(table).findings,
+            *_rare(buckets["rare"], rare),
+            *_imbalance([row.get("train", 0) or row["all"] for row in counts.values()]),
+            *check_leaks(table),
+        ),
         body={"dataset_id": digest[:16], "digest": "content" if scanned else "listing", "buckets": buckets},
     )
 
@@ -47,6 +56,12 @@ def class_buckets(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEA
         number = row.get("train", 0) if has_train else row["all"]
         buckets["rare" if number < rare else "mid" if number < head else "head"].append(name)
     return buckets
+
+
+def imbalance_ratio(counts: NDArray[np.int64]) -> float:
+    """Images of the largest class over those of the smallest that has any, from (C,) counts; 1 without images."""
+    filled = counts[counts > 0]
+    return float(filled.max() / filled.min()) if len(filled) else 1.0
 
 
 def _metrics(table: ImageTable, per_class: list[int]) -> dict[str, Metric]:
@@ -86,5 +101,14 @@ def _rare(names: list[str], rare: int) -> list[Finding]:
     if not names:
         return []
     message = f"{len(names)} classes have fewer than {rare} images to learn from: {', '.join(names[:5])}"
-    hint = "collect more images of these classes, or sample them more often in training"
+    hint = "collect more images of these classes; in training, loss.imbalance=auto looks for a remedy"
     return [finding("rare_class", "warning", message, names, hint)]
+
+
+def _imbalance(per_class: list[int]) -> list[Finding]:
+    ratio = imbalance_ratio(np.array(per_class, np.int64))
+    if ratio < UNEVEN_RATIO:
+        return []
+    message = f"The largest class has {ratio:,.0f} times the images of the smallest: plain accuracy hides rare classes."
+    hint = "train with loss.imbalance=auto, which chooses a remedy by validation images, and judge by macro F1"
+    return [finding("imbalance", "warning", message, [], hint)]

@@ -10,7 +10,7 @@ Shapes: N images, D features, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +51,21 @@ class LinearHead:
         """(N, D) to (N, C)."""
         scores: Floats = features.astype(np.float64) @ self.weight.T + self.bias
         return scores.astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjustment:
+    """What makes up for unequal class sizes in the objective; None leaves it out."""
+
+    weights: Floats | None = None
+    """(N,) factors on the images' losses; their mean should be 1, or the penalty weighs differently."""
+    offsets: Floats | None = None
+    """(C,) added to the logits while fitting, and not when answering."""
+    gamma: float = 0.0
+    """Of the focal loss."""
+
+
+PLAIN = Adjustment()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +114,23 @@ def cross_validate(features: NDArray[Any], labels: Ints, groups: NDArray[Any], c
     return Choice(strength=strength, tried=tuple(tried), head=head)
 
 
-def fit_head(features: NDArray[Any], labels: Ints, classes: int, *, strength: float) -> LinearHead:
+def fit_head(
+    features: NDArray[Any], labels: Ints, classes: int, *, strength: float, adjustment: Adjustment = PLAIN
+) -> LinearHead:
     """The minimum of the objective above for (N, D) features. Classes without an image get a very low bias."""
     with single_thread_when_small(len(features) * features.shape[1] * classes):
         problem = _Problem(features)
-        start = problem.solve(labels, classes, strength)
-        return problem.solve(labels, classes, strength, start=start, exact=True)
+        start = problem.solve(labels, classes, strength, adjustment=adjustment)
+        return problem.solve(labels, classes, strength, start=start, exact=True, adjustment=adjustment)
+
+
+def compare_heads(
+    features: NDArray[Any], labels: Ints, classes: int, *, strength: float, adjustments: Sequence[Adjustment]
+) -> list[LinearHead]:
+    """A quick head, to about four digits, for each of the adjustments."""
+    with single_thread_when_small(len(features) * features.shape[1] * classes):
+        problem = _Problem(features)
+        return [problem.solve(labels, classes, strength, adjustment=adjustment) for adjustment in adjustments]
 
 
 @contextmanager
@@ -160,6 +186,7 @@ class _Problem:
         rows: Ints | None = None,
         start: LinearHead | None = None,
         exact: bool = False,
+        adjustment: Adjustment = PLAIN,
     ) -> LinearHead:
         """From `start` (else zero weights) to the minimum: to about four digits, or to convergence where `exact`.
 
@@ -171,22 +198,31 @@ class _Problem:
         x = (chosen * scale).to(kind)
         penalty = (strength * scale * scale).to(kind)[:, None]
         targets = torch.from_numpy(np.ascontiguousarray(labels))
-        weight, bias = (v.to(kind).requires_grad_() for v in self._initial(scale, targets, classes, start))
+        weight, bias = (v.to(kind).requires_grad_() for v in self._initial(scale, targets, classes, start, adjustment))
+
+        mean_loss = _adjusted_loss(adjustment, targets, kind)
 
         def objective() -> torch.Tensor:
-            loss = torch.nn.functional.cross_entropy(x @ weight + bias, targets)
-            return loss + 0.5 * (penalty * weight * weight).sum()
+            return mean_loss(x @ weight + bias) + 0.5 * (penalty * weight * weight).sum()
 
         _minimize(objective, [weight, bias], exact=exact)
         return self._head(weight.detach().double() * scale[:, None], bias.detach().double())
 
     def _initial(
-        self, scale: torch.Tensor, targets: torch.Tensor, classes: int, start: LinearHead | None
+        self,
+        scale: torch.Tensor,
+        targets: torch.Tensor,
+        classes: int,
+        start: LinearHead | None,
+        adjustment: Adjustment,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Zero weights and the bias that is best with them, unless there is a `start`."""
         if start is None:
-            counts = torch.bincount(targets, minlength=classes).double()
-            share = (counts + 0.1) / (counts.sum() + 0.1 * classes)
-            return torch.zeros(len(scale), classes, dtype=torch.float64), torch.log(share)
+            weights = None if adjustment.weights is None else torch.from_numpy(adjustment.weights)
+            counts = torch.bincount(targets, weights, minlength=classes).double()
+            bias = torch.log((counts + 0.1) / (counts.sum() + 0.1 * classes))
+            bias = bias if adjustment.offsets is None else bias - torch.from_numpy(adjustment.offsets)
+            return torch.zeros(len(scale), classes, dtype=torch.float64), bias
         weight, bias = torch.from_numpy(start.weight), torch.from_numpy(start.bias)
         return self.axes.T @ (weight.T * self.spread) / scale[:, None], bias + weight @ self.mean
 
@@ -194,6 +230,25 @@ class _Problem:
         """Back from rotated, centered, scaled features to the features as they come."""
         full = (self.axes @ weight / self.spread).T.contiguous()
         return LinearHead(weight=full.numpy(), bias=(bias - full @ self.mean).numpy())
+
+
+def _adjusted_loss(
+    adjustment: Adjustment, targets: torch.Tensor, kind: torch.dtype
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Mean loss of logits (N, C): cross-entropy, but for what the adjustment says."""
+    if adjustment is PLAIN:
+        return lambda logits: torch.nn.functional.cross_entropy(logits, targets)
+    weights = torch.ones(1) if adjustment.weights is None else torch.from_numpy(adjustment.weights)
+    offsets = torch.zeros(1) if adjustment.offsets is None else torch.from_numpy(adjustment.offsets)
+    weights, offsets = weights.to(kind), offsets.to(kind)
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        costs = torch.nn.functional.cross_entropy(logits + offsets, targets, reduction="none")
+        if adjustment.gamma != 0.0:
+            costs = costs * (-torch.expm1(-costs)).clamp(min=1e-12).pow(adjustment.gamma)
+        return (costs * weights).mean()
+
+    return loss
 
 
 def _minimize(objective: Callable[[], torch.Tensor], variables: list[torch.Tensor], *, exact: bool) -> None:
