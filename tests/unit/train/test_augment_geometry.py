@@ -190,11 +190,17 @@ def test_beyond_a_padded_image_is_its_fill() -> None:
     assert found[:, 24:40, 24:40].min() == 255
 
 
-def test_shrinking_a_lot_averages() -> None:
+@pytest.mark.parametrize("angle", [0.0, 20.0])
+def test_shrinking_a_lot_averages_and_stays_in_place(angle: float) -> None:
     stripes = np.zeros((128, 128, 1), np.uint8)
     stripes[:, ::2] = 200
-    found = seen(stripes, views(Ranges()), (32, 32))
-    assert np.abs(found.astype(int) - 100).max() <= 2
+    view = replace(views(Ranges()), angle=np.array([angle]))
+    assert np.abs(seen(stripes, view, (32, 32))[0, 8:-8, 8:-8].astype(int) - 100).max() <= 3
+    ramp = np.arange(128, dtype=np.uint8)[None, :, None].repeat(128, axis=0)
+    large = seen(ramp, view, (128, 128))[0, ..., 0].astype(float)
+    small = seen(ramp, view, (32, 32))[0, ..., 0].astype(float)
+    expected = large.reshape(32, 4, 32, 4).mean(axis=(1, 3))
+    assert np.abs(small - expected)[6:-6, 6:-6].max() < 1.1
 
 
 def test_sixteen_bits_and_one_channel_are_read_alike() -> None:

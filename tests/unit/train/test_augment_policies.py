@@ -237,6 +237,21 @@ def test_operations_on_pixels_are_pillows(name: str, magnitude: float, reference
     assert np.abs(words / 257 - image)[inside].max() <= tolerance
 
 
+@pytest.mark.parametrize("name", [name for name in PIXELS if name != "color"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_operations_treat_a_single_channel_as_gray(name: str, dtype: type) -> None:
+    magnitude = {"posterize": 3.0, "solarize": 0.25}.get(name, 0.4)
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max // 2, (20, 20, 1)).astype(dtype)
+    gray, colored = image.copy(), image.repeat(3, axis=2)
+    PIXELS[name](gray, magnitude)
+    PIXELS[name](colored, magnitude)
+    assert not np.array_equal(gray, image)
+    assert np.abs(colored.astype(int) - gray).max() <= 1
+    still = image.copy()
+    PIXELS["color"](still, 0.5)
+    assert np.array_equal(still, image)
+
+
 def test_geometric_operations_move_the_way_they_say() -> None:
     where = np.tile(np.array([[1.0, 0.0, 31.5], [0.0, 1.0, 31.5]]), (3, 1, 1))
     by_name = {operation.name: operation for operation in TRIVIAL}

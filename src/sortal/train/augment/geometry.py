@@ -198,6 +198,7 @@ def _cut(image: Pixels, left: int, top: int, wide: int, tall: int, fill: tuple[f
 def _read_pixels(image: Pixels, where: NDArray[np.float64], into: Pixels, fill: tuple[float, ...] | None) -> None:
     """One affine warp. Four channels take half the time of three."""
     height, width, channels = into.shape
+    image, where = _shrunk(image, where)
     matrix = where.copy()
     matrix[:, 2] -= where[:, :2] @ np.array([(width - 1) / 2, (height - 1) / 2])
     border = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
@@ -207,3 +208,18 @@ def _read_pixels(image: Pixels, where: NDArray[np.float64], into: Pixels, fill: 
         cv2.cvtColor(read, cv2.COLOR_RGBA2RGB, dst=into)
     else:
         into[:] = read.reshape(into.shape)
+
+
+def _shrunk(image: Pixels, where: NDArray[np.float64]) -> tuple[Pixels, NDArray[np.float64]]:
+    """An averaged smaller image, and the map into it, where single pixels would be picked out of many."""
+    step = float(np.sqrt(abs(np.linalg.det(where[:, :2]))))
+    if step < _SHRINKS:
+        return image, where
+    height, width = image.shape[:2]
+    small: Any = cv2.resize(
+        image, (max(1, round(width / step)), max(1, round(height / step))), interpolation=cv2.INTER_AREA
+    )
+    factors = np.array([small.shape[1] / width, small.shape[0] / height])
+    shrunk = where * factors[:, None]
+    shrunk[:, 2] += (factors - 1) / 2
+    return small.reshape(*small.shape[:2], image.shape[2]), shrunk
