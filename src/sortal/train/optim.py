@@ -78,18 +78,26 @@ def clip(parameters: Iterable[nn.Parameter], limit: float) -> float:
     return float(nn.utils.clip_grad_norm_(wanted, limit if limit > 0 else float("inf")))
 
 
-def block_depths(names: Sequence[str]) -> dict[str, int]:
-    """How many blocks lie above each parameter of a backbone, at least 1: the head has 0.
+def block_names(names: Sequence[str]) -> dict[str, str]:
+    """The block that each parameter of a backbone belongs to; `names` run from the input to the output.
 
-    `names` run from the input to the output. A block is what shares a name up to its first number or two
-    (`blocks.3.1`, `layer4.0`, `stages.2.blocks`); what has no number belongs to the block before it.
+    A block is what shares a name up to its first number or two (`blocks.3.1`, `layer4.0`, `stages.2`); what has no
+    number belongs to the block before it, or to `stem`.
     """
-    number, seen = {}, dict[str, int]()
+    blocks: dict[str, str] = {}
+    last = "stem"
     for name in names:
         found = _BLOCK.match(name)
-        prefix = found[0] if found else next(reversed(seen), "")
-        number[name] = seen.setdefault(prefix, len(seen))
-    return {name: len(seen) - block for name, block in number.items()}
+        last = found[0] if found else last
+        blocks[name] = last
+    return blocks
+
+
+def block_depths(names: Sequence[str]) -> dict[str, int]:
+    """How many blocks lie above each parameter of a backbone, at least 1: the head has 0."""
+    blocks = block_names(names)
+    order = {block: number for number, block in enumerate(dict.fromkeys(blocks.values()))}
+    return {name: len(order) - order[block] for name, block in blocks.items()}
 
 
 class Average:

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sortal.core.sections import TrainSection
 from sortal.models.network import Network
+from sortal.train.health import gradient_norms
 from sortal.train.optim import clip as clip_gradients
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -132,6 +133,8 @@ class Taken:
     """Whether the weights changed."""
     skipped: bool = False
     """Whether the step was left out because fp16 gradients overflowed; the scale is smaller from now on."""
+    layers: Mapping[str, float] = field(default_factory=dict)
+    """`health.gradient_norms` before clipping, where they were asked for."""
 
 
 class GradientStep:
@@ -154,12 +157,16 @@ class GradientStep:
         scaled.backward()  # type: ignore[no-untyped-call]
         self.pending += 1
 
-    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Taken:
-        """Change the weights after the last of `accumulate` micro-steps; before, do nothing."""
+    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, *, layers: bool = False) -> Taken:
+        """Change the weights after the last of `accumulate` micro-steps; before, do nothing.
+
+        `layers` asks for the norms of each block's gradients, which cost a few milliseconds.
+        """
         if self.pending < self.accumulate:
             return Taken(norm=None, changed=False)
         if self._scaler.is_enabled():
             self._scaler.unscale_(optimizer)
+        looked = gradient_norms(network) if layers else {}
         norm = clip_gradients(network.parameters(), self.clip)
         finite = math.isfinite(norm)
         if finite:
@@ -168,7 +175,7 @@ class GradientStep:
             self._scaler.update()
         optimizer.zero_grad(set_to_none=True)
         self.pending = 0
-        return Taken(norm=norm, changed=finite, skipped=self._scaler.is_enabled() and not finite)
+        return Taken(norm=norm, changed=finite, skipped=self._scaler.is_enabled() and not finite, layers=looked)
 
     @property
     def scale(self) -> float:
