@@ -122,12 +122,13 @@ def _one(table: ImageTable, row: int, *, full: bool) -> Seen:
             digest = hashlib.sha256(content).hexdigest()
             return digest, header.width, header.height, header.mode, header.format, None, None
         height, width = content.shape[:2]
-        return _array_digest(content), width, height, _mode(content), "array", None, None
+        return array_digest(content), width, height, _mode(content), "array", None, None
     except ImageError as error:
         return None, None, None, None, None, error.code, error.what
 
 
-def _array_digest(pixels: NDArray[Any]) -> str:
+def array_digest(pixels: NDArray[Any]) -> str:
+    """SHA-256 over type, shape and samples, the same on machines of either byte order."""
     head = f"{pixels.dtype.str.lstrip('<>|=')} {pixels.shape}\n".encode()
     return hashlib.sha256(
         head + np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<")).tobytes()

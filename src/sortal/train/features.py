@@ -1,8 +1,13 @@
-"""Frozen features: the embedding of every image, computed once, while the next images are being decoded."""
+"""Frozen features: the embedding of every image, computed once, while the next images are being decoded.
+
+With the digest of what computes them they are kept in the cache that runs share: then an image that was seen before is
+neither decoded nor embedded again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +18,17 @@ from sortal.core.errors import ImageError
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
 from sortal.core.progress import Listener
 from sortal.core.report import Finding
+from sortal.data.cache import Cache, content_keys, open_cache
 from sortal.data.table import ImageTable
 from sortal.models.network import Network
-from sortal.train.store import in_order, read_image, unreadable
+from sortal.train.cached import feature_settings
+from sortal.train.store import in_order, read_image, read_image_and_key, tell_of_cache, unreadable
 
 Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(N, C, height, width) normalized -> (N, D) embeddings: a live network, or the graph that production will run."""
+
+Read = tuple[int, Pixels, bytes | None]
+"""Position, prepared image, key of its content."""
 
 _BATCH = 32
 
@@ -44,16 +54,31 @@ def extract(
     threads: int,
     listener: Listener,
     stage: str,
+    key: str | None = None,
 ) -> tuple[Features, tuple[Finding, ...]]:
-    """Features of the labeled `rows`, in order, and a finding about those that cannot be read."""
+    """Features of the labeled `rows`, in order, and a finding about those that cannot be read.
+
+    `key` names the extractor (a digest of its graph or weights, and the engine that runs it); None keeps nothing.
+    """
     labels = table.label_array()
     rows = rows[labels[rows] >= 0]
     errors: dict[int, ImageError] = {}
-    batches = _batches(table, rows, spec, errors, threads, listener, stage)
-    values = [extractor(normalize(spec, batch)) for batch in batches]
-    kept = np.delete(rows, sorted(errors))
-    found = np.concatenate(values) if values else np.zeros((0, 0), np.float32)
-    return Features(values=found, labels=labels[kept], rows=kept), unreadable(table, rows, errors)
+    with nullcontext() if key is None else open_cache("features", feature_settings(spec, key)) as cache:
+        values = _known(cache, table, rows)
+        missing = [position for position, value in enumerate(values) if value is None]
+        listener.progress(stage, len(rows) - len(missing), len(rows))
+        work = _Missing(table=table, rows=rows, positions=missing, spec=spec, keyed=cache is not None)
+        for batch in _batches(work, errors, threads, listener, stage):
+            found = np.asarray(extractor(normalize(spec, np.stack([image for _, image, _ in batch]))), np.float32)
+            for (position, _, image_key), value in zip(batch, found, strict=True):
+                values[position] = value
+                if cache is not None and image_key is not None:
+                    cache.put(image_key, value)
+        tell_of_cache(cache, len(rows) - len(missing), len(rows), listener, stage)
+        kept = [value for value in values if value is not None]
+        stacked = np.stack(kept) if kept else np.zeros((0, 0), np.float32)
+    readable = np.delete(rows, sorted(errors))
+    return Features(values=stacked, labels=labels[readable], rows=readable), unreadable(table, rows, errors)
 
 
 def live_extractor(network: Network) -> Extractor:
@@ -68,30 +93,46 @@ def live_extractor(network: Network) -> Extractor:
     return run
 
 
-def _batches(
-    table: ImageTable,
-    rows: NDArray[np.int64],
-    spec: PreprocessSpec,
-    errors: dict[int, ImageError],
-    threads: int,
-    listener: Listener,
-    stage: str,
-) -> Iterator[Pixels]:
-    def read(position: int) -> Pixels | ImageError:
+@dataclass(frozen=True, kw_only=True)
+class _Missing:
+    """Images whose features are not known; `positions` are places in `rows`."""
+
+    table: ImageTable
+    rows: NDArray[np.int64]
+    positions: list[int]
+    spec: PreprocessSpec
+    keyed: bool
+
+    def read(self, number: int) -> Read | ImageError:
+        position = self.positions[number]
+        row = int(self.rows[position])
         try:
-            return read_image(table, int(rows[position]), spec)
+            if self.keyed:
+                return position, *read_image_and_key(self.table, row, self.spec)
+            return position, read_image(self.table, row, self.spec), None
         except ImageError as error:
             return error
 
-    held: list[Pixels] = []
-    for position, image in enumerate(in_order(read, range(len(rows)), threads=threads)):
-        listener.progress(stage, position + 1, len(rows))
-        if isinstance(image, ImageError):
-            errors[position] = image
+
+def _known(cache: Cache | None, table: ImageTable, rows: NDArray[np.int64]) -> list[NDArray[np.float32] | None]:
+    if cache is None:
+        return [None] * len(rows)
+    return [None if key is None else cache.get(key) for key in content_keys(table, rows)]
+
+
+def _batches(
+    work: _Missing, errors: dict[int, ImageError], threads: int, listener: Listener, stage: str
+) -> Iterator[list[Read]]:
+    held: list[Read] = []
+    known = len(work.rows) - len(work.positions)
+    for number, result in enumerate(in_order(work.read, range(len(work.positions)), threads=threads)):
+        listener.progress(stage, known + number + 1, len(work.rows))
+        if isinstance(result, ImageError):
+            errors[work.positions[number]] = result
         else:
-            held.append(image)
+            held.append(result)
         if len(held) == _BATCH:
-            yield np.stack(held)
+            yield held
             held = []
     if held:
-        yield np.stack(held)
+        yield held

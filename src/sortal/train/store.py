@@ -1,20 +1,23 @@
-"""Prepared training pixels: every image decoded and resized once, kept as samples in a file, read many times.
+"""Prepared training pixels: every image decoded and resized once, kept as samples, read many times.
 
-Reading a prepared image back is 15 to 100 times faster than decoding it again. Where the disk has no room, images are
-decoded each time they are needed; the pixels are the same. An image that cannot be read is a Finding and its row is
-left out; it never becomes a black square.
+Reading a prepared image back is 15 to 100 times faster than decoding it again. Little is kept in memory; much lies in
+the cache that runs share (`data.cache`), else in a file of this run, else images are decoded each time they are needed;
+the pixels are the same. An image that cannot be read is a Finding and its row is left out; it never becomes a black
+square.
+
+Workers are threads: simplejpeg, Pillow, torch's resize and hashing release the interpreter lock.
 """
 
 from __future__ import annotations
 
-import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +25,17 @@ from numpy.typing import NDArray
 from sortal.core.errors import DataError, ImageError
 from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
 from sortal.core.progress import Listener
-from sortal.core.publish import machine_error
 from sortal.core.report import Finding
+from sortal.data.cache import Cache, content_keys, open_cache, read_with_key
 from sortal.data.decode import to_pixels
 from sortal.data.table import ImageTable
+from sortal.train import room
+from sortal.train.cached import image_settings
+from sortal.train.fast_pixels import fast_prepare
 
+Decoding = Literal["reference", "fast"]
 MEMORY_BYTES = 256 << 20
 """Up to this much is kept in memory and not in a file."""
-_DISK_SHARE = 0.5
-"""Largest share of the free disk space that prepared pixels may take."""
 
 Result = TypeVar("Result")
 
@@ -45,7 +50,8 @@ class Images:
     labels: NDArray[np.int64]
     """(N,) class indices."""
     spec: PreprocessSpec
-    pixels: Pixels | None = field(default=None, repr=False)
+    decoding: Decoding = "reference"
+    pixels: room.Taken | None = field(default=None, repr=False)
     """(N, height, width, channels), or None where images are decoded on demand."""
 
     def __len__(self) -> int:
@@ -55,13 +61,25 @@ class Images:
         """(len(samples), height, width, channels). Raises ImageError where a file has gone since it was first read."""
         if self.pixels is not None:
             return np.asarray(self.pixels[np.asarray(samples)])
-        return np.stack([read_image(self.table, int(self.rows[sample]), self.spec) for sample in samples])
+        found = np.empty((len(samples), *self.spec.size, self.spec.channels), _dtype(self.spec))
+        for position, sample in enumerate(samples):
+            found[position] = read_image(self.table, int(self.rows[sample]), self.spec, self.decoding)
+        return found
 
 
-def read_image(table: ImageTable, row: int, spec: PreprocessSpec) -> Pixels:
+def read_image(table: ImageTable, row: int, spec: PreprocessSpec, decoding: Decoding = "reference") -> Pixels:
     """One image of the table, decoded and prepared. Raises ImageError that names the row."""
-    image = to_pixels(table.read(row), channels=spec.channels, depth=spec.depth, where=table.name(row))
-    return prepare(spec, image)
+    with _named(table, row):
+        return _prepare(spec, table.read(row), decoding)
+
+
+def read_image_and_key(
+    table: ImageTable, row: int, spec: PreprocessSpec, decoding: Decoding = "reference"
+) -> tuple[Pixels, bytes]:
+    """Like `read_image`, with the key under which the cache files it, made from the bytes that were decoded."""
+    with _named(table, row):
+        source, key = read_with_key(table, row)
+        return _prepare(spec, source, decoding), key
 
 
 @contextmanager
@@ -74,95 +92,112 @@ def prepared(
     threads: int,
     listener: Listener,
     stage: str,
+    decode: Decoding = "reference",
+    keep: bool = False,
 ) -> Iterator[tuple[Images, tuple[Finding, ...]]]:
-    """Read all labeled `rows` once; the file in `folder` (None: memory alone) is removed when the block ends.
+    """Read all labeled `rows` once; what lies in `folder` (None: memory alone) is removed when the block ends.
 
-    Raises DataError where no image can be read.
+    `fast` decoding is for training images alone. With `keep`, images come from the cache that runs share as far as it
+    has them, and are put there. Raises DataError where no image can be read.
     """
     labels = table.label_array()
     rows = rows[labels[rows] >= 0]
-    space = _Space(folder=folder, name=f"{stage.replace(' ', '_')}.pixels")
-    try:
-        pixels = space.claim((len(rows), *spec.size, spec.channels), np.uint8 if spec.depth == 8 else np.uint16)
-        readable, findings = _fill(table, rows, spec, pixels, threads, listener, stage)
-        if not readable.any():
+    with ExitStack() as stack:
+        cache = stack.enter_context(open_cache("images", image_settings(spec, decode))) if keep else None
+        work = _Work(table=table, rows=rows, spec=spec, decoding=decode, cache=cache)
+        place = stack.enter_context(_room(work, folder, stage))
+        errors = _fill(work, place, threads, listener, stage)
+        if len(errors) == len(rows):
             raise DataError("none of these images can be read", where=f"{table.source} ({stage})")
-        if pixels is not None and not readable.all():
-            pixels = _Kept(pixels, np.flatnonzero(readable))  # type: ignore[assignment]
+        pixels = place.settled()
+        readable = np.delete(np.arange(len(rows)), sorted(errors))
+        if pixels is not None and errors:
+            pixels = room.Some(pixels, readable)
         kept = rows[readable]
-        yield Images(table=table, rows=kept, labels=labels[kept], spec=spec, pixels=pixels), findings
-    finally:
-        space.release()
+        found = Images(table=table, rows=kept, labels=labels[kept], spec=spec, decoding=decode, pixels=pixels)
+        yield found, unreadable(table, rows, errors)
 
 
-class _Kept:
-    """Some rows of an array, without copying it."""
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What is to be read, and how."""
 
-    def __init__(self, array: Pixels, rows: NDArray[np.int64]):
-        self._array, self._rows = array, rows
+    table: ImageTable
+    rows: NDArray[np.int64]
+    spec: PreprocessSpec
+    decoding: Decoding
+    cache: Cache | None
 
-    def __getitem__(self, samples: NDArray[np.int64]) -> Pixels:
-        return np.asarray(self._array[self._rows[samples]])
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.spec.size, self.spec.channels)
+
+    def image(self, position: int) -> Pixels:
+        return read_image(self.table, int(self.rows[position]), self.spec, self.decoding)
+
+    def image_and_key(self, position: int) -> tuple[Pixels, bytes | None]:
+        if self.cache is None:
+            return self.image(position), None
+        return read_image_and_key(self.table, int(self.rows[position]), self.spec, self.decoding)
 
 
-class _Space:
-    """Room for prepared pixels: memory for little, a file for much, nothing where the disk is too full."""
+@contextmanager
+def _room(work: _Work, folder: Path | None, stage: str) -> Iterator[room.Room]:
+    """Packs of the cache where there is much and they have room, else memory or a file of the run."""
+    dtype = _dtype(work.spec)
+    size = int(np.prod(work.shape)) * dtype.itemsize
+    if work.cache is not None and size > MEMORY_BYTES and work.cache.room_for(size):
+        yield room.InPacks(work.cache, work.shape, dtype, work.image)
+        return
+    name = f"{stage.replace(' ', '_')}.pixels"
+    with room.memory_or_file(folder, name, work.shape, dtype, memory_bytes=MEMORY_BYTES) as place:
+        yield place
 
-    def __init__(self, *, folder: Path | None, name: str):
-        self._folder = folder
-        self._path = None if folder is None else folder / name
 
-    def claim(self, shape: tuple[int, ...], dtype: Any) -> Pixels | None:
-        """An array to fill, or None. Raises MachineError when the folder cannot be written."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        if size <= MEMORY_BYTES:
-            return np.empty(shape, dtype)
-        if self._folder is None or self._path is None:
+def _fill(work: _Work, place: room.Room, threads: int, listener: Listener, stage: str) -> dict[int, ImageError]:
+    """Read every row, also where there is no room to keep it: unreadable ones are known before training starts.
+
+    Returns what was wrong, by position in `work.rows`.
+    """
+    cache = work.cache
+    keys = [None] * len(work.rows) if cache is None else content_keys(work.table, work.rows)
+
+    def read(position: int) -> tuple[Pixels, bytes | None] | ImageError | None:
+        key = keys[position]
+        kept = None if cache is None or key is None else cache.get(key)
+        if kept is not None:
+            place.place(position, kept, key)
             return None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if size > shutil.disk_usage(self._folder).free * _DISK_SHARE:
-                return None
-            return np.memmap(self._path, dtype=dtype, mode="w+", shape=shape)
-        except OSError as error:
-            raise machine_error(error, self._folder) from error
-
-    def release(self) -> None:
-        """Remove the file, and the folder if it is empty then."""
-        if self._path is not None and self._folder is not None:
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
-                self._folder.rmdir()
-
-
-def _fill(
-    table: ImageTable,
-    rows: NDArray[np.int64],
-    spec: PreprocessSpec,
-    pixels: Pixels | None,
-    threads: int,
-    listener: Listener,
-    stage: str,
-) -> tuple[NDArray[np.bool_], tuple[Finding, ...]]:
-    """Decode every row, also where there is no room to keep it: unreadable ones are known before training starts."""
-
-    def read(position: int) -> ImageError | None:
-        try:
-            image = read_image(table, int(rows[position]), spec)
+            image, key = work.image_and_key(position)
         except ImageError as error:
             return error
-        if pixels is not None:
-            pixels[position] = image
-        return None
+        place.place(position, image, key)
+        return image, key
 
     errors: dict[int, ImageError] = {}
-    for position, error in enumerate(in_order(read, range(len(rows)), threads=threads)):
-        if error is not None:
-            errors[position] = error
-        listener.progress(stage, position + 1, len(rows))
-    readable = np.ones(len(rows), np.bool_)
-    readable[list(errors)] = False
-    return readable, unreadable(table, rows, errors)
+    hits = 0
+    for position, result in enumerate(in_order(read, range(len(work.rows)), threads=threads)):
+        if isinstance(result, ImageError):
+            errors[position] = result
+        elif result is None:
+            hits += 1
+        elif cache is not None and result[1] is not None:
+            cache.put(result[1], result[0])
+        listener.progress(stage, position + 1, len(work.rows))
+    tell_of_cache(cache, hits, len(work.rows), listener, stage)
+    return errors
+
+
+def tell_of_cache(cache: Cache | None, hits: int, total: int, listener: Listener, stage: str) -> None:
+    """Wait until everything is written, and say what came from the cache and why nothing more is kept, if so."""
+    if cache is None:
+        return
+    cache.flush()
+    if hits:
+        listener.say(f"{stage}: {hits:,} of {total:,} from the cache")
+    if cache.note is not None:
+        listener.say(f"{stage}: {cache.note}")
 
 
 def unreadable(table: ImageTable, rows: NDArray[np.int64], errors: dict[int, ImageError]) -> tuple[Finding, ...]:
@@ -182,12 +217,31 @@ def in_order(function: Callable[[int], Result], items: range, *, threads: int, a
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="sortal-data") as pool:
         left = iter(items)
-        begun: list[Future[Result]] = [pool.submit(function, item) for item in islice(left, ahead)]
+        begun: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(left, ahead))
         try:
             while begun:
-                result = begun.pop(0).result()
+                result = begun.popleft().result()
                 begun.extend(pool.submit(function, item) for item in islice(left, 1))
                 yield result
         finally:
             for future in begun:
                 future.cancel()
+
+
+def _prepare(spec: PreprocessSpec, source: bytes | NDArray[Any], decoding: Decoding) -> Pixels:
+    if decoding == "fast":
+        return fast_prepare(spec, source)
+    return prepare(spec, to_pixels(source, channels=spec.channels, depth=spec.depth))
+
+
+@contextmanager
+def _named(table: ImageTable, row: int) -> Iterator[None]:
+    """Errors of the block name the row; names are not made for images that are fine."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(error.code, error.what, where=table.name(row), received=error.received) from error
+
+
+def _dtype(spec: PreprocessSpec) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if spec.depth == 8 else np.uint16)

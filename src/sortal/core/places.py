@@ -1,0 +1,28 @@
+"""Where things that may be deleted at any time are kept on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def cache_root() -> Path | None:
+    """The folder of all caches: `SORTAL_CACHE`, or `sortal` in the platform's cache folder. It need not exist.
+
+    None where neither is known: no variable is set and there is no home folder.
+    """
+    if own := os.environ.get("SORTAL_CACHE"):
+        return Path(own).expanduser()
+    try:
+        return _platform_cache() / "sortal"
+    except RuntimeError:  # what Path.home raises where there is none
+        return None
+
+
+def _platform_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
