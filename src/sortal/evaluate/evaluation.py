@@ -1,7 +1,8 @@
 """From predictions and labels to an evaluation Report, and to the files a person opens.
 
-The headline is top-1 accuracy with macro F1 and the worst class beside it, so that frequent classes cannot hide rare
-ones. Calibration, certificates and comparisons of two classifiers are told elsewhere.
+The headline is top-1 accuracy with macro F1, balanced accuracy and the worst class beside it, so that frequent classes
+cannot hide rare ones; where training classes were very unequal, the averages over classes come first. Calibration,
+certificates and comparisons of two classifiers are told elsewhere.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sortal.core.errors import DataError
 from sortal.core.predictions import Predictions
 from sortal.core.report import Cell, Metric, Report, Table
+from sortal.data.statistics import UNEVEN_RATIO, imbalance_ratio
 from sortal.evaluate.findings import evaluation_findings
 from sortal.evaluate.measures import (
     Evaluated,
@@ -87,19 +89,23 @@ def evaluate_predictions(
     if model:
         tables["model"] = Table(columns=("property", "value"), rows=tuple(model.items()))
     names = predictions.labels.names
+    ratio = 1.0 if train_counts is None else imbalance_ratio(train_counts)
     report = Report(
         kind="evaluation",
         subject=subject,
         data_digest=data_digest,
         metrics=metrics,
         tables=tables,
-        findings=evaluation_findings(predictions, labels, data.matrix, top_k=top_k, confidence=confidence),
+        findings=evaluation_findings(
+            predictions, labels, data.matrix, top_k=top_k, confidence=confidence, imbalance=ratio
+        ),
         provenance={"bundle": predictions.bundle_id, "labels": predictions.labels.digest, "split": split},
         body={
             "confidence": confidence,
             "split": split,
             "positive": None if chosen is None else names[chosen],
-            "headline": _chosen(metrics, len(names)),
+            "headline": _chosen(metrics, len(names), uneven=ratio >= UNEVEN_RATIO),
+            "imbalance_ratio": None if train_counts is None else ratio,
             "counts": _counts(predictions, labels, data),
         },
     )
@@ -120,6 +126,7 @@ def pair_examples(predictions: Predictions, labels: Ints, *, each: int = 3) -> d
 _HEADLINE = (
     "accuracy",
     "macro_f1",
+    "balanced_accuracy",
     "worst_class_recall",
     "coarse_accuracy",
     "top_3",
@@ -130,6 +137,16 @@ _HEADLINE = (
     "answered_accuracy",
     "coverage",
 )
+_HEADLINE_UNEVEN = (
+    "macro_f1",
+    "balanced_accuracy",
+    "accuracy",
+    "worst_class_recall",
+    "head_accuracy",
+    "mid_accuracy",
+    "tail_accuracy",
+)
+"""Comes first where accuracy is mostly that of the frequent classes."""
 
 
 def _tables(
@@ -158,10 +175,11 @@ def _tables(
     return tables
 
 
-def _chosen(metrics: Mapping[str, Metric], classes: int) -> list[str]:
+def _chosen(metrics: Mapping[str, Metric], classes: int, *, uneven: bool) -> list[str]:
     """The numbers to show first: without top-k that cannot be wrong, without coverage where everything was answered."""
     dull = {f"top_{k}" for k in range(classes, 6)} | ({"coverage"} if metrics["coverage"].value == 1.0 else set())
-    return [name for name in _HEADLINE if name in metrics and name not in dull]
+    wanted = dict.fromkeys((*_HEADLINE_UNEVEN, *_HEADLINE) if uneven else _HEADLINE)
+    return [name for name in wanted if name in metrics and name not in dull]
 
 
 def _counts(predictions: Predictions, labels: Ints, data: Evaluated) -> dict[str, int]:

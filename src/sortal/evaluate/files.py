@@ -1,4 +1,7 @@
-"""The files of an evaluation: report.json, report.html, the confusion matrix as picture and table, answers by image."""
+"""The files of an evaluation: report.json, report.html, the confusion matrix as picture and table, answers by image.
+
+Where training classes were unequal, there is also a picture of their sizes with the recall of each.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from sortal.core.predictions import Predictions
 from sortal.core.publish import publish_file
 from sortal.core.report import Finding, Report
+from sortal.evaluate.longtail import class_results, draw_long_tail
 from sortal.evaluate.metrics import confusion
 from sortal.evaluate.pages.page import Picture, render_page
 from sortal.evaluate.plots import confusion_matrix
@@ -46,6 +50,9 @@ def write_evaluation(
     names = predictions.labels.names
     matrix = confusion(labels[readable], predictions.index[readable], len(names))
     drawn = confusion_matrix(matrix, names, folder / "confusion_matrix.png")
+    tail = class_results(report.tables["per_class"]) if "per_class" in report.tables else None
+    if tail is not None:
+        draw_long_tail(tail, folder / "class_counts.png")
     publish_file(folder / "confusion_matrix.csv", confusion_csv(matrix, names))
     publish_file(folder / "predictions.csv", predictions_csv(predictions, labels, table_names, true_names))
     kinds = {
@@ -55,13 +62,17 @@ def write_evaluation(
         "confusion_matrix_table": "confusion_matrix.csv",
         "predictions": "predictions.csv",
     }
+    if tail is not None:
+        kinds["class_counts"] = "class_counts.png"
     report = report.model_copy(
         update={
             "paths": {**report.paths, **{key: str(folder / name) for key, name in kinds.items()}},
             "findings": (*report.findings, *_undrawn(drawn.undrawn)),
         }
     )
-    shown = {"confusion_matrix": folder / "confusion_matrix.png", **(pictures or {})}
+    own = {"training images and recall by class": "class_counts.png"} if tail is not None else {}
+    own["confusion_matrix"] = "confusion_matrix.png"
+    shown = {title: folder / name for title, name in own.items()} | dict(pictures or {})
     publish_file(folder / "report.html", render_page(report, shown, thumbnails or {}).encode())
     publish_file(folder / "report.json", report.to_json().encode())
     return report

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sortal.core.predictions import Predictions
 from sortal.core.report import Finding
+from sortal.data.statistics import UNEVEN_RATIO
 from sortal.evaluate.intervals import wilson
 from sortal.evaluate.metrics import class_counts
 
@@ -19,9 +20,18 @@ _ROWS_KEPT = 1000
 
 
 def evaluation_findings(
-    predictions: Predictions, labels: Ints, matrix: Ints, *, top_k: Sequence[int], confidence: float
+    predictions: Predictions,
+    labels: Ints,
+    matrix: Ints,
+    *,
+    top_k: Sequence[int],
+    confidence: float,
+    imbalance: float = 1.0,
 ) -> tuple[Finding, ...]:
-    """All findings of one evaluation, most severe first. In findings about classes, `rows` holds class names."""
+    """All findings of one evaluation, most severe first. In findings about classes, `rows` holds class names.
+
+    `imbalance` is how many times the training images of the smallest class the largest had.
+    """
     names = predictions.labels.names
     found = [
         _unreadable(predictions),
@@ -30,6 +40,7 @@ def evaluation_findings(
         _never_answered(names, matrix),
         _few(names, matrix, confidence),
         _trivial(len(names), top_k),
+        _imbalance(imbalance),
     ]
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted((finding for finding in found if finding), key=lambda finding: order[finding.severity]))
@@ -110,6 +121,19 @@ def _trivial(classes: int, top_k: Sequence[int]) -> Finding | None:
         code="trivial_top_k",
         severity="info",
         message=f"With {_count(classes, 'class', 'classes')}, top-{' and top-'.join(trivial)} cannot be wrong.",
+    )
+
+
+def _imbalance(ratio: float) -> Finding | None:
+    if ratio < UNEVEN_RATIO:
+        return None
+    return Finding(
+        code="imbalance",
+        severity="info",
+        message=f"The largest class had {ratio:,.0f} times the training images of the smallest. So this report leads "
+        "with macro F1 and balanced accuracy, to which every class counts the same; accuracy is mostly that of the "
+        "frequent classes.",
+        hint="where rare classes matter, train with loss.imbalance=auto, which looks for a remedy",
     )
 
 

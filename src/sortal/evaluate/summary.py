@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from sortal.core.report import Finding, Metric, Report
+from sortal.data.statistics import UNEVEN_RATIO
 
 FLATTERING = ("seen_in_training", "no_test_split")
 """Findings after which a number promises nothing about other images."""
 
 
 def evaluation_summary(report: Report) -> list[str]:
-    """Three to six sentences, most important first."""
-    sentences = (_accuracy(report), _worst(report), _pair(report), _rest(report))
+    """Three to seven sentences, most important first."""
+    sentences = (_unequal(report), _accuracy(report), _worst(report), _pair(report), _rest(report))
     return [*(found.message for found in flattering(report)), *(sentence for sentence in sentences if sentence)]
 
 
@@ -31,6 +32,18 @@ def interval(metric: Metric) -> str:
     if metric.low is None or metric.high is None:
         return ""
     return f"{percent(metric.low)} to {percent(metric.high)}"
+
+
+def _unequal(report: Report) -> str:
+    """Where accuracy hides rare classes, the averages over classes come first, with the reason."""
+    ratio = report.body.get("imbalance_ratio") or 1.0
+    if ratio < UNEVEN_RATIO:
+        return ""
+    balanced, macro = (report.metrics[name].value or 0.0 for name in ("balanced_accuracy", "macro_f1"))
+    return (
+        f"With every class counted the same, {percent(balanced)} were classified right (macro F1 {percent(macro)}): "
+        f"what to judge by here, as the largest class had {ratio:,.0f} times the training images of the smallest."
+    )
 
 
 def _accuracy(report: Report) -> str:

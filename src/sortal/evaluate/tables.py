@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.report import Cell, Table
+from sortal.data.statistics import UNEVEN_RATIO, imbalance_ratio
 from sortal.evaluate.intervals import wilson
 from sortal.evaluate.metrics import (
     AVERAGES,
@@ -93,15 +94,18 @@ class Bucket:
 def buckets(train_counts: Ints) -> list[Bucket]:
     """Head, mid and tail as in Liu et al. (2019), "Large-scale long-tailed recognition in an open world"; and rare.
 
-    Head has more than 100 training images, mid 20 to 100, tail fewer than 20; rare, which overlaps the last two, has
-    fewer than 50.
+    Head has more than 100 training images, mid 20 to 100, tail fewer than 20. Where classes are very unequal and yet
+    one of head and tail would be empty, each is a third of the classes instead: those with the most and with the fewest
+    images. Rare, which overlaps the others, has fewer than 50.
     """
     rules = {
         "head": ("more than 100 training images", train_counts > 100),
         "mid": ("20 to 100", (train_counts >= 20) & (train_counts <= 100)),
         "tail": ("fewer than 20", train_counts < 20),
-        "rare": (f"fewer than {RARE_BELOW}", train_counts < RARE_BELOW),
     }
+    if imbalance_ratio(train_counts) >= UNEVEN_RATIO and not (rules["head"][1].any() and rules["tail"][1].any()):
+        rules = _thirds(train_counts)
+    rules["rare"] = (f"fewer than {RARE_BELOW}", train_counts < RARE_BELOW)
     return [Bucket(name=name, rule=rule, members=members) for name, (rule, members) in rules.items()]
 
 
@@ -118,6 +122,19 @@ def buckets_table(train_counts: Ints, matrix: Ints, confidence: float) -> Table:
         rows.append((bucket.name, bucket.rule, int(bucket.members.sum()), images, *ends))
     columns = ("bucket", "rule", "classes", "images", "accuracy", "accuracy_low", "accuracy_high", "mean_recall")
     return Table(columns=columns, rows=tuple(rows))
+
+
+def _thirds(train_counts: Ints) -> dict[str, tuple[str, NDArray[np.bool_]]]:
+    """Equally large classes stay together, so head and tail may be more than a third."""
+    ascending = np.sort(train_counts)
+    third = max(1, len(ascending) // 3)
+    most, least = int(ascending[-third]), int(ascending[third - 1])
+    head, tail = train_counts >= most, train_counts <= least
+    return {
+        "head": (f"{most:,} training images or more, a third of the classes", head),
+        "mid": ("between", ~head & ~tail),
+        "tail": (f"{least:,} or fewer, a third of the classes", tail),
+    }
 
 
 def table_of(columns: Mapping[str, Sequence[Cell]]) -> Table:
