@@ -106,6 +106,7 @@ def make_teaching(context: Context, network: Network, rows: NDArray[np.int64] | 
         listener=context.listener,
         seed=recipe.seed,
         device=device(),
+        keep=recipe.train.cache,
     )
     if teacher is None:
         return None
@@ -199,4 +200,5 @@ def _answers(
         threads=context.plan.workers,
         listener=context.listener,
         stage=stage,
+        keep=context.recipe.train.cache,
     )

@@ -29,7 +29,7 @@ from sortal.core.report import Finding
 from sortal.core.sections import DistillSection
 from sortal.data.table import ImageTable
 from sortal.train.features import extract
-from sortal.train.teacher_source import Member, open_member
+from sortal.train.teacher_source import Member, Opening, open_member
 from sortal.train.teacher_view import as_seen, check_view, unit_pictures
 
 
@@ -113,26 +113,28 @@ def open_teachers(
     listener: Listener,
     seed: int = 0,
     device: torch.device | None = None,
+    keep: bool = False,
 ) -> Teacher | None:
     """The teacher that `distill.teacher` names, or None. `table` gives the classes, and images where a head has to be
-    fitted; `student` is how the student's images are prepared.
+    fitted; `student` is how the student's images are prepared. With `keep`, features stay in the cache of runs.
 
     Raises RecipeError where classes differ or a teacher sees other pictures, and as the opening of bundles and weights.
     """
     references = (section.teacher,) if isinstance(section.teacher, str) else section.teacher or ()
     if not references:
         return None
+    how = Opening(
+        table=table,
+        student=student,
+        threads=threads,
+        listener=listener,
+        seed=seed,
+        device=device or torch.device("cpu"),
+        keep=keep,
+    )
     members, columns = [], []
     for reference in references:
-        member = open_member(
-            reference,
-            table,
-            student,
-            threads=threads,
-            listener=listener,
-            seed=seed,
-            device=device or torch.device("cpu"),
-        )
+        member = open_member(reference, how)
         check_view(member.spec, student, member.name)
         members.append(member)
         columns.append(align(table.labels, member.labels, name=member.name))
@@ -167,14 +169,19 @@ def remember(
     threads: int,
     listener: Listener,
     stage: str,
+    keep: bool = False,
 ) -> tuple[NDArray[np.int64], Outputs]:
-    """The teacher's outputs for the readable ones of `rows`, seen without variation, and which rows these are."""
+    """The teacher's outputs for the readable ones of `rows`, seen without variation, and which rows these are.
+
+    With `keep` they come from, and go to, the cache that runs share.
+    """
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         found = teacher.outputs(torch.from_numpy(batch))
         return np.asarray(torch.cat([found.logits, found.embedding], dim=1).cpu().numpy())
 
-    features, _ = extract(table, rows, student, run, threads=threads, listener=listener, stage=stage)
+    key = f"teacher {teacher.digest}" if keep else None
+    features, _ = extract(table, rows, student, run, threads=threads, listener=listener, stage=stage, key=key)
     values, classes = torch.from_numpy(features.values), len(table.labels)
     return features.rows, Outputs(logits=values[:, :classes], embedding=values[:, classes:])
 

@@ -102,29 +102,34 @@ class _Live:
         """See `Member.close`."""
 
 
-def open_member(
-    reference: str,
-    table: ImageTable,
-    student: PreprocessSpec,
-    *,
-    threads: int,
-    listener: Listener,
-    seed: int,
-    device: torch.device,
-) -> Member:
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What opening a teacher may need."""
+
+    table: ImageTable
+    student: PreprocessSpec
+    threads: int
+    listener: Listener
+    seed: int
+    device: torch.device
+    keep: bool
+    """Whether features stay in the cache that runs share."""
+
+
+def open_member(reference: str, how: Opening) -> Member:
     """The teacher that `reference` names: a path, a weights card, or an architecture with published weights."""
     path = Path(reference).expanduser()
     if path.exists() and not has_card_suffix(reference):
-        return _of_path(path, threads=threads, device=device)
+        return _of_path(path, how)
     try:
-        source = resolve(reference, say=listener.say)
+        source = resolve(reference, say=how.listener.say)
     except WeightsError as error:
         if has_card_suffix(reference) or not _is_path(reference):
             raise
         raise RecipeError("there is no such teacher", where="distill.teacher", received=reference) from error
     if source.weights_path is None:
         raise RecipeError("this teacher has no weights to teach from", where="distill.teacher", received=reference)
-    return _of_weights(reference, source, table, student, threads=threads, listener=listener, seed=seed, device=device)
+    return _of_weights(reference, source, how)
 
 
 def open_network(reference: str) -> Network:
@@ -137,19 +142,19 @@ def open_network(reference: str) -> Network:
     return _frozen(load_network(bundle.manifest.model, bundle.weights_path))
 
 
-def _of_path(path: Path, *, threads: int, device: torch.device) -> Member:
-    if device.type != "cpu" and (live := _of_bundle_weights(path, device)) is not None:
+def _of_path(path: Path, how: Opening) -> Member:
+    if how.device.type != "cpu" and (live := _of_bundle_weights(path, how.device)) is not None:
         return live
     located = locate(path)
     engine: Engine = ENGINES.get("openvino" if located.model.suffix == ".xml" else "onnxruntime").open(
-        located.model, threads=threads
+        located.model, threads=how.threads
     )
     info = located.info or from_metadata(engine.metadata, where=str(located.model))
     return _Graph(
         name=str(path),
         labels=info.labels,
         spec=info.preprocess,
-        digest=file_sha256(located.model),
+        digest=digest({"file": file_sha256(located.model), "engine": engine.name}),
         engine=engine,
     )
 
@@ -165,34 +170,20 @@ def _of_bundle_weights(path: Path, device: torch.device) -> Member | None:
     return _Live(name=str(path), labels=bundle.labels, spec=bundle.preprocess, digest=bundle.id, network=network)
 
 
-def _of_weights(
-    reference: str,
-    source: ModelSource,
-    table: ImageTable,
-    student: PreprocessSpec,
-    *,
-    threads: int,
-    listener: Listener,
-    seed: int,
-    device: torch.device,
-) -> Member:
-    spec = _spec_of(source, student)
-    own = _own_classes(reference, source, table.labels)
-    classes = len(own.names) if own else len(table.labels)
-    network = _frozen(create(source, classes=classes, channels=spec.channels, size=spec.size, seed=0))
+def _of_weights(reference: str, source: ModelSource, how: Opening) -> Member:
+    spec, own = _spec_of(source, how.student), _own_classes(reference, source, how.table.labels)
+    labels = own or how.table.labels
+    network = _frozen(create(source, classes=len(labels), channels=spec.channels, size=spec.size, seed=0))
     if own is not None:
         _check_head(network, source, reference)
     else:
-        _fit_head(reference, network, spec, table, threads=threads, listener=listener, seed=seed)
-    name = f"{source.architecture} ({source.source})"
+        _fit_head(reference, network, spec, how)
     return _Live(
-        name=name,
-        labels=own or table.labels,
+        name=f"{source.architecture} ({source.source})",
+        labels=labels,
         spec=spec,
-        digest=digest(
-            {"weights": hashlib.sha256(weights_bytes(network)).hexdigest(), "spec": spec.model_dump(mode="json")}
-        ),
-        network=network.to(memory_format=torch.channels_last).to(device),
+        digest=_network_digest(network, spec),
+        network=network.to(memory_format=torch.channels_last).to(how.device),
     )
 
 
@@ -244,40 +235,44 @@ def _check_head(network: Network, source: ModelSource, reference: str) -> None:
         )
 
 
-def _fit_head(
-    reference: str,
-    network: Network,
-    spec: PreprocessSpec,
-    table: ImageTable,
-    *,
-    threads: int,
-    listener: Listener,
-    seed: int,
-) -> None:
+def _fit_head(reference: str, network: Network, spec: PreprocessSpec, how: Opening) -> None:
     """A linear head on frozen features of the training images; the penalty as for a student's probe."""
-    run = live_extractor(network)
+    run, key = live_extractor(network), _network_digest(network, spec) if how.keep else None
     train, val = (
         extract(
-            table,
-            table.split_rows(split),
+            how.table,
+            how.table.split_rows(split),
             spec,
             run,
-            threads=threads,
-            listener=listener,
+            threads=how.threads,
+            listener=how.listener,
             stage=f"teacher's features of {split} images",
+            key=key,
         )[0]
         for split in ("train", "val")
     )
-    classes = len(table.labels)
+    classes = len(how.table.labels)
     if len(val.rows):
         choice = choose_strength(train.values, train.labels, val.values, val.labels, classes)
     else:
-        choice = cross_validate(train.values, train.labels, fold_groups(table, train.rows), classes, seed=seed)
+        groups = fold_groups(how.table, train.rows)
+        choice = cross_validate(train.values, train.labels, groups, classes, seed=how.seed)
     put_head(network, choice.head)
     _frozen(network)
     accuracy = next(right for strength, _, right in choice.tried if strength == choice.strength)
     by = "validation images" if len(val.rows) else "held-out training images"
-    listener.say(f"teacher {reference}: a linear head fitted on its frozen features, {accuracy:.1%} of {by} right")
+    how.listener.say(f"teacher {reference}: a linear head fitted on its frozen features, {accuracy:.1%} of {by} right")
+
+
+def _network_digest(network: Network, spec: PreprocessSpec) -> str:
+    return digest(
+        {
+            "architecture": network.architecture,
+            "arguments": network.arguments,
+            "weights": hashlib.sha256(weights_bytes(network)).hexdigest(),
+            "spec": spec.model_dump(mode="json"),
+        }
+    )
 
 
 def _frozen(network: Network) -> Network:

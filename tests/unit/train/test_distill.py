@@ -164,6 +164,7 @@ def test_layers_of_the_same_name_and_shape_are_copied_without_the_head() -> None
 def taught(make_table: Callable[..., ImageTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A run's context with a teacher of random weights, its own head and the classes of the images."""
     monkeypatch.setenv("SORTAL_OFFLINE", "1")
+    monkeypatch.setenv("SORTAL_CACHE", str(tmp_path / "cache"))
     table = make_table(train=4, val=2)
     path = tmp_path / "teacher.safetensors"
     save_weights(create(SOURCE, classes=3, size=(16, 16), seed=9), path)

@@ -23,6 +23,7 @@ from sortal.core.preprocess import PreprocessSpec, normalize, prepare
 from sortal.core.progress import Silent
 from sortal.core.sections import DistillSection
 from sortal.data.open import images
+from sortal.data.scan import scan
 from sortal.data.table import ImageTable
 from sortal.export.publish import stamp, write_artifact
 from sortal.models.backbones import create
@@ -335,6 +336,23 @@ def test_remembered_answers_are_those_of_the_same_pictures(
     shown = np.stack([prepare(SPEC, np.asarray(table.read(int(row)))) for row in rows])
     torch.testing.assert_close(outputs.logits, teacher.logits(shown), atol=1e-4, rtol=1e-4)
     assert outputs.embedding.shape == (len(kept), teacher.embedding_dim)
+
+
+def test_answers_are_kept_for_later_runs_by_the_teacher_and_the_content(
+    make_table: Callable[..., ImageTable], card: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = scan(make_table(train=5))
+    rows = table.split_rows("train")
+    teacher, other = (opened(str(card(3, names)), table, SPEC) for names in (table.labels.names, ("2", "1", "0")))
+
+    def ask(asked: Teacher) -> torch.Tensor:
+        return remember(asked, table, rows, SPEC, threads=0, listener=Silent(), stage="s", keep=True)[1].logits
+
+    first, of_other = ask(teacher), ask(other)
+    assert not torch.allclose(first, of_other), "another teacher has other answers"
+    monkeypatch.setattr(Teacher, "outputs", None)  # nobody is asked any more
+    assert torch.equal(ask(teacher), first)
+    assert torch.equal(ask(other), of_other)
 
 
 def test_nothing_of_a_teacher_changes_while_it_teaches(
