@@ -11,6 +11,8 @@ from sortal.data.open import images
 from sortal.data.table import ImageTable
 from sortal.models.resolve import ModelSource
 
+MODE = ("train.precision=fp32", "train.layout=channels_last", "train.compile=false")
+"""Nothing is left to a measurement, which could come out differently the next time."""
 SOURCE = ModelSource(name="sortal_tiny", architecture="sortal_tiny", arguments={"width": 0.15, "depth": 0.5})
 
 
@@ -40,5 +42,5 @@ def gratings(
 
 def recipe(*settings: str) -> Recipe:
     """Defaults for tests: two epochs, small batches, no threads."""
-    given = ("train.epochs=2", "train.batch=8", "train.workers=0", "model.weights=null", *settings)
+    given = ("train.epochs=2", "train.batch=8", "train.workers=0", "model.weights=null", *MODE, *settings)
     return load_recipe(None, given)

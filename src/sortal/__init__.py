@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sortal.api import evaluate, images, import_model, load_model, predict, synthesize, train
+    from sortal.api import evaluate, images, import_model, load_model, predict, reproduce, resume, synthesize, train
     from sortal.core.contract import Contract
     from sortal.core.errors import SortalError
     from sortal.core.labels import LabelSet
@@ -35,6 +35,8 @@ _WHERE = {
     "predict": "sortal.api",
     "evaluate": "sortal.api",
     "import_model": "sortal.api",
+    "resume": "sortal.api",
+    "reproduce": "sortal.api",
     "synthesize": "sortal.api",
     "Contract": "sortal.core.contract",
     "LabelSet": "sortal.core.labels",
@@ -59,6 +61,8 @@ __all__ = [
     "import_model",
     "load_model",
     "predict",
+    "reproduce",
+    "resume",
     "synthesize",
     "train",
 ]

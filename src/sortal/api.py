@@ -62,11 +62,128 @@ def train(
     _need("torch", "train")
     _need("timm", "train")
     from sortal.build import build
+    from sortal.takeup import origin_of
 
     table = _table(source, label=resolved.data.label, group=resolved.data.group, level=resolved.data.level)
     return build(
-        table, resolved, out=Path(out), subject=_subject(source), listener=listener or Silent(), started_s=started_s
+        table,
+        resolved,
+        out=Path(out),
+        subject=_subject(source),
+        listener=listener or Silent(),
+        started_s=started_s,
+        origin=origin_of(source),
     )
+
+
+def resume(
+    run: str | Path | TrainedRun,
+    *,
+    source: ImageTable | None = None,
+    allow_data_change: bool = False,
+    listener: Listener | None = None,
+) -> TrainedRun:
+    """Go on with a run that was broken off, from its newest checkpoint, with the recipe and plan it began with.
+
+    With the same images, machine and packages and no time budget, the weights are those of a run that was never broken
+    off, to the bit. `source` is needed where the run was started with a table made in Python. Raises InputError where
+    there is nothing to go on from, DataError where the images changed (unless allowed), MachineError when another
+    process is writing the run.
+    """
+    started_s = time.monotonic()
+    _need("torch", "train")
+    from sortal.core.run import open_run
+    from sortal.takeup import take_up
+
+    with open_run(_path(run), write=True) as opened:
+        return take_up(
+            opened,
+            source,
+            allow_data_change=allow_data_change,
+            listener=listener or Silent(),
+            started_s=started_s,
+        )
+
+
+def reproduce(
+    run: str | Path | TrainedRun,
+    *,
+    source: ImageTable | None = None,
+    out: str | Path = "runs",
+    listener: Listener | None = None,
+) -> Report:
+    """Train once more as a run did (its recipe, plan, images and split) and compare weights and numbers with it.
+
+    The report's metric `same_weights` is 1 where all weights are equal to the bit. Raises DataError where the images
+    are not the same ones any more.
+    """
+    started_s = time.monotonic()
+    _need("torch", "train")
+    from sortal.core.run import open_run
+    from sortal.takeup import do_again
+
+    return do_again(open_run(_path(run)), source, out=Path(out), listener=listener or Silent(), started_s=started_s)
+
+
+def learning_curve(
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    out: str | Path = "runs",
+    listener: Listener | None = None,
+) -> Report:
+    """Accuracy against images a class, and what more images would bring, overall and for each class.
+
+    From heads on frozen features, judged on validation images; the test split is not touched. Raises DataError where
+    there are no validation images or no pretrained weights.
+    """
+    from sortal.core.recipe import load_recipe
+    from sortal.core.shelf import find_recipe
+
+    resolved = load_recipe(None if recipe is None else find_recipe(recipe), overrides)
+    _need("torch", "train")
+    from sortal.curve import learning_curve as story
+
+    table = _table(source, label=resolved.data.label, group=resolved.data.group, level=resolved.data.level)
+    return story(table, resolved, out=Path(out), subject=_subject(source), listener=listener or Silent())
+
+
+def sweep(
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    vary: Sequence[str],
+    seeds: int = 1,
+    metric: str = "accuracy",
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    out: str | Path = "runs",
+    listener: Listener | None = None,
+) -> Report:
+    """Train under every combination of settings and seeds and compare them on validation images.
+
+    `vary` holds texts like `input.size=128,160`; `metric` is `accuracy` or `macro_f1`. Finished runs of an earlier call
+    with the same images and recipes are taken over. Raises RecipeError for a wrong setting, before anything is trained.
+    """
+    from sortal.core.recipe import load_recipe
+    from sortal.core.shelf import find_recipe
+
+    _need("torch", "train")
+    from sortal.sweep import combinations
+    from sortal.sweep import sweep as story
+
+    base = None if recipe is None else find_recipe(recipe)
+    chosen = [
+        (
+            ", ".join(f"{key}={value}" for key, value in setting.items()),
+            load_recipe(base, [*overrides, *(f"{key}={value}" for key, value in setting.items()), f"seed={seed}"]),
+        )
+        for setting in combinations(vary)
+        for seed in range(seeds)
+    ]
+    data = chosen[0][1].data
+    table = _table(source, label=data.label, group=data.group, level=data.level)
+    return story(table, chosen, out=Path(out), subject=_subject(source), metric=metric, listener=listener or Silent())
 
 
 def load_model(where: str | Path | TrainedRun, *, engine: str = "auto", threads: int | None = None) -> Classifier:

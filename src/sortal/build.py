@@ -7,24 +7,27 @@ the evaluation, and that reading is logged.
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sortal.choose import choose_model
 from sortal.core.bundle import BundleContents, write_bundle
 from sortal.core.canonical import pretty
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import DataError, ImageError, SortalError
 from sortal.core.manifest import ModelSpec
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
-from sortal.core.progress import Listener, duration
+from sortal.core.progress import Listener, Silent, duration
 from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
 from sortal.core.report import Report
@@ -36,15 +39,19 @@ from sortal.data.table import COLUMNS, SPLITS, ImageTable
 from sortal.export.graph import export_onnx
 from sortal.export.head import set_head
 from sortal.export.publish import publish_artifacts
+from sortal.memory import write_state
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource, resolve
 from sortal.models.weights import weights_bytes
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine
-from sortal.train.features import Extractor
+from sortal.train.context import feature_key
+from sortal.train.features import Extractor, Features, extract
 from sortal.train.fit import FitResult, fit, new_network
 from sortal.train.plan import Plan, make_plan
 from sortal.train.store import read_image
+from sortal.train.team import SOLO, Team, team_of_environment
+from sortal.train.trackers import Trackers, start_trackers
 from sortal.verdict import evaluated_split, final_report
 
 PARITY_IMAGES = 64
@@ -83,33 +90,120 @@ class _Both:
 
 
 def build(
-    table: ImageTable, recipe: Recipe, *, out: Path, subject: str, listener: Listener, started_s: float
+    table: ImageTable,
+    recipe: Recipe,
+    *,
+    out: Path,
+    subject: str,
+    listener: Listener,
+    started_s: float,
+    origin: Mapping[str, Any] | None = None,
+    replayed: Plan | None = None,
+    divided: bool = False,
 ) -> TrainedRun:
     """Train on `table` as `recipe` says and leave a run under `out`. See `api.train` for the errors.
 
-    `started_s`, on `time.monotonic`, is when the command began: a time budget counts from there.
+    `started_s`, on `time.monotonic`, is when the command began: a time budget counts from there. `origin` says where
+    the images came from, as plain data, so that the run can be taken up again. `replayed` is the plan of another run.
+    `divided`: the table is scanned and split already.
     """
-    divided = _divide(table, recipe, listener)
-    source = resolve(
-        recipe.model.name,
+    with team_of_environment() as team:
+        said = listener if team.leads else Silent()
+        images = table if divided else divide(table, recipe, said)
+        start = start_of(recipe, images, said, team, replayed)
+        if not team.leads:
+            return _assist(start, recipe, images, team, started_s)
+        with new_run(out, subject) as run, _tidied(run):
+            told = _Both(run, said)
+            _record(run, recipe, start.plan, images, told, origin or {})
+            return _complete(run, recipe, images, start, told, team, started_s, resuming=False)
+
+
+def go_on(
+    run: RunFolder, recipe: Recipe, plan: Plan, table: ImageTable, *, listener: Listener, started_s: float
+) -> TrainedRun:
+    """Go on with a run that was broken off, from its newest checkpoint. `table` is scanned and split as it was."""
+    with team_of_environment() as team:
+        start = start_of(recipe, table, listener if team.leads else Silent(), team, plan)
+        if not team.leads:
+            return _assist(start, recipe, table, team, started_s, resuming=run)
+        with _tidied(run):
+            told = _Both(run, listener)
+            told.say(f"{run.path}: taken up again")
+            return _complete(run, recipe, table, start, told, team, started_s, resuming=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Weights, plan and network that training begins with."""
+
+    source: ModelSource
+    plan: Plan
+    network: Network
+
+
+def start_of(
+    recipe: Recipe, table: ImageTable, listener: Listener, team: Team = SOLO, replayed: Plan | None = None
+) -> Start:
+    """Weights, plan (that of process 0) and network. Weights that do not fit are refused before there is a run."""
+    source = _source(recipe, table, listener, team, replayed)
+    plan = replayed or make_plan(recipe, table, source, processes=team.size)
+    plan = Plan.model_validate(team.tell(plan.model_dump(mode="json")))
+    return Start(source=source, plan=plan, network=new_network(recipe, table, source, plan))
+
+
+def _source(recipe: Recipe, table: ImageTable, listener: Listener, team: Team, replayed: Plan | None) -> ModelSource:
+    """The weights to start from; where `auto` has a choice, process 0 makes it."""
+    card = replayed.model if replayed else None
+    if replayed is None:
+        chosen = choose_model(recipe, table, listener) if team.leads else None
+        card = team.tell(None if chosen is None else chosen.card)
+        if chosen is not None:
+            return chosen
+    return resolve(
+        card or recipe.model.name,
         recipe.model.weights,
         recipe.model.arguments,
-        size_px=_typical_size_px(divided),
+        size_px=_typical_size_px(table),
         say=listener.say,
     )
-    plan = make_plan(recipe, divided, source)
-    network = new_network(recipe, divided, source, plan)  # weights that do not fit are refused before there is a run
-    with new_run(out, subject) as run, _tidied(run):
-        told = _Both(run, listener)
-        _record(run, recipe, plan, divided, told)
-        fitted = _fit(recipe, divided, run, source, plan, network, told, started_s)
-        _publish(run, recipe, divided, source, plan, fitted, told)
-        report = final_report(run, recipe, divided, fitted, told)
-        told.say(f"finished after {duration(time.monotonic() - started_s)}")
+
+
+def _complete(
+    run: RunFolder,
+    recipe: Recipe,
+    table: ImageTable,
+    start: Start,
+    told: Listener,
+    team: Team,
+    started_s: float,
+    *,
+    resuming: bool,
+) -> TrainedRun:
+    team.tell(str(run.path))
+    tracked = start_trackers(recipe.train.trackers, run.path, recipe, start.plan, told)
+    fitted = _fit(recipe, table, run, start, told, team, tracked, started_s, resuming=resuming)
+    _publish(run, recipe, table, start, fitted, told)
+    report = final_report(run, recipe, table, fitted, told)
+    tracked.finish(report, pictures=(run.train_batch_path, run.confusion_image_path))
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    told.say(f"finished after {duration(time.monotonic() - started_s)}")
+    team.wait()
     return TrainedRun(path=run.path, report=report)
 
 
-def _divide(table: ImageTable, recipe: Recipe, listener: Listener) -> ImageTable:
+def _assist(
+    start: Start, recipe: Recipe, table: ImageTable, team: Team, started_s: float, resuming: RunFolder | None = None
+) -> TrainedRun:
+    """The part of the other processes: they train, write nothing, and wait for process 0."""
+    path = Path(team.tell(None))
+    _fit(recipe, table, resuming, start, Silent(), team, None, started_s, resuming=resuming is not None)
+    team.wait()
+    report = Report.from_json((path / "report.json").read_text(encoding="utf-8"))
+    return TrainedRun(path=path, report=report)
+
+
+def divide(table: ImageTable, recipe: Recipe, listener: Listener) -> ImageTable:
     """Scanned and split; refused where it cannot be learned."""
     scanned = scan(table, progress=lambda done, total: listener.progress("reading", done, total))
     _check_readable(scanned)
@@ -165,9 +259,12 @@ def _typical_size_px(table: ImageTable) -> int | None:
     return int(np.median(sizes.min(axis=1))) if len(sizes) else None
 
 
-def _record(run: RunFolder, recipe: Recipe, plan: Plan, table: ImageTable, told: Listener) -> None:
+def _record(
+    run: RunFolder, recipe: Recipe, plan: Plan, table: ImageTable, told: Listener, origin: Mapping[str, Any]
+) -> None:
     publish_file(run.recipe_path, recipe.to_yaml().encode())
     publish_file(run.plan_path, pretty(plan.model_dump(mode="json")).encode())
+    write_state(run, table, origin)
     save_split(table, run.split_path)
     counts = ", ".join(f"{len(table.split_rows(name)):,} {name}" for name in SPLITS if len(table.split_rows(name)))
     told.say(f"{run.path}: {len(table):,} images of {len(table.labels)} classes ({counts})")
@@ -180,14 +277,17 @@ def _record(run: RunFolder, recipe: Recipe, plan: Plan, table: ImageTable, told:
 def _fit(
     recipe: Recipe,
     table: ImageTable,
-    run: RunFolder,
-    source: ModelSource,
-    plan: Plan,
-    network: Network,
+    run: RunFolder | None,
+    start: Start,
     told: Listener,
+    team: Team,
+    trackers: Trackers | None,
     started_s: float,
+    *,
+    resuming: bool,
 ) -> FitResult:
     """Fit; a probe takes its features from the exported graph, two to three times faster than the live network."""
+    plan, network = start.plan, start.network
     budget_s = recipe.train.time
     deadline_s = (
         None if budget_s is None else started_s + budget_s - _closing_s(network, table, plan.preprocess(recipe))
@@ -197,19 +297,22 @@ def _fit(
             recipe,
             table,
             run,
-            source=source,
+            source=start.source,
             plan=plan,
             listener=told,
             network=network,
             extractor=extractor,
             deadline_s=deadline_s,
+            team=team,
+            trackers=trackers,
+            resuming=resuming,
         )
 
 
 @contextmanager
-def _graph_extractor(recipe: Recipe, run: RunFolder, plan: Plan, network: Network) -> Iterator[Extractor | None]:
+def _graph_extractor(recipe: Recipe, run: RunFolder | None, plan: Plan, network: Network) -> Iterator[Extractor | None]:
     """Where only a head will be fitted: the network's backbone on an engine. The graph stays in the cache."""
-    if plan.stages != ("probe",):
+    if plan.stages != ("probe",) or run is None or not network.linear_head:
         yield None
         return
     graph = export_onnx(network, plan.preprocess(recipe), _graph_path(run))
@@ -218,6 +321,32 @@ def _graph_extractor(recipe: Recipe, run: RunFolder, plan: Plan, network: Networ
         yield lambda batch: engine.run(batch).embedding
     finally:
         engine.close()
+
+
+def engine_features(recipe: Recipe, table: ImageTable, start: Start, listener: Listener) -> tuple[Features, Features]:
+    """Frozen features of the training and the validation images, computed by the exported graph or taken from the
+    cache."""
+    spec = start.plan.preprocess(recipe)
+    with tempfile.TemporaryDirectory(prefix="sortal-") as folder:
+        graph = export_onnx(start.network, spec, Path(folder) / "model.onnx")
+        engine: Engine = ENGINES.get("onnxruntime").open(graph, threads=start.plan.threads)
+        try:
+            train, val = (
+                extract(
+                    table,
+                    table.split_rows(split),
+                    spec,
+                    lambda batch: engine.run(batch).embedding,
+                    threads=start.plan.workers,
+                    listener=listener,
+                    stage=f"features of {split} images",
+                    key=feature_key(start.source, recipe, "onnxruntime"),
+                )[0]
+                for split in ("train", "val")
+            )
+        finally:
+            engine.close()
+    return train, val
 
 
 @contextmanager
@@ -253,14 +382,13 @@ def _publish(
     run: RunFolder,
     recipe: Recipe,
     table: ImageTable,
-    source: ModelSource,
-    plan: Plan,
+    start: Start,
     fitted: FitResult,
     told: Listener,
 ) -> None:
     """Bundle, then its artifacts, each compared with the live network on real images before it is attached."""
     graph = _graph_path(run)
-    if plan.stages == ("probe",):
+    if start.plan.stages == ("probe",) and fitted.network.linear_head and graph.exists():
         linear = fitted.network.linear
         set_head(graph, linear.weight.detach().numpy(), linear.bias.detach().numpy())
     else:
@@ -269,8 +397,8 @@ def _publish(
         labels=table.labels,
         preprocess=fitted.spec,
         decision=DecisionSpec(),
-        model=_model_spec(fitted.network, source),
-        weights_licence=source.licence,
+        model=_model_spec(fitted.network, start.source),
+        weights_licence=start.source.licence,
         weights=weights_bytes(fitted.network),
         contract=recipe.contract,
         recipe=recipe,

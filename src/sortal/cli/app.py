@@ -17,8 +17,11 @@ from sortal.core.errors import InputError, SortalError
 
 COMMANDS: dict[str, str] = {
     "train": "sortal.cli.train:train",
+    "reproduce": "sortal.cli.train:reproduce",
     "evaluate": "sortal.cli.evaluate:evaluate",
     "predict": "sortal.cli.predict:predict",
+    "learning-curve": "sortal.cli.studies:learning_curve",
+    "sweep": "sortal.cli.studies:sweep",
     "import": "sortal.cli.importer:import_",
     "show": "sortal.cli.show:show",
     "models": "sortal.cli.models:models",

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from sortal.core.errors import InputError
 from sortal.core.lock import Lock, hold
-from sortal.core.publish import machine_error
+from sortal.core.publish import machine_error, publish_file
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """What Windows keeps for devices: https://learn.microsoft.com/windows/win32/fileio/naming-a-file"""
@@ -131,6 +131,15 @@ class RunFolder:
     def records(self) -> list[dict[str, Any]]:
         """All lines of `metrics.jsonl`; the beginning of a line that was cut off is left out."""
         return _read_lines(self.metrics_path)
+
+    def keep_records(self, epochs: int) -> None:
+        """Write `metrics.jsonl` anew with the rows before training and those of the first `epochs` epochs.
+
+        For going on from a checkpoint: rows that came after it will come again.
+        """
+        kept = [row for row in self.records() if row.get("epoch", 0) <= epochs]
+        lines = [json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in kept]
+        publish_file(self.metrics_path, "".join(lines).encode())
 
     def log_test_read(self, reason: str) -> None:
         """Write down that the test split was read, when and why. Looking often makes it a validation split."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sortal.core.canonical import digest
 from sortal.core.errors import WeightsError
 from sortal.models import BACKBONES
 from sortal.models.cards import (
@@ -55,6 +56,15 @@ class ModelSource:
     source: str = "random initialization"
     sha256: str | None = None
     notes: tuple[str, ...] = ()
+    card: str | None = None
+    """The weights card, where there is one."""
+
+    @property
+    def key(self) -> str | None:
+        """What tells this backbone from all others, None where its weights are random numbers."""
+        if self.sha256 is None:
+            return None
+        return digest([self.architecture, self.arguments, list(self.identity), self.sha256])
 
 
 def resolve(
@@ -206,6 +216,7 @@ def _from_card(asked: _Asked, stored: StoredCard, notes: tuple[str, ...] = ()) -
         source=card.source,
         sha256=card.sha256,
         notes=notes,
+        card=str(stored.path.absolute()),
     )
 
 

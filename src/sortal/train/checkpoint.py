@@ -1,11 +1,14 @@
 """Checkpoints: the weights, the optimizer's moments and how far training is, published whole or not at all.
 
-Randomness needs no saving (see `randomness`), so this is all that going on needs. No pickle: safetensors and JSON.
+Randomness needs no saving (see `randomness`), so this is all that going on needs. No pickle: safetensors and JSON, with
+a checksum of every file. A `Shelf` keeps the last two checkpoints: a damaged one costs an interval and not a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,15 @@ from sortal.core.canonical import parse, pretty
 from sortal.core.errors import InputError
 from sortal.core.publish import machine_error, publish_folder
 
-_FORMAT = 1
+_FORMAT = 2
+_PARTS = ("weights.safetensors", "moments.safetensors", "progress.json")
+_MANIFEST = "manifest.json"
+_KEPT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A moment of training. `progress` holds plain numbers: step, epoch, pace, best metric, digests."""
+    """A moment of training. `progress` holds plain numbers: step, epoch, pace, best metric, history."""
 
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
@@ -30,15 +36,71 @@ class Checkpoint:
     progress: Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A checkpoint to go on from, and the best weights until then (empty where there were none)."""
+
+    checkpoint: Checkpoint
+    best: dict[str, Tensor]
+
+
+class Shelf:
+    """A folder of checkpoints `step-<number>` and of the best weights that they refer to, `best-<epoch>`."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def save(self, checkpoint: Checkpoint, *, best: tuple[int, Mapping[str, Tensor]]) -> None:
+        """Add a checkpoint and forget the oldest. Raises MachineError when the disk refuses; then the last one stays.
+
+        The best weights are written before the checkpoint that refers to them.
+        """
+        epoch, weights = best
+        kept = self._folder / f"best-{epoch}"
+        if weights and not kept.exists():
+            save(Checkpoint(weights=weights, moments={}, progress={"epoch": epoch}), kept)
+        save(checkpoint, self._folder / f"step-{checkpoint.progress['step']}")
+        self._forget()
+
+    def newest(self, *, say: Callable[[str], None]) -> Found | None:
+        """The newest checkpoint that is whole, None where there is none. Damaged ones are said and passed over."""
+        for path in reversed(self._steps()):
+            try:
+                checkpoint = load(path)
+                kept = self._folder / f"best-{checkpoint.progress['best_epoch']}"
+                best = dict(load(kept).weights) if kept.exists() or checkpoint.progress["best"] is not None else {}
+            except InputError as error:
+                say(f"warning: a checkpoint cannot be used, so the one before is taken: {error}")
+                continue
+            return Found(checkpoint=checkpoint, best=best)
+        return None
+
+    def _steps(self) -> list[Path]:
+        found = [path for path in self._folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+    def _forget(self) -> None:
+        steps = self._steps()
+        for path in steps[:-_KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+        wanted = {f"best-{epoch}" for epoch in map(_best_epoch, steps[-_KEPT:]) if epoch is not None}
+        for path in self._folder.glob("best-*"):
+            if path.name not in wanted:
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def save(checkpoint: Checkpoint, target: Path) -> None:
     """Publish `checkpoint` as the folder `target`, replacing the last. Raises MachineError when the disk refuses."""
     from safetensors.torch import save as encode
 
+    progress = pretty({"format": _FORMAT, **checkpoint.progress}).encode()
+    raw = (encode(_plain(checkpoint.weights)), encode(_plain(checkpoint.moments)), progress)
+
     def write(folder: Path) -> None:
-        (folder / "weights.safetensors").write_bytes(encode(_plain(checkpoint.weights)))
-        (folder / "moments.safetensors").write_bytes(encode(_plain(checkpoint.moments)))
-        text = pretty({"format": _FORMAT, **checkpoint.progress})
-        (folder / "progress.json").write_text(text, encoding="utf-8")
+        for name, data in zip(_PARTS, raw, strict=True):
+            (folder / name).write_bytes(data)
+        sums = {name: hashlib.sha256(data).hexdigest() for name, data in zip(_PARTS, raw, strict=True)}
+        (folder / _MANIFEST).write_bytes(pretty(sums).encode())
 
     publish_folder(target, write, replace=True)
 
@@ -49,10 +111,15 @@ def load(source: Path) -> Checkpoint:
     from safetensors.torch import load as decode
 
     try:
-        progress = parse((source / "progress.json").read_bytes(), where=str(source))
-        weights, moments = (decode((source / f"{part}.safetensors").read_bytes()) for part in ("weights", "moments"))
+        raw = [(source / name).read_bytes() for name in _PARTS]
+        listed = (source / _MANIFEST).read_bytes()
+        sums = {name: hashlib.sha256(data).hexdigest() for name, data in zip(_PARTS, raw, strict=True)}
+        if listed != pretty(sums).encode():
+            raise InputError("the checkpoint is damaged: its files are not those that were written", where=str(source))
+        weights, moments = decode(raw[0]), decode(raw[1])
+        progress = parse(raw[2], where=str(source))
     except FileNotFoundError as error:
-        raise InputError("there is no checkpoint here", where=str(source)) from error
+        raise InputError("there is no whole checkpoint here", where=str(source)) from error
     except OSError as error:
         raise machine_error(error, source) from error
     except SafetensorError as error:
@@ -65,7 +132,12 @@ def load(source: Path) -> Checkpoint:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state, flat."""
     state: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": value for number, values in state.items() for name, value in values.items()}
+    return {
+        f"{number}.{name}": value
+        for number, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
@@ -77,5 +149,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, moments: Mapping[str, Te
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def _best_epoch(path: Path) -> int | None:
+    try:
+        return int(load(path).progress["best_epoch"])
+    except (InputError, KeyError):
+        return None
+
+
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous() for name, value in tensors.items()}
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

@@ -17,11 +17,15 @@ from sortal.data.table import ImageTable
 from sortal.models.backbones import create
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource
+from sortal.train.allocator import keep_freed_memory
 from sortal.train.context import Context, Outcome
 from sortal.train.features import Extractor, live_extractor
 from sortal.train.gradient import train
 from sortal.train.linear import fit_probe
 from sortal.train.plan import Plan
+from sortal.train.remedies import settled, with_remedy
+from sortal.train.team import SOLO, Team
+from sortal.train.trackers import Trackers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +54,16 @@ def fit(
     network: Network | None = None,
     extractor: Extractor | None = None,
     deadline_s: float | None = None,
+    team: Team = SOLO,
+    trackers: Trackers | None = None,
+    resuming: bool = False,
 ) -> FitResult:
     """Train as `plan` says on the split `train` of `table`, choosing by the split `val`.
 
     `network` is one that the caller made already with `new_network`; `extractor` computes its embeddings faster than
     the live network (an exported graph). `deadline_s`, on `time.monotonic`, is when training has to have ended. With
-    `run`, rows and checkpoints are written there. Raises DataError when nothing can be read, RecipeError when training
-    diverges, MachineError when the disk refuses.
+    `run`, rows and checkpoints are written there; `resuming` goes on from its newest checkpoint. Raises DataError when
+    nothing can be read, RecipeError when training diverges, MachineError when the disk refuses.
     """
     with reproducible(plan.threads):
         network = network or new_network(recipe, table, source, plan)
@@ -68,12 +75,18 @@ def fit(
             spec=plan.preprocess(recipe),
             listener=listener or Silent(),
             deadline_s=deadline_s,
+            source=source,
+            team=team,
+            trackers=trackers,
+            resuming=resuming,
         )
         outcome: Outcome | None = None
         if "probe" in plan.stages:
-            outcome = fit_probe(context, network, extractor or live_extractor(network))
+            engine = "live" if extractor is None else "onnxruntime"
+            outcome = fit_probe(context, network, extractor or live_extractor(network), engine=engine)
         if "gradient" in plan.stages:
-            outcome = train(context, network, outcome)
+            remedy = (outcome and outcome.remedy) or settled(context, None, None)
+            outcome = train(with_remedy(context, remedy), network, outcome, notes=remedy.notes)
     if outcome is None:
         raise InternalError("a plan without stages", received=str(plan.stages))
     return FitResult(network=network.eval(), spec=context.spec, **vars(outcome))
@@ -86,6 +99,12 @@ def new_network(recipe: Recipe, table: ImageTable, source: ModelSource, plan: Pl
         classes=len(table.labels),
         channels=recipe.input.channels,
         dropout=recipe.model.dropout,
+        head=recipe.model.head,
+        hidden=recipe.model.hidden,
+        fusion=recipe.model.fusion,
+        attention=recipe.model.attention,
+        drop_path=recipe.model.drop_path,
+        views=recipe.model.views,
         size=plan.size,
         seed=recipe.seed,
     )
@@ -94,6 +113,7 @@ def new_network(recipe: Recipe, table: ImageTable, source: ModelSource, plan: Pl
 @contextmanager
 def reproducible(threads: int) -> Iterator[None]:
     """Inside, torch uses `threads` threads and deterministic algorithms alone; both are put back on the way out."""
+    keep_freed_memory()
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True)

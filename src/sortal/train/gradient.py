@@ -1,110 +1,199 @@
-"""The gradient stage: prepared pixels, loader, optimizer and checkpoints around the loop."""
+"""The gradient stage: prepared pixels, loaders, optimizer, precision and checkpoints around the loop."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sortal.core.report import Finding
 from sortal.models.network import Network
-from sortal.train.augment import AUGMENTATIONS, Policy
-from sortal.train.checkpoint import Checkpoint, optimizer_tensors, save
+from sortal.train.augment import AUGMENTATIONS, ClassFacts, Policy
 from sortal.train.context import Context, Outcome
-from sortal.train.loader import TrainLoader, make_loader
-from sortal.train.loop import Job, State, Stopped, run
-from sortal.train.optim import Average, adamw, copy_state
+from sortal.train.criterion import Wrapped, make_criterion
+from sortal.train.distill import DistillLoss, make_teaching
+from sortal.train.finish import finish
+from sortal.train.health import diagnose_gradients, overfitting_finding
+from sortal.train.keeper import Files, restore
+from sortal.train.loader import TrainLoader
+from sortal.train.loop import Criterion, Job, State, Stopped, run
+from sortal.train.losses import make_loss
+from sortal.train.optim import Average, copy_state, make_optimizer
+from sortal.train.phases import Phase
+from sortal.train.precision import GradientStep, Mode, choose_mode
+from sortal.train.sampling import make_sampler
 from sortal.train.schedule import Pace
 from sortal.train.scores import Scores, predict_logits, score
 from sortal.train.stopping import Budget, stop_on_signals
 from sortal.train.store import Images, prepared
+from sortal.train.team import device
 
-_SAVE_EVERY_S = 30.0
-"""Checkpoints are not written more often, the first and a stop excepted."""
+Loaders = Mapping[tuple[int, int], TrainLoader]
 
 
-def train(context: Context, network: Network, before: Outcome | None) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class _Material:
+    """What is trained and validated on."""
+
+    loaders: Loaders
+    """By input size."""
+    val: Images | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def largest(self) -> TrainLoader:
+        """The loader of the largest size, which the preview is taken from."""
+        return self.loaders[max(self.loaders)]
+
+
+def train(context: Context, network: Network, before: Outcome | None, *, notes: tuple[str, ...] = ()) -> Outcome:
     """Train `network`, leave its best weights in it, and say how it went.
 
     `before` is what a probe left: then its validation score is what the first epoch has to beat.
     """
-    if context.plan.freeze == "backbone":
-        network.freeze_backbone()
-    elif before is not None:
-        network.freeze_statistics()
-    network.to(memory_format=torch.channels_last)  # a tenth to a half faster on CPUs
-    policy: Policy = AUGMENTATIONS.get(context.recipe.augment.name)(context.recipe.augment, context.spec)
-    with _pixels(context, policy) as (images, val, findings):
-        loader = make_loader(
-            images,
-            context.spec,
-            policy,
-            context.recipe,
-            classes=context.classes,
-            batch=context.plan.batch,
-            workers=context.plan.workers,
-        )
-        state = _first_state(context, network, loader, before)
-        stopped = _run(context, state, loader, val)
+    if before is None:
+        for note in notes:
+            context.listener.say(note)
+    pretrained = copy_state(network) if before is not None else {}
+    with _material(context) as material:
+        _prepare(context, network, material)
+        mode = _choose_mode(context, network, material)
+        network.to(device=device(), memory_format=mode.memory_format)
+        teaching = make_teaching(context, network, material.largest.images.rows)
+        state = _first_state(context, network, material, teaching, before)
+        stopped = _run(context, state, material, mode, teaching)
         network.load_state_dict(dict(state.best_weights))
-        logits = _logits(context, network, val)
-        preview = loader.preview()
-    network.unfreeze()
-    network.eval()
-    _tidy(context, stopped)
+        network.unfreeze()
+        network.to("cpu").eval()
+        finished = finish(context, network, material.val, pretrained=pretrained, stopped=stopped)
+        preview = material.largest.preview()
     empty = np.zeros(0, np.int64)
+    val = material.val
     return Outcome(
         val_rows=empty if val is None else val.rows,
         val_labels=empty if val is None else val.labels,
-        val_logits=logits,
+        val_logits=finished.val_logits,
         history=(*(before.history if before else ()), *state.history),
-        findings=before.findings if before else findings,
+        findings=(
+            *(before.findings if before else material.findings),
+            *_health(context, state),
+            *_weak_teacher(teaching, state),
+        ),
         stopped=stopped,
         best_epoch=state.best_epoch,
         train_batch=preview,
-        notes=(*(before.notes if before else ()), *_how_to_go_on(context, network, stopped)),
+        notes=(*(before.notes if before else notes), *finished.notes, *_how_to_go_on(context, stopped)),
     )
 
 
 @contextmanager
-def _pixels(context: Context, policy: Policy) -> Iterator[tuple[Images, Images | None, tuple[Finding, ...]]]:
-    """Prepared training images (with room for crops) and validation images (by the reference)."""
-    table = context.table
-    found: list[tuple[Images, tuple[Finding, ...]]] = []
+def _material(context: Context) -> Iterator[_Material]:
+    """Prepared training images, once for each input size and with room for crops, and validation images by the
+    reference."""
+    findings: list[Finding] = []
     with ExitStack() as stack:
-        for split, spec in (("train", policy.stored(context.spec)), ("val", context.spec)):
-            rows = table.split_rows(split)
-            rows = rows[table.label_array()[rows] >= 0]
-            if split == "val" and not len(rows):
-                break
-            found.append(
-                stack.enter_context(
-                    prepared(
-                        table,
-                        rows,
-                        spec,
-                        folder=context.cache,
-                        threads=context.plan.workers,
-                        listener=context.listener,
-                        stage=f"preparing {split} images",
-                    )
-                )
-            )
-        val = found[1][0] if len(found) > 1 else None
-        yield found[0][0], val, tuple(finding for _, findings in found for finding in findings)
+        loaders = {}
+        for size in dict.fromkeys(phase.size for phase in context.plan.phases):
+            policy = _policy(context, size)
+            spec = context.spec.model_copy(update={"size": size})
+            images, found = stack.enter_context(_prepared(context, "train", policy.stored(spec)))
+            findings += [] if loaders else found
+            loaders[size] = _loader(context, images, policy, size)
+        val = None
+        if len(context.labeled("val")):
+            val, found = stack.enter_context(_prepared(context, "val", context.spec))
+            findings += found
+        yield _Material(loaders=loaders, val=val, findings=tuple(findings))
 
 
-def _first_state(context: Context, network: Network, loader: TrainLoader, before: Outcome | None) -> State:
+def _policy(context: Context, size: tuple[int, int]) -> Policy:
+    section = context.recipe.augment
+    facts = ClassFacts(names=context.table.labels.names, counts=context.counts)
+    policy: Policy = AUGMENTATIONS.get(section.name)(section, context.spec.model_copy(update={"size": size}), facts)
+    return policy
+
+
+@contextmanager
+def _prepared(context: Context, split: str, spec) -> Iterator[tuple[Images, tuple[Finding, ...]]]:  # type: ignore[no-untyped-def]
+    fast = split == "train" and context.recipe.train.decode != "reference"
+    with prepared(
+        context.table,
+        context.labeled(split),
+        spec,
+        folder=context.cache,
+        threads=context.plan.workers,
+        listener=context.listener,
+        stage=f"preparing {split} images",
+        decode="fast" if fast else "reference",
+        keep=context.recipe.train.cache,
+    ) as found:
+        yield found
+
+
+def _loader(context: Context, images: Images, policy: Policy, size: tuple[int, int]) -> TrainLoader:
+    recipe = context.recipe
+    return TrainLoader(
+        images=images,
+        spec=context.spec.model_copy(update={"size": size}),
+        policy=policy,
+        section=recipe.augment,
+        sampler=make_sampler(context.remedy, images.labels, context.classes, recipe.seed),
+        classes=context.classes,
+        seed=recipe.seed,
+        batch=min(context.plan.batch, len(images)),
+        workers=context.plan.workers,
+        team=context.team,
+    )
+
+
+def _prepare(context: Context, network: Network, material: _Material) -> None:
+    """What has to be settled before the first step: statistics, and a first layer that is computed from images."""
+    if context.plan.statistics == "frozen":
+        network.freeze_statistics()
+    first_look = getattr(network.backbone, "initialize_from_images", None)
+    if first_look is not None and not context.pretrained:
+        loader = material.largest
+        batches = loader.epoch(0)
+        images = [loader.finish(next(batches), torch.device("cpu"), torch.contiguous_format)[0] for _ in range(1)]
+        first_look(torch.cat(images))
+
+
+def _choose_mode(context: Context, network: Network, material: _Material) -> Mode:
+    """As the plan says where the run is taken up or done again, else by a measurement on the first batch of the largest
+    size, in process 0, which is then written into the plan."""
+    if context.plan.mode is not None:
+        return Mode.from_plain(context.plan.mode)
+    loader = material.largest
+    images, targets = loader.finish(next(iter(loader.epoch(0))), device(), torch.contiguous_format)
+    loss = make_loss(context.recipe.loss, context.counts, remedy=context.remedy)
+    measured = choose_mode(
+        network, images, targets, loss, context.recipe.train, compile_worth_s=context.worth_s, clock=time.monotonic
+    )
+    plain = context.team.tell(measured.mode.plain())
+    context.keep_plan(context.plan.model_copy(update={"mode": plain}))
+    for note in measured.mode.notes:
+        context.listener.say(note)
+    return Mode.from_plain(plain)
+
+
+def _first_state(
+    context: Context, network: Network, material: _Material, teaching: DistillLoss | None, before: Outcome | None
+) -> State:
     recipe, plan = context.recipe, context.plan
-    optimizer = adamw(network, lr=plan.lr, weight_decay=recipe.optim.weight_decay, layer_decay=plan.layer_decay)
-    state = State(network=network, optimizer=optimizer, pace=Pace(total=max(1, plan.epochs * loader.steps)))
+    if plan.freeze == "backbone":
+        network.freeze_stages(0)
+    optimizer = make_optimizer(
+        network, recipe.optim, lr=plan.lr, backbone_lr=plan.backbone_lr, layer_decay=plan.layer_decay
+    )
+    steps = material.largest.steps
+    state = State(network=network, optimizer=optimizer, pace=Pace(total=max(1, plan.epochs * steps)))
+    if teaching is not None and teaching.projection is not None:
+        state.beside = teaching.projection
+        optimizer.add_param_group({"params": list(teaching.projection.parameters()), "scale": 1.0, "weight_decay": 0.0})
     if recipe.optim.ema > 0:
         state.average = Average(network, recipe.optim.ema)
     if before is not None and len(before.val_labels):
@@ -112,89 +201,74 @@ def _first_state(context: Context, network: Network, loader: TrainLoader, before
     return state
 
 
-def _run(context: Context, state: State, loader: TrainLoader, val: Images | None) -> Stopped:
-    plan = context.plan
-    wanted = None if context.recipe.train.epochs == "auto" and context.deadline_s is not None else state.pace.total
-    budget = Budget(deadline_s=context.deadline_s, steps_per_epoch=loader.steps, wanted=wanted, clock=time.monotonic)
+def _run(context: Context, state: State, material: _Material, mode: Mode, teaching: DistillLoss | None) -> Stopped:
+    plan, recipe, loaders = context.plan, context.recipe, material.loaders
+    wrapped = Wrapped(context.team, compiled=mode.compiled)
+    stepper = GradientStep(clip=recipe.optim.clip, accumulate=recipe.optim.accumulate, mode=mode)
+    restored = restore(context, state, stepper)
+    wanted = None if recipe.train.epochs == "auto" and context.deadline_s is not None else state.pace.total
+    budget = Budget(
+        deadline_s=context.deadline_s,
+        steps_per_epoch=material.largest.steps,
+        phases=plan.phases,
+        wanted=wanted,
+        clock=time.monotonic,
+    )
 
     def validate(network: Network) -> Scores:
-        assert val is not None
-        return score(predict_logits(network, val, batch=2 * plan.batch, workers=plan.workers), val.labels)
+        assert material.val is not None
+        logits = predict_logits(network, material.val, batch=2 * plan.batch, workers=plan.workers, team=context.team)
+        return score(logits, material.val.labels)
+
+    def enter(phase: Phase) -> None:
+        if plan.freeze != "backbone":
+            state.network.freeze_stages("all" if phase.keep_last is None else phase.keep_last)
+        wrapped.forget()
 
     with stop_on_signals() as stop:
         job = Job(
-            recipe=context.recipe,
+            recipe=recipe,
             lr=plan.lr,
-            bf16=plan.precision == "bf16",
-            loader=loader,
+            mode=mode,
+            phases=plan.phases,
+            loaders=loaders,
+            criterion=_criterion(context, teaching, wrapped),
+            stepper=stepper,
             budget=budget,
             stop=stop,
-            validate=None if val is None else validate,
-            keep=_Files(context),
+            enter=enter,
+            validate=None if material.val is None else validate,
+            keep=Files(context, stepper, recorded=restored),
             listener=context.listener,
+            team=context.team,
         )
         return run(state, job)
 
 
-class _Files:
-    """Writes the row of each epoch, and checkpoints now and then."""
-
-    def __init__(self, context: Context):
-        self._context = context
-        self._rows = 0
-        self._saved_s = -_SAVE_EVERY_S
-        self._saved_best = -1
-
-    def __call__(self, state: State, *, stopping: bool) -> None:
-        for row in state.history[self._rows :]:
-            self._context.record(row)
-        self._rows = len(state.history)
-        folder = self._context.checkpoints
-        if folder is None or (not stopping and time.monotonic() - self._saved_s < _SAVE_EVERY_S):
-            return
-        save(_checkpoint(state), folder / "last")
-        if state.best_weights and state.best_epoch != self._saved_best:
-            best = Checkpoint(weights=state.best_weights, moments={}, progress={"epoch": state.best_epoch})
-            save(best, folder / "best")
-            self._saved_best = state.best_epoch
-        self._saved_s = time.monotonic()
+def _criterion(context: Context, teaching: DistillLoss | None, wrapped: Wrapped) -> Criterion:
+    parents = context.parents if context.recipe.loss.coarse > 0 else None
+    loss = make_loss(context.recipe.loss, context.counts, remedy=context.remedy, parents=parents)
+    section = context.recipe.augment
+    altered = section.mixup > 0 or section.cutmix > 0 or section.erase > 0
+    return make_criterion(loss, teaching, wrapped, altered=altered)
 
 
-def _checkpoint(state: State) -> Checkpoint:
-    progress = {
-        "step": state.step,
-        "pace": asdict(state.pace),
-        "best_epoch": state.best_epoch,
-        "best": None if state.best is None else asdict(state.best),
-    }
-    weights = dict(copy_state(state.network))
-    if state.average is not None:
-        weights |= {f"average.{name}": value for name, value in state.average.state.items()}
-    return Checkpoint(weights=weights, moments=optimizer_tensors(state.optimizer), progress=progress)
+def _health(context: Context, state: State) -> tuple[Finding, ...]:
+    found = overfitting_finding(state.history, context.recipe)
+    return (*diagnose_gradients(state.history), *((found,) if found is not None else ()))
 
 
-def _logits(context: Context, network: Network, val: Images | None) -> NDArray[np.float32]:
-    if val is None:
-        return np.zeros((0, context.classes), np.float32)
-    return predict_logits(network, val, batch=2 * context.plan.batch, workers=context.plan.workers)
+def _weak_teacher(teaching: DistillLoss | None, state: State) -> tuple[Finding, ...]:
+    found = None if teaching is None or state.best is None else teaching.finding(state.best.accuracy)
+    return () if found is None else (found,)
 
 
-def _tidy(context: Context, stopped: Stopped) -> None:
-    """Checkpoints of a finished run are not needed any more; those of an interrupted one are what one goes on from."""
-    if context.checkpoints is not None and stopped != "interrupted":
-        shutil.rmtree(context.checkpoints, ignore_errors=True)
-
-
-def _how_to_go_on(context: Context, network: Network, stopped: Stopped) -> tuple[str, ...]:
-    if stopped != "interrupted":
+def _how_to_go_on(context: Context, stopped: Stopped) -> tuple[str, ...]:
+    if stopped != "interrupted" or context.run is None:
         return ()
-    note = "Stopped on request; the best weights so far are kept."
-    if context.checkpoints is not None:
-        arguments = context.recipe.model.arguments
-        more = f" model.arguments='{json.dumps(arguments)}'" if arguments else ""
-        note += (
-            f" To go on from them, train again with model.name={network.architecture}{more} "
-            f"model.weights={context.checkpoints / 'best' / 'weights.safetensors'}"
-        )
+    note = (
+        "Stopped on request; the best weights so far are kept. "
+        f"To go on where it stopped: sortal train --resume {context.run.path}"
+    )
     context.listener.say(note)
     return (note,)

@@ -13,28 +13,35 @@ from sortal.core.errors import DataError, ImageError
 from sortal.core.preprocess import Pixels
 from sortal.data.table import ImageTable
 from sortal.models.network import Network
-from sortal.train.context import Context, Outcome
+from sortal.train.context import Context, Outcome, feature_key
 from sortal.train.features import Extractor, Features, extract
 from sortal.train.loop import Row
-from sortal.train.probe import Choice, LinearHead, choose_strength, cross_validate, fit_head
+from sortal.train.probe import Choice, LinearHead, choose_strength, cross_validate
+from sortal.train.remedies import joined, remedied_head, settled, with_remedy
 from sortal.train.scores import score
 from sortal.train.store import read_image
 
 _PREVIEW = 16
 
 
-def fit_probe(context: Context, network: Network, extractor: Extractor) -> Outcome:
+def fit_probe(context: Context, network: Network, extractor: Extractor, *, engine: str) -> Outcome:
     """Fit the head of `network` on frozen features of the training images.
 
-    The strength of the penalty is chosen by the validation images, or by cross-validation where there are none. Raises
-    DataError where no training image can be read.
+    The strength of the penalty and a remedy for unequal classes are chosen by the validation images, or by
+    cross-validation where there are none. `engine` says what `extractor` runs on. Raises DataError where no training
+    image can be read.
     """
-    train, val, findings, features_s = _features(context, extractor)
+    train, val, findings, features_s = _features(context, extractor, engine)
     started_s = time.monotonic()
     choice = _choose(context, train, val)
-    head, notes = _final(context, train, val, choice)
+    remedy = settled(context, train, val, strength=choice.strength)
+    context = with_remedy(context, remedy)
+    plain = remedy.name == "none" and context.recipe.loss.name == "cross_entropy"
+    chosen = choice.head if plain else remedied_head(context, train, strength=choice.strength)
+    head, notes = _final(context, train, val, choice, chosen)
+    notes = (*notes, *remedy.notes)
     put_head(network, head)
-    val_logits = choice.head.logits(val.values) if len(val.rows) else np.zeros((0, context.classes), np.float32)
+    val_logits = chosen.logits(val.values) if len(val.rows) else np.zeros((0, context.classes), np.float32)
     row = _row(val_logits, val.labels, choice, train, features_s, time.monotonic() - started_s)
     context.record(row)
     for note in notes:
@@ -49,19 +56,20 @@ def fit_probe(context: Context, network: Network, extractor: Extractor) -> Outco
         best_epoch=0,
         train_batch=_preview(context, train),
         notes=notes,
+        remedy=remedy,
     )
 
 
 def put_head(network: Network, head: LinearHead) -> None:
     """Make `head` the linear layer of `network`, in float32."""
-    linear = nn.Linear(head.weight.shape[1], head.weight.shape[0])
+    linear = nn.Linear(head.weight.shape[1], head.weight.shape[0], device=next(network.parameters()).device)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(head.weight))
         linear.bias.copy_(torch.from_numpy(head.bias))
     network.set_head(linear)
 
 
-def _features(context: Context, extractor: Extractor) -> tuple[Features, Features, tuple, float]:  # type: ignore[type-arg]
+def _features(context: Context, extractor: Extractor, engine: str) -> tuple[Features, Features, tuple, float]:  # type: ignore[type-arg]
     started_s = time.monotonic()
     found = []
     for split in ("train", "val"):
@@ -75,6 +83,7 @@ def _features(context: Context, extractor: Extractor) -> tuple[Features, Feature
                 threads=context.plan.workers,
                 listener=context.listener,
                 stage=f"features of {split} images",
+                key=feature_key(context.source, context.recipe, engine),
             )
         )
     (train, first), (val, second) = found
@@ -100,15 +109,18 @@ def fold_groups(table: ImageTable, rows: NDArray[np.int64]) -> NDArray[np.object
     return np.array(keys, dtype=object)
 
 
-def _final(context: Context, train: Features, val: Features, choice: Choice) -> tuple[LinearHead, tuple[str, ...]]:
+def _final(
+    context: Context, train: Features, val: Features, choice: Choice, chosen: LinearHead
+) -> tuple[LinearHead, tuple[str, ...]]:
+    """The head that answers: fitted once more with the validation images where the plan says so."""
     tried = ", ".join(f"{strength:g}: {loss:.3f}" for strength, loss, _ in choice.tried)
     by = "validation images" if len(val.rows) else "five-fold cross-validation"
     notes = (f"Strength of the head's penalty: {choice.strength:g}, by log loss on {by} ({tried}).",)
-    if not (context.plan.refit and len(val.rows)):
-        return choice.head, notes
-    values, labels = np.concatenate([train.values, val.values]), np.concatenate([train.labels, val.labels])
-    head = fit_head(values, labels, context.classes, strength=choice.strength)
-    return head, (*notes, f"Head fitted again on {len(labels):,} training and validation images.")
+    if not (context.plan.refit and context.plan.stages == ("probe",) and len(val.rows)):
+        return chosen, notes
+    both = joined(train, val)
+    head = remedied_head(context, both, strength=choice.strength)
+    return head, (*notes, f"Head fitted again on {len(both.labels):,} training and validation images.")
 
 
 def _row(

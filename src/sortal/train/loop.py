@@ -13,25 +13,50 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sortal.core.errors import RecipeError
 from sortal.core.progress import Listener, duration
 from sortal.core.recipe import Recipe
 from sortal.models.network import Network
+from sortal.train.health import GRADIENT_NORMS, gradient_norms
 from sortal.train.loader import Batch, TrainLoader
-from sortal.train.losses import cross_entropy
-from sortal.train.optim import Average, clip, copy_state, set_rate
+from sortal.train.optim import Average, RunningMean, copy_state, set_rate
+from sortal.train.phases import Phase, phase_at
+from sortal.train.precision import GradientStep, Mode
 from sortal.train.randomness import torch_randomness
-from sortal.train.schedule import Pace, rate_at
+from sortal.train.schedule import Pace, patience_epochs, rate_at
 from sortal.train.scores import Scores
 from sortal.train.stopping import Budget, StopFlag
+from sortal.train.team import SOLO, Team, device
 
 Stopped = Literal["done", "early", "time", "interrupted"]
 Row = dict[str, Any]
+Criterion = Callable[[Network, Tensor, Tensor, Batch], Tensor]
+"""(network, images, targets, batch) -> the loss of one step, a scalar: forward pass, loss of every branch, teacher."""
 
 _REFIT_STEPS = 20
 """How often the budget is looked at within an epoch."""
+
+
+@dataclass(kw_only=True)
+class Sums:
+    """Over the steps of one epoch; times in seconds."""
+
+    started_s: float = 0.0
+    steps: int = 0
+    images: int = 0
+    loss: float = 0.0
+    norm: float = 0.0
+    changes: int = 0
+    """Steps in which the weights changed."""
+    skipped: int = 0
+    data_s: float = 0.0
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    step_s: float = 0.0
+    norms: dict[str, float] = field(default_factory=dict)
+    """Of each block's gradients, at the last step."""
 
 
 @dataclass(kw_only=True)
@@ -42,16 +67,24 @@ class State:
     optimizer: torch.optim.Optimizer
     pace: Pace
     average: Average | None = None
+    mean: RunningMean | None = None
+    beside: nn.Module | None = None
+    """What learns beside the network and is not kept: a projection onto a teacher's embedding."""
     step: int = 0
     best: Scores | None = None
     best_epoch: int = 0
     """0 is the state before the first epoch."""
     best_weights: Mapping[str, Tensor] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
+    sums: Sums = field(default_factory=Sums)
+    """Of the epoch that is under way."""
 
 
 class Keeper(Protocol):
     """Puts rows and checkpoints where they last."""
+
+    def due(self) -> bool:
+        """Whether a checkpoint should be written in the middle of an epoch."""
 
     def __call__(self, state: State, *, stopping: bool) -> None:
         """`stopping`: there will be no later call, so everything has to be written now."""
@@ -63,31 +96,28 @@ class Job:
 
     recipe: Recipe
     lr: float
-    bf16: bool
-    loader: TrainLoader
+    mode: Mode
+    phases: tuple[Phase, ...]
+    loaders: Mapping[tuple[int, int], TrainLoader]
+    """By input size."""
+    criterion: Criterion
+    stepper: GradientStep
     budget: Budget
     stop: StopFlag
+    enter: Callable[[Phase], None]
+    """Makes the parts of the network that learn in a phase learn, and no others."""
     validate: Callable[[Network], Scores] | None
     """None where there are no validation images: then the last state is the best."""
     keep: Keeper
     """Called after every epoch, and when training is asked to stop."""
     listener: Listener
+    team: Team = SOLO
     clock: Callable[[], float] = time.monotonic
 
-
-@dataclass(kw_only=True)
-class _Epoch:
-    """Sums over the steps of one epoch; times in seconds."""
-
-    started_s: float
-    steps: int = 0
-    images: int = 0
-    loss: float = 0.0
-    norm: float = 0.0
-    data_s: float = 0.0
-    forward_s: float = 0.0
-    backward_s: float = 0.0
-    step_s: float = 0.0
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch, the same for all sizes."""
+        return next(iter(self.loaders.values())).steps
 
 
 def run(state: State, job: Job) -> Stopped:
@@ -96,69 +126,95 @@ def run(state: State, job: Job) -> Stopped:
     Leaves the best weights in `state.best_weights`. Raises RecipeError when the loss or the gradient is not a number.
     """
     while state.step < state.pace.total:
-        epoch, first = divmod(state.step, job.loader.steps)
-        sums = _run_epoch(state, job, epoch, first)
+        epoch, first = divmod(state.step, job.steps)
+        number = phase_at(job.phases, state.pace.at(epoch * job.steps))
+        _run_epoch(state, job, epoch, first, number)
         if job.stop.requested:
             return _interrupted(state, job)
-        if sums.steps:
-            _finish_epoch(state, job, epoch + 1, sums)
-        if job.validate is not None and epoch + 1 - state.best_epoch >= job.recipe.train.patience:
+        if state.sums.steps:
+            _finish_epoch(state, job, epoch + 1, job.phases[number])
+        if job.validate is not None and _out_of_patience(state, job, epoch + 1):
             return "early"
     return "time" if job.budget.deadline_s is not None and state.step != job.budget.wanted else "done"
 
 
-def _run_epoch(state: State, job: Job, epoch: int, first: int) -> _Epoch:
-    sums = _Epoch(started_s=job.clock())
+def _run_epoch(state: State, job: Job, epoch: int, first: int, number: int) -> None:
+    if first == 0 or not state.sums.steps:
+        state.sums = Sums(started_s=job.clock())
+    phase = job.phases[number]
+    loader = job.loaders[phase.size]
+    job.enter(phase)
     state.network.train()
     before_s = job.clock()
-    for batch in job.loader.epoch(epoch, first_step=first):
+    for batch in loader.epoch(epoch, first_step=first):
         ready_s = job.clock()
-        _train_step(state, job, batch, sums, epoch)
+        _train_step(state, job, loader, batch, epoch)
         done_s = job.clock()
-        sums.data_s += ready_s - before_s
-        job.budget.add(done_s - before_s)
+        state.sums.data_s += ready_s - before_s
+        job.budget.add(done_s - before_s, number)
         before_s = done_s
         if state.step % _REFIT_STEPS == 0 or job.budget.steps == 3:
-            state.pace = job.budget.refit(state.pace, state.step)
+            _refit(state, job)
+        job.stop.requested = job.team.any(job.stop.requested)
         if job.stop.requested or state.step >= state.pace.total:
             break
-    return sums
+        if state.step % job.steps and job.team.any(job.keep.due()):
+            job.keep(state, stopping=False)
 
 
-def _train_step(state: State, job: Job, batch: Batch, sums: _Epoch, epoch: int) -> None:
+def _refit(state: State, job: Job) -> None:
+    """Process 0 knows what time it is."""
+    if job.budget.deadline_s is not None:
+        state.pace = Pace(**job.team.tell(asdict(job.budget.refit(state.pace, state.step))))
+
+
+def _train_step(state: State, job: Job, loader: TrainLoader, batch: Batch, epoch: int) -> None:
     """One step. The rate is that of the step's beginning; randomness inside the network comes from its number."""
+    sums = state.sums
     started_s = job.clock()
     set_rate(state.optimizer, _rate(state, job))
-    state.optimizer.zero_grad(set_to_none=True)
-    with torch_randomness(job.recipe.seed, "step", index=state.step), _precision(job):
-        logits = state.network(batch.images)[0]
-    loss = cross_entropy(logits, batch.targets, smoothing=job.recipe.loss.smoothing)
-    value = loss.item()
+    images, targets = loader.finish(batch, device(), job.mode.memory_format)
+    with (
+        torch_randomness(job.recipe.seed, "step", index=state.step * job.team.size + job.team.rank),
+        job.mode.autocast(),
+    ):
+        loss = job.criterion(state.network, images, targets, batch)
+    value = float(job.team.add(loss.detach().float().cpu().reshape(1) * batch.weight)[0]) / job.team.size
     _check_number(value, "loss", state, job, epoch)
     forward_s = job.clock()
-    loss.backward()  # type: ignore[no-untyped-call]
+    job.stepper.backward(loss * batch.weight)
     backward_s = job.clock()
-    norm = clip(state.network.parameters(), job.recipe.optim.clip)
-    _check_number(norm, "gradient", state, job, epoch)
-    state.optimizer.step()
-    if state.average is not None:
-        state.average.update(state.network, state.step)
+    if (state.step + 1) % job.steps == 0:
+        sums.norms = gradient_norms(state.network)
+    taken = job.stepper.step(state.network, state.optimizer)
+    if taken.norm is not None and not taken.skipped:
+        _check_number(taken.norm, "gradient", state, job, epoch)
+        sums.norm, sums.changes = sums.norm + taken.norm, sums.changes + 1
+    if taken.changed:
+        _average(state, job)
     state.step += 1
     ended_s = job.clock()
     sums.steps += 1
-    sums.images += len(batch.samples)
-    sums.loss, sums.norm = sums.loss + value, sums.norm + norm
+    sums.images += len(batch.samples) * job.team.size
+    sums.loss += value
+    sums.skipped += taken.skipped
     sums.forward_s += forward_s - started_s
     sums.backward_s += backward_s - forward_s
     sums.step_s += ended_s - backward_s
 
 
+def _average(state: State, job: Job) -> None:
+    if state.average is not None:
+        state.average.update(state.network, state.step)
+    share = job.recipe.train.average
+    if share > 0 and state.pace.at(state.step) >= 1.0 - share:
+        state.mean = state.mean or RunningMean(state.network)
+        state.mean.update(state.network)
+
+
 def _rate(state: State, job: Job) -> float:
-    return rate_at(state.pace.at(state.step), base=job.lr, warmup=job.recipe.schedule.warmup)
-
-
-def _precision(job: Job) -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=job.bf16)
+    epochs = state.pace.total / job.steps
+    return rate_at(state.pace.at(state.step), job.recipe.schedule, base=job.lr, epochs=epochs)
 
 
 def _check_number(value: float, what: str, state: State, job: Job, epoch: int) -> None:
@@ -171,16 +227,17 @@ def _check_number(value: float, what: str, state: State, job: Job, epoch: int) -
         )
 
 
-def _finish_epoch(state: State, job: Job, epoch: int, sums: _Epoch) -> None:
+def _finish_epoch(state: State, job: Job, epoch: int, phase: Phase) -> None:
     started_s = job.clock()
     scores, weights = _evaluate(state, job)
     job.budget.eval_s = job.clock() - started_s
     better = scores is None or scores.better(state.best, job.recipe.train.metric)
     if better:
         state.best, state.best_epoch, state.best_weights = scores, epoch, weights
-    row = _row(state, job, epoch, sums, scores)
+    row = _row(state, job, epoch, scores, phase)
     state.history.append(row)
-    state.pace = job.budget.refit(state.pace, state.step)
+    state.sums = Sums()
+    _refit(state, job)
     job.keep(state, stopping=False)
     job.listener.say(_sentence(row, state, job))
 
@@ -188,13 +245,20 @@ def _finish_epoch(state: State, job: Job, epoch: int, sums: _Epoch) -> None:
 def _evaluate(state: State, job: Job) -> tuple[Scores | None, dict[str, Tensor]]:
     """Scores and a copy of the weights that earned them: the averaged ones where there is an average."""
     raw = copy_state(state.network)
-    if state.average is None:
+    averaged = state.mean or state.average
+    if averaged is None:
         return (job.validate(state.network) if job.validate else None), raw
-    state.network.load_state_dict(state.average.state)
+    state.network.load_state_dict(averaged.state)
     scores = job.validate(state.network) if job.validate else None
-    averaged = copy_state(state.network)
+    kept = copy_state(state.network)
     state.network.load_state_dict(raw)
-    return scores, averaged
+    return scores, kept
+
+
+def _out_of_patience(state: State, job: Job, epoch: int) -> bool:
+    """Where the rate restarts, patience counts to the end of a cycle: just after a restart every metric dips."""
+    allowed = patience_epochs(job.recipe.schedule, epoch, job.recipe.train.patience)
+    return epoch - state.best_epoch >= allowed
 
 
 def _interrupted(state: State, job: Job) -> Stopped:
@@ -205,26 +269,31 @@ def _interrupted(state: State, job: Job) -> Stopped:
     return "interrupted"
 
 
-def _row(state: State, job: Job, epoch: int, sums: _Epoch, scores: Scores | None) -> Row:
-    train_s = job.clock() - sums.started_s - job.budget.eval_s
+def _row(state: State, job: Job, epoch: int, scores: Scores | None, phase: Phase) -> Row:
+    sums = state.sums
+    train_s = max(job.clock() - sums.started_s - job.budget.eval_s, 1e-9)
     row: Row = {
         "epoch": epoch,
         "step": state.step,
         "steps": state.pace.total,
         "lr": _rate(state, job),
+        "size": list(phase.size),
+        "learning": "all" if phase.keep_last is None else phase.keep_last,
         "train_loss": sums.loss / sums.steps,
-        "grad_norm": sums.norm / sums.steps,
-        "images_per_s": round(sums.images / max(train_s, 1e-9), 1),
+        "grad_norm": sums.norm / max(sums.changes, 1),
+        "images_per_s": round(sums.images / train_s, 1),
     }
+    row |= {"skipped_steps": sums.skipped} if sums.skipped else {}
     if scores is not None:
         row |= {f"val_{name}": value for name, value in asdict(scores).items()}
     times = {name: round(getattr(sums, name), 4) for name in ("data_s", "forward_s", "backward_s", "step_s")}
+    row |= {GRADIENT_NORMS: {name: float(f"{norm:.3g}") for name, norm in sums.norms.items()}} if sums.norms else {}
     return row | times | {"eval_s": round(job.budget.eval_s, 4), "epoch_s": round(train_s + job.budget.eval_s, 4)}
 
 
 def _sentence(row: Row, state: State, job: Job) -> str:
-    total = math.ceil(state.pace.total / job.loader.steps)
-    left_s = (state.pace.total - state.step) / job.loader.steps * row["epoch_s"]
+    total = math.ceil(state.pace.total / job.steps)
+    left_s = job.budget.left_s(state.pace, state.step)
     shown = f"epoch {row['epoch']}/{total}  loss {row['train_loss']:.3f}"
     if "val_loss" in row:
         best = " *" if state.best_epoch == row["epoch"] else ""

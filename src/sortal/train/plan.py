@@ -6,7 +6,7 @@ Resolved once, written to the run as `plan.json` and replayed when a run is take
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from sortal.data.table import ImageTable
 from sortal.models.resolve import ModelSource
 from sortal.runtime.threads import allowed_cpus
 from sortal.train.inputs import geometry, shapes_of, statistics
+from sortal.train.phases import Phase, make_phases
+from sortal.train.schedule import schedule_notes
 
 Stage = Literal["probe", "gradient"]
 
@@ -29,6 +31,8 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
+    model: str | None = None
+    """The weights card that `model=auto` chose."""
     stages: tuple[Stage, ...]
     """probe: a linear head on frozen features. gradient: training by gradient descent."""
     size: tuple[int, int]
@@ -41,11 +45,21 @@ class Plan(BaseModel):
     freeze: Literal["none", "backbone"]
     refit: bool
     """Fit the head once more on training and validation images after its strength was chosen."""
+    phases: tuple[Phase, ...] = ()
+    """Of the gradient stage."""
+    statistics: Literal["frozen", "batch"] = "batch"
+    """Whether batch norms keep the running statistics of the pretrained weights."""
+    interpolate: bool = False
+    """Mix the trained with the pretrained weights by the share that is best on validation images."""
+    refit_head: bool = False
+    """Fit the linear head anew on features of the trained backbone."""
     epochs: int
     batch: int
     lr: float
+    backbone_lr: float = 0.0
     layer_decay: float
-    precision: Literal["fp32", "bf16"]
+    mode: dict[str, Any] | None = None
+    """How steps are computed (`precision.Mode`), once that has been measured."""
     time_s: float | None
     """Budget of the whole command in seconds."""
     threads: int
@@ -67,19 +81,26 @@ class Plan(BaseModel):
         )
 
 
-def make_plan(recipe: Recipe, table: ImageTable, source: ModelSource) -> Plan:
-    """Resolve every `auto`. Raises RecipeError for settings that contradict each other, DataError without images."""
+def make_plan(recipe: Recipe, table: ImageTable, source: ModelSource, *, processes: int = 1) -> Plan:
+    """Resolve every `auto`; `processes` share the processor.
+
+    Raises RecipeError for settings that contradict each other, DataError without images.
+    """
     rows = _labeled(table, "train")
     if not len(rows):
         raise DataError("there are no labeled training images", where=table.source)
-    cpus = allowed_cpus()
+    cpus = max(1, allowed_cpus() // processes)
     notes = list(source.notes)
     shapes = shapes_of(table, rows, recipe)
     stages, freeze, epochs = _stages(recipe, source, len(rows), notes)
     size, resize, crop = geometry(recipe, source, shapes, notes)
     mean, std = statistics(recipe, source, table, rows, size, notes)
     batch = _batch(recipe, len(rows))
+    tuned = stages == ("probe", "gradient")
+    lr, backbone_lr = _rates(recipe, source, batch)
+    notes += schedule_notes(recipe.schedule, epochs, patience=recipe.train.patience) if epochs else ()
     return Plan(
+        model=source.card if recipe.model.name == "auto" else None,
         stages=stages,
         size=size,
         resize=resize,
@@ -90,10 +111,14 @@ def make_plan(recipe: Recipe, table: ImageTable, source: ModelSource) -> Plan:
         epochs=epochs,
         batch=batch,
         interpolation=source.input.interpolation if source.input else recipe.input.interpolation,
-        refit=_refit(table, stages, notes),
-        lr=_rate(recipe, source, batch),
+        refit=_refit(recipe, table, stages, notes),
+        phases=make_phases(recipe, size, frozen=freeze == "backbone", tuned=tuned) if "gradient" in stages else (),
+        statistics=_statistics(recipe, tuned=tuned),
+        interpolate=tuned and freeze == "none" and recipe.train.interpolate == "auto",
+        refit_head=_refit_head(recipe, tuned=tuned and freeze == "none"),
+        lr=lr,
+        backbone_lr=backbone_lr,
         layer_decay=_layer_decay(recipe, source),
-        precision="bf16" if recipe.train.precision == "bf16" else "fp32",
         time_s=recipe.train.time,
         threads=cpus,
         workers=min(cpus, 8) if recipe.train.workers == "auto" else recipe.train.workers,
@@ -158,12 +183,32 @@ def _batch(recipe: Recipe, images: int) -> int:
     return int(np.clip(2 ** round(math.log2(max(1, images / 25))), 16, 64))
 
 
-def _rate(recipe: Recipe, source: ModelSource, batch: int) -> float:
-    """At batch 64: 2e-3 from scratch, 2e-4 for pretrained weights; times sqrt(batch / 64) otherwise."""
-    if recipe.optim.lr != "auto":
-        return recipe.optim.lr
+def _rates(recipe: Recipe, source: ModelSource, batch: int) -> tuple[float, float]:
+    """Of the head and of the uppermost backbone layers.
+
+    At batch 64: 2e-3 from scratch for both; 2e-4 for pretrained weights; times sqrt(batch / 64) otherwise.
+    """
     base = 2e-3 if source.weights_path is None else 2e-4
-    return float(f"{base * math.sqrt(batch / 64):.3g}")
+    found = float(f"{base * math.sqrt(batch / 64):.3g}")
+    lr = found if recipe.optim.lr == "auto" else recipe.optim.lr
+    return lr, lr if recipe.optim.backbone_lr == "auto" else recipe.optim.backbone_lr
+
+
+def _statistics(recipe: Recipe, *, tuned: bool) -> Literal["frozen", "batch"]:
+    """A head that was fitted on frozen features knows the features of the pretrained statistics only."""
+    asked = recipe.train.statistics
+    if asked == "auto":
+        return "frozen" if tuned else "batch"
+    return asked
+
+
+def _refit_head(recipe: Recipe, *, tuned: bool) -> bool:
+    asked = recipe.train.refit_head
+    linear = recipe.model.head == "linear"
+    if asked is True and not linear:
+        raise RecipeError("only a linear head can be fitted anew", where="train.refit_head", received=recipe.model.head)
+    wanted = tuned or recipe.loss.imbalance in ("crt", "smote")  # these two are remedies of the head alone
+    return linear and (wanted if asked == "auto" else asked)
 
 
 def _layer_decay(recipe: Recipe, source: ModelSource) -> float:
@@ -172,12 +217,17 @@ def _layer_decay(recipe: Recipe, source: ModelSource) -> float:
     return 1.0 if source.weights_path is None else 0.75
 
 
-def _refit(table: ImageTable, stages: tuple[Stage, ...], notes: list[str]) -> bool:
+def _refit(recipe: Recipe, table: ImageTable, stages: tuple[Stage, ...], notes: list[str]) -> bool:
     """Only with a test split: without one the report is about validation images, which the head must not have seen."""
-    if stages != ("probe",) or not len(_labeled(table, "val")) or not len(table.split_rows("test")):
+    asked = recipe.data.refit
+    possible = bool(len(_labeled(table, "val"))) and bool(len(table.split_rows("test"))) and "probe" in stages
+    if asked is True and not possible:
+        hint = "it needs pretrained weights, validation images, and a test split that the report can be about"
+        raise RecipeError("validation images cannot join the training images", where="data.refit", hint=hint)
+    if not possible or asked is False or recipe.model.head != "linear":
         return False
     notes.append(
         "The head is fitted a last time on training and validation images together, after the validation images "
-        "have chosen its strength; validation figures come from before that."
+        "have chosen everything; validation figures come from before that."
     )
     return True

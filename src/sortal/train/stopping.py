@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+from sortal.train.phases import Phase, cost_ahead
 from sortal.train.schedule import Pace
 
 MAX_EPOCHS = 300
@@ -52,30 +53,55 @@ def stop_on_signals() -> Iterator[StopFlag]:
 
 @dataclass(kw_only=True)
 class Budget:
-    """Fits the number of steps to the time that is left. Without a deadline it changes nothing."""
+    """Fits the number of steps to the time that is left. Without a deadline it changes nothing.
+
+    A step of a phase costs what its steps have cost so far; where there were none yet, it is estimated from the phases
+    that ran, by the pixels of both.
+    """
 
     deadline_s: float | None
     """On `clock`; training and its last validation end before it."""
     steps_per_epoch: int
+    phases: tuple[Phase, ...]
     wanted: int | None
     """Steps asked for, which the budget can only reduce; None lets it choose."""
     clock: Callable[[], float]
-    used_s: float = 0.0
+    used_s: list[float] = field(default_factory=list)
+    counted: list[int] = field(default_factory=list)
     steps: int = 0
     eval_s: float = field(default=0.0)
 
-    def add(self, step_s: float) -> None:
+    def __post_init__(self) -> None:
+        self.used_s = self.used_s or [0.0] * len(self.phases)
+        self.counted = self.counted or [0] * len(self.phases)
+
+    def add(self, step_s: float, phase: int) -> None:
         """Count one step. The first is slower than all others and does not count."""
         self.steps += 1
         if self.steps > 1:
-            self.used_s += step_s
+            self.used_s[phase] += step_s
+            self.counted[phase] += 1
 
     def refit(self, pace: Pace, step: int) -> Pace:
         """The pace from `step` on, after at least two steps were counted."""
         if self.deadline_s is None or self.steps < 2:
             return pace
-        step_s = self.used_s / (self.steps - 1)
-        each_s = step_s + self.eval_s / self.steps_per_epoch
+        each_s = self._each_s(pace.at(step))
         left_s = self.deadline_s - self.clock() - self.eval_s
         total = step + max(0, int(left_s / each_s)) if each_s > 0 else pace.total
         return pace.refit(step, max(1, min(total, self.wanted or MAX_EPOCHS * self.steps_per_epoch)))
+
+    def left_s(self, pace: Pace, step: int) -> float:
+        """About how long the steps from `step` on will take, validations included."""
+        return (pace.total - step) * self._each_s(pace.at(step)) if self.steps > 1 else 0.0
+
+    def _each_s(self, progress: float) -> float:
+        """Mean seconds of a step ahead, with its share of a validation."""
+        return cost_ahead(self.phases, progress, self._costs_s()) + self.eval_s / self.steps_per_epoch
+
+    def _costs_s(self) -> list[float]:
+        unit_s = sum(self.used_s) / sum(n * phase.cost for n, phase in zip(self.counted, self.phases, strict=True))
+        return [
+            used / n if n else unit_s * phase.cost
+            for used, n, phase in zip(self.used_s, self.counted, self.phases, strict=True)
+        ]

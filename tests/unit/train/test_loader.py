@@ -11,25 +11,49 @@ from PIL import Image
 
 from gratings import recipe
 from sortal.core.errors import DataError
-from sortal.core.preprocess import PreprocessSpec, apply
+from sortal.core.preprocess import PreprocessSpec, apply, normalize
 from sortal.core.progress import Silent
 from sortal.data.open import images
 from sortal.data.table import ImageTable
 from sortal.train import store
-from sortal.train.augment.basic import build
-from sortal.train.loader import TrainLoader, eval_batches, make_loader
+from sortal.train.augment import AUGMENTATIONS, ClassFacts
+from sortal.train.loader import Batch, TrainLoader, eval_batches, standardize
+from sortal.train.sampling import make_sampler
 from sortal.train.store import Images, in_order, prepared
+from sortal.train.team import SOLO, Team
 
 SPEC = PreprocessSpec(size=(16, 16), resize="pad", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.2))
 
 
-def loader_of(table: ImageTable, *settings: str, workers: int = 0, spec: PreprocessSpec = SPEC) -> TrainLoader:
+def loader_of(
+    table: ImageTable,
+    *settings: str,
+    workers: int = 0,
+    spec: PreprocessSpec = SPEC,
+    remedy: str = "none",
+    team: Team = SOLO,
+) -> TrainLoader:
     chosen = recipe(*settings)
-    rows = table.split_rows("train")
+    rows, classes = table.split_rows("train"), len(table.labels)
     with prepared(table, rows, spec, folder=None, threads=2, listener=Silent(), stage="train") as (found, _):
         pass
-    policy = build(chosen.augment, spec)
-    return make_loader(found, spec, policy, chosen, classes=len(table.labels), batch=7, workers=workers)
+    facts = ClassFacts(names=table.labels.names, counts=np.bincount(found.labels, minlength=classes))
+    return TrainLoader(
+        images=found,
+        spec=spec,
+        policy=AUGMENTATIONS.get(chosen.augment.name)(chosen.augment, spec, facts),
+        section=chosen.augment,
+        sampler=make_sampler(remedy, found.labels, classes, chosen.seed),
+        classes=classes,
+        batch=7,
+        seed=chosen.seed,
+        workers=workers,
+        team=team,
+    )
+
+
+def finished(loader: TrainLoader, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    return loader.finish(batch, torch.device("cpu"), torch.channels_last)
 
 
 @pytest.mark.parametrize("settings", [(), ("augment.mixup=0.4", "augment.cutmix=1.0", "augment.erase=0.3")])
@@ -41,8 +65,9 @@ def test_batches_are_the_same_for_any_number_of_workers(
     pairs = list(zip(alone.epoch(2), together.epoch(2), strict=True))
     assert len(pairs) == alone.steps == 5
     for one, other in pairs:
-        assert torch.equal(one.images, other.images)
-        assert torch.equal(one.targets, other.targets)
+        assert np.array_equal(one.pixels, other.pixels)
+        for mine, theirs in zip(finished(alone, one), finished(together, other), strict=True):
+            assert torch.equal(mine, theirs)
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_one_in_another_order(
@@ -57,12 +82,57 @@ def test_an_epoch_shows_every_image_once_and_the_next_one_in_another_order(
 def test_an_epoch_can_be_taken_up_in_the_middle(make_table: Callable[..., ImageTable]) -> None:
     loader = loader_of(make_table(train=10))
     whole, rest = list(loader.epoch(1)), list(loader.epoch(1, first_step=3))
-    assert all(torch.equal(a.images, b.images) for a, b in zip(whole[3:], rest, strict=True))
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(whole[3:], rest, strict=True))
 
 
 def test_a_last_batch_of_one_image_is_left_out(make_table: Callable[..., ImageTable]) -> None:
     loader = loader_of(make_table(train=5))  # 15 images in batches of 7
     assert [len(batch.samples) for batch in loader.epoch(0)] == [7, 7]
+
+
+def test_two_processes_share_every_batch_between_them(make_table: Callable[..., ImageTable]) -> None:
+    table = make_table(train=10)
+    whole = loader_of(table)
+    parts = [loader_of(table, team=Team(rank=rank, size=2)) for rank in (0, 1)]
+    batches = [list(loader.epoch(3)) for loader in (whole, *parts)]
+    assert parts[0].steps == parts[1].steps == whole.steps == 5
+    for joined, one, other in zip(*batches, strict=True):
+        assert np.array_equal(np.concatenate([one.pixels, other.pixels]), joined.pixels)
+        assert np.array_equal(np.concatenate([one.samples, other.samples]), joined.samples)
+        share = [len(part.samples) / len(joined.samples) for part in (one, other)]
+        assert [one.weight / 2, other.weight / 2] == pytest.approx(share)
+
+
+def test_copies_of_an_image_in_one_epoch_are_varied_differently(make_table: Callable[..., ImageTable]) -> None:
+    loader = loader_of(make_table(train=10), remedy="sampler")
+    seen: dict[int, list[np.ndarray]] = {}
+    for batch in loader.epoch(0):
+        for sample, image in zip(batch.samples.tolist(), batch.pixels, strict=True):
+            seen.setdefault(sample, []).append(image)
+    copies = [images for images in seen.values() if len(images) > 1]
+    assert copies
+    assert all(not np.array_equal(images[0], images[1]) for images in copies)
+
+
+def test_partners_of_a_class_are_mixed_and_keep_its_label(make_table: Callable[..., ImageTable]) -> None:
+    loader = loader_of(make_table(train=10), "augment=none", remedy="mixup_rare")
+    stored = {loader.images.take([n]).tobytes() for n in range(len(loader.images))}
+    plan = loader.sampler.epoch(0)
+    assert plan.partners is not None
+    mixed = [batch.pixels[i].tobytes() not in stored for batch in loader.epoch(0) for i in range(len(batch.samples))]
+    partnered = (plan.partners >= 0).tolist()
+    assert mixed == partnered[: len(mixed)]
+    labels = loader.images.labels
+    chosen = plan.partners >= 0
+    assert np.array_equal(labels[plan.samples[chosen]], labels[plan.partners[chosen]])
+
+
+def test_what_a_batch_is_normalized_to_is_the_reference(make_table: Callable[..., ImageTable]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    assert np.abs(standardize(SPEC, pixels).numpy() - normalize(SPEC, pixels)).max() < 1e-5
+    deep = SPEC.model_copy(update={"depth": 16})
+    wide = pixels.astype(np.uint16) * 257
+    assert np.abs(standardize(deep, wide).numpy() - normalize(deep, wide)).max() < 1e-5
 
 
 def test_validation_batches_are_the_reference_exactly(make_table: Callable[..., ImageTable]) -> None:

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from sortal.train.phases import Phase, phase_at
 from sortal.train.schedule import Pace
 from sortal.train.stopping import MAX_EPOCHS, Budget, stop_on_signals
 
@@ -19,18 +20,21 @@ class Clock:
         return self.now_s
 
 
+ONE = (Phase(share=1.0, size=(32, 32)),)
+
+
 def simulate(
     *, deadline_s: float | None, step_s: float, eval_s: float, epoch: int, wanted: int | None, slower_from: int = 10**9
 ) -> tuple[float, int, list[float]]:
     """The loop's use of a budget with a fake clock: (end of training, steps, progress at every step)."""
     clock = Clock()
-    budget = Budget(deadline_s=deadline_s, steps_per_epoch=epoch, wanted=wanted, clock=clock)
+    budget = Budget(deadline_s=deadline_s, steps_per_epoch=epoch, phases=ONE, wanted=wanted, clock=clock)
     pace, step, progress = Pace(total=wanted or 10 * epoch), 0, []
     while step < pace.total:
         progress.append(pace.at(step))
         spent_s = step_s * (3.0 if step == 0 else 1.0) * (2.0 if step >= slower_from else 1.0)
         clock.now_s += spent_s
-        budget.add(spent_s)
+        budget.add(spent_s, 0)
         step += 1
         if step == 3 or step % 20 == 0:
             pace = budget.refit(pace, step)
@@ -95,3 +99,22 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     thread.start()
     thread.join()
     assert seen == [(False, True)]
+
+
+def test_small_images_first_still_fill_the_time() -> None:
+    """A step of the second phase takes four times as long; the budget knows before it has seen one."""
+    phases = (Phase(share=0.5, size=(16, 16)), Phase(share=0.5, size=(32, 32)))
+    clock = Clock()
+    budget = Budget(deadline_s=300.0, steps_per_epoch=20, phases=phases, wanted=None, clock=clock)
+    pace, step, sizes = Pace(total=200), 0, []
+    while step < pace.total:
+        number = phase_at(phases, pace.at(step - step % 20))
+        sizes.append(number)
+        clock.now_s += 0.1 * (4 if number else 1)
+        budget.add(0.1 * (4 if number else 1), number)
+        step += 1
+        if step == 3 or step % 20 == 0:
+            pace = budget.refit(pace, step)
+    assert 285 <= clock.now_s <= 305
+    assert 0.45 <= sizes.count(0) / len(sizes) <= 0.55
+    assert abs(budget.left_s(Pace(total=step + 10), step) - 4.0) < 0.01

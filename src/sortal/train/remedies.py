@@ -1,0 +1,71 @@
+"""Which remedy for unequal classes a run uses, by its recipe and by what features say, and the heads it means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sortal.core.sections import LossSection
+from sortal.train.context import Context, Remedy
+from sortal.train.features import Features
+from sortal.train.imbalance import RemedyChoice, choose_by_rule, choose_remedy
+from sortal.train.probe import LinearHead, fit_head
+from sortal.train.weighted_head import fit_weighted_head
+
+
+def settled(context: Context, train: Features | None, val: Features | None, *, strength: float | None = None) -> Remedy:
+    """What the recipe names; for `auto`, what the features of training and validation images say, or else the rule."""
+    section = context.recipe.loss
+    if section.imbalance != "auto":
+        return Remedy(name=section.imbalance, tau=section.tau)
+    if train is None or val is None:
+        return _chosen(choose_by_rule(context.counts), section)
+    found = choose_remedy(
+        train.values,
+        train.labels,
+        val.values,
+        val.labels,
+        context.classes,
+        seed=context.recipe.seed,
+        section=section,
+        strength=strength,
+    )
+    return _chosen(found, section)
+
+
+def with_remedy(context: Context, remedy: Remedy) -> Context:
+    """The context whose recipe and remedy say what was settled."""
+    loss = context.recipe.loss.model_copy(update={"imbalance": remedy.name, "tau": remedy.tau})
+    asked = context.recipe.loss.imbalance == "auto"
+    settled_recipe = context.recipe.model_copy(update={"loss": loss})
+    return replace(context, remedy=remedy.name, recipe=settled_recipe, asked_auto_remedy=asked)
+
+
+def remedied_head(context: Context, features: Features, *, strength: float) -> LinearHead:
+    """The linear head on frozen features that the context's remedy means."""
+    if context.remedy == "none" and context.recipe.loss.name == "cross_entropy":
+        return fit_head(features.values, features.labels, context.classes, strength=strength)
+    return fit_weighted_head(
+        features.values,
+        features.labels,
+        context.classes,
+        strength=strength,
+        remedy=context.remedy,
+        section=context.recipe.loss,
+        seed=context.recipe.seed,
+    )
+
+
+def joined(one: Features, other: Features) -> Features:
+    """Both, the first first."""
+    return Features(
+        values=np.concatenate([one.values, other.values]),
+        labels=np.concatenate([one.labels, other.labels]),
+        rows=np.concatenate([one.rows, other.rows]),
+    )
+
+
+def _chosen(found: RemedyChoice, section: LossSection) -> Remedy:
+    tau = found.tau if found.name == "logit_adjustment" else section.tau
+    return Remedy(name=found.name, tau=tau, notes=(found.reason,))
