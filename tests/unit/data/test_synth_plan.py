@@ -157,8 +157,8 @@ def test_everything_together_still_gives_every_class_and_number(seed):
         ({"workers": -1}, "0 to 256"),
         ({"new_class": 5000}, "0 to"),
         ({"exact_duplicates": 0.5, "near_duplicates": 0.4}, "at most 0.75"),
-        ({"task": "color"}, "kind or defect"),
-        ({"task": "defect", "defects": 0.1}, "task kind"),
+        ({"task": "color"}, "one of kind, defect, scratches"),
+        ({"task": "defect", "defects": 0.1}, "tasks kind"),
         ({"task": "defect", "new_class": 1}, "task kind"),
     ],
 )

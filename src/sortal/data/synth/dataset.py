@@ -1,18 +1,17 @@
-"""Draw a data set of mechanical parts: class folders, and beside them the truth about every picture.
+"""Draw a data set of mechanical parts or sheet metal: class folders, and beside them the truth about every picture.
 
     out/<class>/<number>.jpg     the pictures under their given labels
     out/truth.csv                one row a picture: true label, attributes, defect, object, what it repeats, corruption
+    out/marks.csv                one row a mark, for the tasks on sheet metal: what, how bad, where
     out/synth.json               the options, the counts and a digest of all files
 
 The whole folder appears at once or not at all. The same options give the same bytes, on one machine and with the same
-releases of NumPy and Pillow. `plan` decides what is drawn, `render` draws one picture.
+releases of NumPy and Pillow. `plan` decides what is drawn, `render` draws one picture, `truth` writes the tables.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -28,11 +27,8 @@ from sortal.core.publish import disk_errors, publish_folder
 from sortal.data.synth.options import SynthOptions, check
 from sortal.data.synth.plan import Shot, make_plan
 from sortal.data.synth.render import again, generator, jpeg, picture
+from sortal.data.synth.truth import marks_table, truth_table
 
-TRUTH_COLUMNS = (
-    "path", "label", "true_label", "mislabeled", "kind", "size", "finish", "variant", "defect",
-    "sequence", "group", "burst_frame", "duplicate_of", "duplicate_kind", "corrupt", "new_class",
-)  # fmt: skip
 _CHUNK = 16
 _CORRUPTION = 255  # the stream of a picture that decides how its file is damaged
 
@@ -165,24 +161,11 @@ def _corrupted(data: bytes, shot: Shot, seed: int) -> bytes:
 
 
 def _write_truth(folder: Path, plan: tuple[Shot, ...], options: SynthOptions, sha256: str) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(TRUTH_COLUMNS)
-    paths = {shot.number: shot.path for shot in plan}
-    writer.writerows(_truth_row(shot, paths) for shot in plan)
-    (folder / "truth.csv").write_text(table.getvalue(), encoding="utf-8")
+    (folder / "truth.csv").write_text(truth_table(plan), encoding="utf-8")
+    if options.on_sheets:
+        (folder / "marks.csv").write_text(marks_table(plan, options), encoding="utf-8")
     summary = {"format": 1, "options": options.content(), "images": len(plan), "counts": _counts(plan)}
     (folder / "synth.json").write_text(pretty(summary | {"digest": sha256}), encoding="utf-8")
-
-
-def _truth_row(shot: Shot, paths: dict[int, str]) -> tuple[str | int, ...]:
-    part = shot.part
-    source = "" if shot.repeats is None else paths[shot.repeats]
-    repeated = "" if shot.repeats is None else ("near" if shot.near else "exact")
-    labels = (shot.path, shot.label, shot.true_label, int(shot.label != shot.true_label))
-    attributes = (part.kind, part.size, part.finish, part.variant, shot.grade)
-    return (*labels, *attributes, shot.number, shot.group, shot.burst, source, repeated, shot.corruption,
-            int(shot.new_class))  # fmt: skip
 
 
 def _counts(plan: tuple[Shot, ...]) -> dict[str, int]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sortal.data.synth.catalog import PartClass, catalog
+from sortal.data.synth.marks import SCRATCH_GRADES
 from sortal.data.synth.options import MIN_PER_CLASS, SynthOptions
+from sortal.data.synth.sheets import sheet_part
 from sortal.data.synth.surface import GRADES
 
 CORRUPTIONS = ("truncated", "empty", "garbage", "header", "text")
@@ -26,9 +28,9 @@ class Shot:
 
     number: its place in the sequence and its file's name. label, true_label: names of classes, given and right.
     specimen: which object of the class; frame: which picture of the class (they differ within a burst).
-    grade: of its defect. burst: its place in a burst from 1, or 0. repeats: number of the shot it repeats, or None;
-    near: whether it repeats it only nearly. corruption: one of CORRUPTIONS, or "". new_class: whether its class is
-    one that came on top.
+    grade: of its defect; "scratch" or "dent" for the task "scratch-dent". burst: its place in a burst from 1, or 0.
+    repeats: number of the shot it repeats, or None; near: whether it repeats it only nearly. corruption: one of
+    CORRUPTIONS, or "". new_class: whether its class is one that came on top.
     """
 
     number: int
@@ -57,7 +59,7 @@ class Shot:
 
 def make_plan(options: SynthOptions) -> tuple[Shot, ...]:
     """The shots in the order of their numbers. The options have passed `check`."""
-    shots = _defect_shots(options) if options.task == "defect" else _kind_shots(options)
+    shots = _kind_shots(options) if options.task == "kind" else _graded_shots(options)
     shots = _in_order(_with_bursts(shots, options), options)
     shots = _with_repeats(shots, options)
     return tuple(_with_wrong_labels(shots, options))
@@ -105,16 +107,32 @@ def _kind_shots(options: SynthOptions) -> list[Shot]:
     return shots
 
 
-def _defect_shots(options: SynthOptions) -> list[Shot]:
-    """The parts take turns within each grade; "none" is the largest class of a long tail."""
+def _graded_shots(options: SynthOptions) -> list[Shot]:
+    """The parts (or sheets) take turns within each label; what has no defect is the largest class of a long tail."""
     shots = []
     seen: Counter[int] = Counter()
-    for grade, count in zip(GRADES, class_counts(options.images, len(GRADES), options.long_tail), strict=True):
+    for label, grade, count in _graded_counts(options):
         for index in range(count):
-            part = catalog()[index % options.classes]
-            shots.append(_shot(part, seen[part.index], grade, grade, new_class=False))
+            number = index % options.classes
+            part = sheet_part(number) if options.on_sheets else catalog()[number]
+            shots.append(_shot(part, seen[part.index], label, grade, new_class=False))
             seen[part.index] += 1
     return shots
+
+
+def _graded_counts(options: SynthOptions) -> list[tuple[str, str, int]]:
+    """(label, grade, pictures) of each class whose label is not the part's."""
+    match options.task:
+        case "scratches":
+            scratched = round(options.defect_share * options.images)
+            counts = class_counts(scratched, len(SCRATCH_GRADES), options.long_tail)
+            grades = list(zip(SCRATCH_GRADES, SCRATCH_GRADES, counts, strict=True))
+            return [("ok", "none", options.images - scratched), *grades]
+        case "scratch-dent":
+            names: tuple[str, ...] = ("scratch", "dent")
+        case _:
+            names = GRADES
+    return list(zip(names, names, class_counts(options.images, len(names), options.long_tail), strict=True))
 
 
 def _shot(part: PartClass, index: int, label: str, grade: str, *, new_class: bool) -> Shot:
@@ -163,11 +181,11 @@ def _burst_starts(shots: list[Shot], rng: np.random.Generator) -> list[tuple[int
 
 def _with_grades(shots: list[Shot], options: SynthOptions) -> list[Shot]:
     """For the task "kind": defects by object, so that the frames of a burst agree."""
-    if options.task == "defect" or not options.defects:
+    if options.task != "kind" or not options.defect_share:
         return shots
     rng = _rng(options, "grades")
     objects = list(dict.fromkeys(shot.group for shot in shots))
-    hit = rng.permutation(len(objects))[: round(options.defects * len(objects))]
+    hit = rng.permutation(len(objects))[: round(options.defect_share * len(objects))]
     grades = {objects[int(one)]: GRADES[1 + place % 3] for place, one in enumerate(hit)}
     return [replace(shot, grade=grades.get(shot.group, "none")) for shot in shots]
 

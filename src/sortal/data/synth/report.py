@@ -20,6 +20,10 @@ def draw_report(out: Path, options: SynthOptions, *, progress: Callable[[int, in
         data_digest=result.digest,
         metrics={"images": Metric(value=float(result.images)), "classes": Metric(value=float(len(counts)))},
         tables={"classes": Table(columns=("class", "images"), rows=counts)},
-        paths={"images": str(result.path), "truth": str(result.path / "truth.csv")},
+        paths={"images": str(result.path), "truth": str(result.path / "truth.csv")} | _marks(result.path, options),
         provenance={"options": options.content(), "new_classes": list(result.new_classes)},
     )
+
+
+def _marks(folder: Path, options: SynthOptions) -> dict[str, str]:
+    return {"marks": str(folder / "marks.csv")} if options.on_sheets else {}

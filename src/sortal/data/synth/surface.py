@@ -39,6 +39,7 @@ FINISHES: dict[str, Finish] = {
     "nylon": Finish(mirror=(0.05, 0.05, 0.05), matte=(0.62, 0.62, 0.58), rough=0.45, grain=0.01),
     "blue": Finish(mirror=(0.05, 0.05, 0.06), matte=(0.03, 0.12, 0.42), rough=0.40, grain=0.01),
     "rubber": Finish(mirror=(0.03, 0.03, 0.03), matte=(0.025, 0.025, 0.027), rough=0.50, grain=0.02),
+    "raw": Finish(mirror=(0.62, 0.61, 0.60), matte=(0.34, 0.34, 0.335), rough=0.55, grain=0.10),
     "rust": Finish(mirror=(0.02, 0.015, 0.01), matte=(0.23, 0.085, 0.03), rough=0.60, grain=0.12),
 }
 
