@@ -1,7 +1,8 @@
-"""The head inside an exported graph: find it, name it, write another one.
+"""The linear head inside an exported graph: find it, name it, write another one.
 
 A frozen-feature probe needs a backbone that runs fast and a head that is known only after the features are. So the
 backbone is exported first, features are computed by an inference engine, and the head found is written into the file.
+Graphs with other heads are exported as a whole, after training.
 """
 
 from __future__ import annotations
@@ -65,10 +66,11 @@ def write_head(
 def name_head(model: onnx.ModelProto) -> bool:
     """Bring a linear head into the one form `logits = Gemm(embedding, head.weight, head.bias, transB=1)`, in place.
 
-    Returns whether there is one: a Gemm, or a MatMul with an Add, over constants used by nothing else.
+    Returns whether there is one: a Gemm, or a MatMul with an Add, of the embedding and constants used by nothing else.
+    The last layer of other heads (a hidden layer before it, two branches) is no such head and stays as it is.
     """
     found = _linear(model.graph)
-    if found is None or _taken_elsewhere(model.graph, found[0]):
+    if found is None or not _is_embedding(model.graph, found[1]) or _taken_elsewhere(model.graph, found[0]):
         return False
     nodes, source, weight, bias = found
     _store(model.graph, WEIGHT, weight)
@@ -121,6 +123,13 @@ def _matmul_add(graph: onnx.GraphProto, add: onnx.NodeProto) -> _Found | None:
             continue
         return [matmul, add], matmul.input[0], weight.T, np.broadcast_to(bias.reshape(-1), (weight.shape[1],))
     return None
+
+
+def _is_embedding(graph: onnx.GraphProto, name: str) -> bool:
+    """Whether a tensor is the one that the output `embedding` gives, directly or as a copy."""
+    node = _producer(graph, "embedding")
+    copies = [] if node is None or node.op_type != "Identity" else [node.input[0]]
+    return name in ("embedding", *copies)
 
 
 def _taken_elsewhere(graph: onnx.GraphProto, head: list[onnx.NodeProto]) -> bool:

@@ -17,10 +17,12 @@ from sortal.core.errors import WeightsError
 from sortal.core.manifest import ModelSpec
 from sortal.models import BACKBONES
 from sortal.models.attention import attend
-from sortal.models.heads import Wiring, hidden_width
+from sortal.models.heads import PLAIN, Wiring, hidden_width
 from sortal.models.network import Network, measure_widths
+from sortal.models.pooling import Pooling
 from sortal.models.published import TORCHVISION, check_architecture
 from sortal.models.resolve import ModelSource
+from sortal.models.stages import find_stages
 from sortal.models.weights import load_pretrained, load_weights
 from sortal.models.wrapped import (
     IN_CHANS,
@@ -59,6 +61,8 @@ class Rebuildable(Protocol):
     @property
     def attention_stage(self) -> int | None: ...
     @property
+    def pooling(self) -> str: ...
+    @property
     def views(self) -> str: ...
 
 
@@ -76,6 +80,7 @@ def create(
     attention: str | None = None,
     attention_stage: int | None = None,
     drop_path: float = 0.0,
+    pooling: str = "mean",
     views: str = "single",
 ) -> Network:
     """A network on the CPU for `classes` classes and images of `size` (height, width) pixels, in training mode.
@@ -92,6 +97,7 @@ def create(
         fusion=fusion,
         attention=attention,
         attention_stage=attention_stage,
+        pooling=pooling,
         views=views,
     )
     with isolated_randomness(seed):
@@ -110,6 +116,7 @@ def load_network(model: Rebuildable, weights: Path) -> Network:
         fusion=model.fusion,
         attention=model.attention,
         attention_stage=model.attention_stage,
+        pooling=model.pooling,
         views=model.views,
     )
     with isolated_randomness(0):
@@ -132,6 +139,7 @@ def record(network: Network, *, source: str | None = None) -> ModelSpec:
         fusion=wiring.fusion,
         attention=wiring.attention,
         attention_stage=wiring.attention_stage,
+        pooling=wiring.pooling,
         views=wiring.views,
         classes=network.classes,
         embedding=network.embedding_dim,
@@ -141,13 +149,19 @@ def record(network: Network, *, source: str | None = None) -> ModelSpec:
 
 
 def create_on_meta(
-    architecture: str, *, classes: int, channels: int = 3, size: tuple[int, int] = DEFAULT_SIZE
+    architecture: str,
+    *,
+    classes: int,
+    channels: int = 3,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    dropout: float = 0.0,
+    wiring: Wiring = PLAIN,
 ) -> Network:
     """A network that has shapes and no numbers: for counting, without memory and without weights."""
     source = ModelSource(name=architecture, architecture=architecture)
     with torch.device("meta"):
         backbone, arguments = _fitted(source, channels, size, drop_path=0.0)
-        return _around(backbone, source, arguments, Wiring(), classes=classes, dropout=0.0, size=size)
+        return _around(backbone, source, arguments, wiring, classes=classes, dropout=dropout, size=size)
 
 
 @contextmanager
@@ -188,7 +202,8 @@ def _around(
     """The network: head and attention put around a backbone, as wide as it is."""
     channels = int(arguments.get(IN_CHANS, 3))
     middle = wiring.head == "multi_scale"
-    widths = measure_widths(backbone, channels=channels, size=size, middle=middle)
+    pooling = Pooling(wiring.pooling, backbone, tuple(find_stages(backbone)))
+    widths = measure_widths(backbone, channels=channels, size=size, middle=middle, pooling=pooling)
     attention = None
     if wiring.attention is not None:
         attention = attend(backbone, wiring, image=(channels, *size))
@@ -202,6 +217,7 @@ def _around(
         widths=widths,
         wiring=wiring,
         attention=attention,
+        pooling=pooling,
     )
 
 

@@ -9,9 +9,12 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
+from typing import Any
 
 import torch
 
+from sortal.models import BACKBONES
+from sortal.models.anatomy import Anatomy, read_anatomy
 from sortal.models.backbones import create, create_on_meta
 from sortal.models.cards import zoo_cards
 from sortal.models.published import check_architecture
@@ -30,6 +33,7 @@ class ModelCost:
     parameters_without_head: int
     embedding_dim: int
     macs: int
+    anatomy: Anatomy
 
     @property
     def size_mb(self) -> float:
@@ -46,6 +50,8 @@ class ModelRow:
     cost: ModelCost
     top1_percent: float | None
     published: str
+    weights: str
+    """Tag and size of the published weights that `top1_percent` belongs to."""
     licence: str
     sha256: str | None = None
     path: str | None = None
@@ -61,6 +67,8 @@ def describe(name: str, *, classes: int = 1000, size: tuple[int, int] | None = N
     check_architecture(name)
     size = size or _native_size(name)
     network = create_on_meta(name, classes=classes, size=size).eval()
+    image = torch.zeros(1, 3, *size, device="meta", requires_grad=True)
+    macs, logits = _count(network, image)
     return ModelCost(
         name=name,
         classes=classes,
@@ -68,18 +76,15 @@ def describe(name: str, *, classes: int = 1000, size: tuple[int, int] | None = N
         parameters=network.parameter_count,
         parameters_without_head=sum(parameter.numel() for parameter in network.backbone_parameters()),
         embedding_dim=network.embedding_dim,
-        macs=count_macs(network, torch.zeros(1, 3, *size, device="meta")),
+        macs=macs,
+        anatomy=read_anatomy(network, image, logits[0]),
     )
 
 
 def count_macs(network: torch.nn.Module, images: torch.Tensor) -> int:
     """Multiply-accumulates of convolutions, matrix products and attention in one forward pass over `images`."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network(images)
-    return int(counter.get_total_flops()) // 2
+    with torch.no_grad():
+        return _count(network, images)[0]
 
 
 def measure_latency_ms(name: str, *, size: tuple[int, int] | None = None, repeats: int = 20) -> float:
@@ -101,6 +106,15 @@ def list_models() -> tuple[ModelRow, ...]:
     return (*_zoo_rows(), *map(_recommended_row, RECOMMENDED))
 
 
+def _count(network: torch.nn.Module, images: torch.Tensor) -> tuple[int, Any]:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        outputs = network(images)
+    return int(counter.get_total_flops()) // 2, outputs
+
+
 def _zoo_rows() -> list[ModelRow]:
     families = {item.name: item.family for item in RECOMMENDED}
     return [
@@ -110,6 +124,7 @@ def _zoo_rows() -> list[ModelRow]:
             cost=describe(stored.card.architecture),
             top1_percent=None,
             published=stored.card.source,
+            weights="",
             licence=stored.card.licence,
             sha256=stored.card.sha256,
             path=str(stored.path),
@@ -119,13 +134,14 @@ def _zoo_rows() -> list[ModelRow]:
 
 
 def _recommended_row(item: Recommended) -> ModelRow:
-    own = item.name.startswith("sortal_")
+    own = item.name in BACKBONES.names()
     return ModelRow(
         name=item.name,
         family=item.family,
         cost=describe(item.name),
         top1_percent=item.top1_percent,
         published=f"{item.name}.{item.weights} at {item.tested_px} px: {PUBLISHED_IN}" if item.weights else "",
+        weights=f"{item.weights}, {item.tested_px} px" if item.weights else "",
         licence="no pretrained weights" if own else _licence(item),
         why=item.why,
     )

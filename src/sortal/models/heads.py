@@ -32,8 +32,14 @@ class Wiring:
     """`cbam` or none."""
     attention_stage: int | None = None
     """Index in `Network.stages()` of the stage that the attention follows; None is the last one."""
+    pooling: str = "mean"
+    """`mean`, `sqrt` or `stages`, see `models.pooling`."""
     views: str = "single"
     """`single`, or `mirror`: answers are averaged over the image and its mirror image."""
+
+
+PLAIN = Wiring()
+"""A linear head on the embedding of the image, and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)

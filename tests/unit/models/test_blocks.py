@@ -10,6 +10,7 @@ from sortal.core.errors import WeightsError
 from sortal.models.blocks import (
     ConvNormAct,
     DepthwiseSeparable,
+    DropPath,
     ResidualBlock,
     SqueezeExcite,
     compound_scaling,
@@ -55,6 +56,28 @@ def test_a_depthwise_separable_convolution_costs_a_fraction_of_a_standard_one() 
     assert count_macs(separable, images) == weights * side * side
     assert count_macs(standard, images) == 9 * channels * width * side * side
     assert separable(images).shape == standard(images).shape
+
+
+def test_a_batch_norm_folded_into_its_convolution_gives_the_same_output() -> None:
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    block = ConvNormAct(4, 6)
+    for _ in range(3):
+        block(torch.randn(8, 4, 9, 9) * 2 + 1)
+    block.eval()
+    fused = fuse_conv_bn_eval(block.conv, block.norm)
+    images = torch.randn(2, 4, 9, 9)
+    assert torch.allclose(torch.relu(fused(images)), block(images), atol=1e-5)
+
+
+def test_stochastic_depth_drops_whole_images_and_keeps_the_mean() -> None:
+    layer = DropPath(0.25).train()
+    torch.manual_seed(0)
+    y = layer(torch.ones(20_000, 2, 1, 1))
+    assert torch.equal(y[:, 0], y[:, 1])
+    assert set(y.unique().tolist()) == {0.0, float(torch.tensor(1.0) / 0.75)}
+    assert abs(float(y.mean()) - 1.0) < 0.02
+    assert torch.equal(layer.eval()(y), y)
 
 
 def test_squeeze_excite_scales_whole_channels_by_at_most_one() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sortal.core.errors import InputError, WeightsError
+from sortal.core.errors import WeightsError
+from sortal.models.anatomy import Anatomy
 from sortal.models.catalog import describe, list_models
 from sortal.models.listing import models_report
-from sortal.models.recommended import RECOMMENDED, suggest
+from sortal.models.recommended import RECOMMENDED
 
 
 @pytest.mark.parametrize(
@@ -50,12 +51,29 @@ def test_an_unknown_architecture_is_not_described() -> None:
         describe("resnet_fifty")
 
 
-def test_edge_and_cpu_get_mobile_networks_and_gpu_gets_larger_ones() -> None:
-    assert all("Mobile" in item.family or "Lite" in item.family for item in suggest("edge"))
-    assert suggest("cpu")[0].family == "MobileNet"
-    assert {"ResNet", "ConvNeXt"} <= {item.family for item in suggest("gpu")}
-    with pytest.raises(InputError, match="edge"):
-        suggest("mainframe")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("name", "depth", "normalization", "skip", "depthwise"),
+    [
+        ("resnet18", 18, "batch", "additive x8", 0),
+        ("resnet50", 50, "batch", "additive x16", 0),
+        ("densenet121", 121, "batch", "concatenating x58", 0),
+        ("mobilenetv2_100", 53, "batch", "additive x10", 17),
+        ("test_vit", 26, "layer", "additive x12", 0),
+        ("torchvision:alexnet", 8, "none", "none", 0),
+    ],
+)
+def test_depth_normalization_and_skips_are_read_from_the_computation(
+    name: str, depth: int, normalization: str, skip: str, depthwise: int
+) -> None:
+    expected = Anatomy(depth=depth, normalization=normalization, skip=skip, depthwise=depthwise)
+    assert describe(name).anatomy == expected
+
+
+def test_alexnet_keeps_its_hidden_layers() -> None:
+    cost = describe("torchvision:alexnet")
+    assert round(cost.parameters / 1e6, 1) == 61.1
+    assert cost.embedding_dim == 4096
+    assert cost.parameters - cost.parameters_without_head == 1000 * 4097
 
 
 def test_transformers_come_with_a_warning_against_training_from_scratch() -> None:
@@ -74,3 +92,8 @@ def test_the_listing_shows_cards_with_licence_and_hash(
     text = report.to_markdown()
     assert row.sha256[:12] in text
     assert all(item.name in text for item in RECOMMENDED)
+    columns, rows = report.tables["architectures"].columns, report.tables["architectures"].rows
+    resnet = dict(zip(columns, next(row for row in rows if row[0] == "resnet50"), strict=True))
+    assert (resnet["depth"], resnet["normalization"], resnet["skip"]) == (50, "batch", "additive x16")
+    assert (resnet["ImageNet top-1 %, float32"], resnet["of weights"]) == (81.2, "a1_in1k, 288 px")
+    assert "float32" in report.provenance["top-1"]
