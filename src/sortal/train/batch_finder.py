@@ -32,7 +32,7 @@ def find_batch(
     high: int = 1024,
     free_bytes: int | None = None,
 ) -> int:
-    """The largest of `low`, 2 `low`, 4 `low`, ... up to `high` with which images of `size` (height, width) can be trained.
+    """The largest of `low`, 2 `low`, 4 `low`, ... up to `high` that a step at `size` (height, width) has memory for.
 
     On CUDA by trying, until memory runs out. On a CPU, where running out ends the process, by what a step of two
     images keeps for its backward pass against half of `free_bytes` (None: what the system says is available). `network`
@@ -85,7 +85,7 @@ def _by_trying(network: Network, candidates: list[int], shape: tuple[int, int, i
             images = torch.zeros(batch, *shape, device=mode.device).contiguous(memory_format=mode.memory_format)
             with mode.autocast():
                 loss = network(images)[0].float().square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         except torch.OutOfMemoryError:
             break
         finally:

@@ -126,7 +126,7 @@ def _vanishing(rows: Sequence[Mapping[str, float]], blocks: Sequence[str]) -> Fi
         message=f"Gradients vanish in {_named(blocks)}: norms down to {smallest:.1g}, less than {VANISHING:g} of what "
         "the largest block has, so these layers hardly learn.",
         hint="use a network with residual connections and batch or layer norms (ResNet, MobileNet, ConvNeXt), "
-        "ReLU-like activations and their initialization, or pretrained weights; gradient clipping does not help against this",
+        "ReLU-like activations and their initialization, or pretrained weights; clipping gradients does not help here",
     )
 
 

@@ -289,7 +289,8 @@ def _compiler() -> str | None:
     """The compiler that torch's Inductor would call."""
     from torch._inductor import config
 
-    return shutil.which(config.cpp.cxx[1])
+    names = (name for name in config.cpp.cxx if name)
+    return next((found for name in names if (found := shutil.which(name))), None)
 
 
 def _best(times_s: Mapping[Mode, Sequence[float]]) -> Mode:
