@@ -59,7 +59,7 @@ def encode_pack(keys: Sequence[bytes], items: Sequence[NDArray[Any]]) -> bytes:
     """The bytes of a pack; all items have the shape and type (uint8, uint16, float32) of the first."""
     first = items[0]
     little = first.dtype.newbyteorder("<")
-    parts = [np.ascontiguousarray(item, dtype=little).tobytes() for item in items]
+    parts = [np.ascontiguousarray(item, dtype=little).reshape(-1).view(np.uint8).data for item in items]
     checks = np.array([zlib.crc32(part) for part in parts], dtype="<u4")
     about: dict[str, Any] = {"count": len(items), "dtype": little.str, "shape": list(first.shape), "start": 0}
     size = len(_MAGIC) + _LENGTH.size + len(json.dumps(about)) + 16 + len(items) * (KEY_BYTES + 4) + 32

@@ -25,7 +25,10 @@ _SOURCES = (
     "data/fast_jpeg.py",
     "train/fast_pixels.py",
 )
-_LIBRARIES = {"reference": ("pillow", "numpy"), "fast": ("pillow", "numpy", "simplejpeg", "torch")}
+_LIBRARIES = {
+    "reference": ("pillow", "numpy"),
+    "fast": ("pillow", "numpy", "simplejpeg", "torch", "opencv-python-headless"),
+}
 
 
 def image_settings(spec: PreprocessSpec, decoding: str) -> dict[str, Any]:
