@@ -60,20 +60,21 @@ def draw_long_tail(results: ClassResults, path: Path) -> Drawn:
     groups = {bucket.name: bucket.members[order] for bucket in buckets(results.train_counts) if bucket.name in _COLORS}
     classes = len(order)
     named = classes <= NAMED_UP_TO
-    letters = lettering([results.names[place] for place in order] if named else [], longest=32)
-    figure = new_figure(max(7.5, 0.27 * classes if named else 11.0), 6.4)
+    letters = lettering([results.names[place] for place in order] if named else [], longest=24)
+    figure = new_figure(max(9.5, 0.27 * classes if named else 11.0), 6.4)
     counts, recall = figure.subplots(2, 1, sharex=True)
-    _draw_counts(counts, results.train_counts[order], groups)
-    _draw_recall(recall, results, order, groups)
+    means = _draw_recall(recall, results, order, groups)
+    _draw_counts(counts, results.train_counts[order], groups, means)
     _name_classes(recall, letters, classes, named=named)
     publish_file(path, png(figure, dpi=130))
     return Drawn(path=path, undrawn=letters.undrawn)
 
 
-def _draw_counts(axes: Axes, counts: Ints, groups: Mapping[str, NDArray[np.bool_]]) -> None:
+def _draw_counts(axes: Axes, counts: Ints, groups: Mapping[str, NDArray[np.bool_]], means: Mapping[str, float]) -> None:
     for name, members in groups.items():
         if members.any():
-            label = f"{name}: {int(members.sum())} of {len(counts)} classes"
+            recall = f", mean recall {means[name]:.0%}" if name in means else ""
+            label = f"{name}: {int(members.sum())} {'class' if members.sum() == 1 else 'classes'}{recall}"
             axes.bar(np.flatnonzero(members), counts[members], color=_COLORS[name], width=0.8, label=label)
     if imbalance_ratio(counts) >= UNEVEN_RATIO:
         axes.set_yscale("log")
@@ -81,29 +82,28 @@ def _draw_counts(axes: Axes, counts: Ints, groups: Mapping[str, NDArray[np.bool_
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_ylabel("training images")
     _tidy(axes)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=8.5, frameon=False, borderaxespad=0.2)
 
 
-def _draw_recall(axes: Axes, results: ClassResults, order: Ints, groups: Mapping[str, NDArray[np.bool_]]) -> None:
+def _draw_recall(
+    axes: Axes, results: ClassResults, order: Ints, groups: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, float]:
+    """Mean recall of each group that has evaluated images."""
     recall, low, high = (values[order] for values in (results.recall, results.low, results.high))
-    seen = ~np.isnan(recall)
+    seen, means = ~np.isnan(recall), dict[str, float]()
     for name, members in groups.items():
         places = np.flatnonzero(members & seen)
         if not len(places):
             continue
         ends = np.abs(np.stack([recall - low, high - recall])[:, places])
         axes.errorbar(places, recall[places], yerr=ends, fmt="o", markersize=4, linewidth=1.0, color=_COLORS[name])
-        mean = float(recall[places].mean())
-        axes.hlines(mean, places[0] - 0.5, places[-1] + 0.5, color=_COLORS[name], linewidth=1.4, linestyle="--")
-        axes.annotate(
-            f"{name} {mean:.0%}", (places[-1] + 0.5, mean), xytext=(2, 3), textcoords="offset points", ha="right",
-            va="bottom", fontsize=9, color=_COLORS[name], fontweight="bold",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )  # fmt: skip
+        means[name] = float(recall[places].mean())
+        axes.hlines(means[name], places[0] - 0.5, places[-1] + 0.5, color=_COLORS[name], linewidth=1.4, linestyle="--")
     axes.set_ylim(-0.03, 1.06)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_ylabel("recall, with its interval")
     _tidy(axes)
+    return means
 
 
 def _name_classes(axes: Axes, letters: Lettering, classes: int, *, named: bool) -> None:

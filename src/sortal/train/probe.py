@@ -64,6 +64,11 @@ class Adjustment:
     gamma: float = 0.0
     """Of the focal loss."""
 
+    @property
+    def plain(self) -> bool:
+        """True where nothing is adjusted."""
+        return self.weights is None and self.offsets is None and self.gamma == 0.0
+
 
 PLAIN = Adjustment()
 
@@ -236,7 +241,7 @@ def _adjusted_loss(
     adjustment: Adjustment, targets: torch.Tensor, kind: torch.dtype
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Mean loss of logits (N, C): cross-entropy, but for what the adjustment says."""
-    if adjustment is PLAIN:
+    if adjustment.plain:
         return lambda logits: torch.nn.functional.cross_entropy(logits, targets)
     weights = torch.ones(1) if adjustment.weights is None else torch.from_numpy(adjustment.weights)
     offsets = torch.zeros(1) if adjustment.offsets is None else torch.from_numpy(adjustment.offsets)

@@ -38,7 +38,7 @@ def fit_weighted_head(
     al. 2020: the classifier trained anew, balanced) weigh every class the same, `sqrt_sampler` by the square root of
     its images, `smote` and `mixup_rare` add features, `undersample` leaves images out.
     """
-    features, labels = _resampled(features, labels, classes, remedy, seed)
+    features, labels = resampled(features, labels, classes, remedy, seed)
     adjustment = adjustment_of(remedy, labels, classes, section)
     return fit_head(features, labels, classes, strength=strength, adjustment=adjustment)
 
@@ -83,9 +83,10 @@ def smote(
     return np.concatenate(parts), np.concatenate(names)
 
 
-def _resampled(
+def resampled(
     features: NDArray[Any], labels: Ints, classes: int, remedy: Imbalance, seed: int
 ) -> tuple[NDArray[Any], Ints]:
+    """Features and labels as a remedy that changes what an epoch consists of makes them; others change nothing."""
     if remedy == "smote":
         return smote(features, labels, classes, seed=seed)
     if remedy == "mixup_rare":
