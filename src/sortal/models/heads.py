@@ -54,8 +54,8 @@ class Widths:
 class MultiScaleHead(nn.Module):
     """Two branches: the pooled last stage, and a middle stage of the backbone through a 1x1 convolution of its own.
 
-    The logits are w * main + (1 - w) * middle, with w fixed or learned between 0 and 1. Each branch gives logits of its
-    own, for a loss of its own in training.
+    The logits are w * main + (1 - w) * middle, with w fixed or learned between 0 and 1 (from 0.7). Each branch gives
+    logits of its own, for a loss of its own in training. Dropout acts on the embedding, in the main branch.
     """
 
     def __init__(self, widths: Widths, classes: int, *, dropout: float, fusion: float | Literal["learned"]):

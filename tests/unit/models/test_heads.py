@@ -87,7 +87,7 @@ def test_a_learned_share_stays_between_0_and_1_and_learns() -> None:
     assert network.head.reduce.weight.grad.abs().sum() > 0
     with torch.no_grad():
         network.head.share_logit.fill_(12.0)
-    assert 0.99 < float(network.head.share) < 1.0
+        assert 0.99 < float(network.head.share) < 1.0
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_coatnet", "test_convnext", "test_efficientnet", "test_mambaout"])

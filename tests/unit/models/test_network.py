@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from sortal.core.errors import InternalError, WeightsError
@@ -179,3 +180,28 @@ def test_frozen_statistics_stay_while_the_scale_is_learned() -> None:
     network.train()
     network(torch.rand(4, 3, 32, 32) + 1.0)
     assert not torch.equal(norm.running_mean, mean)
+
+
+def test_a_bundle_from_before_hidden_layers_were_kept_still_opens(tmp_path: Path) -> None:
+    name = "torchvision:mobilenet_v3_small"
+    state = {key: value for key, value in _state(_network(name)).items() if not key.startswith("backbone.classifier.")}
+    save_file({**state, "head.1.weight": torch.zeros(5, 576)}, tmp_path / "old.safetensors")
+    old = ModelSpec(architecture=name, classes=5, embedding=576, parameters=0)
+    assert load_network(old, tmp_path / "old.safetensors").embed(_images(1, 3, 64, 64)).shape == (1, 576)
+
+
+def test_a_hybrid_of_convolutions_and_attention_learns() -> None:
+    network = _network("test_coatnet", classes=2, size=(32, 32), seed=1).train()
+    kinds = {type(module).__name__.removesuffix("Cl").removesuffix("2d") for module in network.modules()}
+    assert {"Conv", "Attention"} <= kinds
+    labels = torch.arange(16) % 2
+    images = _images(16, 3, 32, 32) + 2.0 * labels.view(-1, 1, 1, 1)
+    optimizer = torch.optim.AdamW(network.parameter_groups(0.01), lr=3e-3)
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(images)[0], labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from sortal.core.errors import WeightsError
@@ -124,3 +125,14 @@ def test_weights_of_our_own_start_another_training(path: Path, classes: int, *, 
     )
     assert torch.equal(new.backbone.stem.conv.weight, old.backbone.stem.conv.weight)
     assert (new.classes == 4 and torch.equal(new.linear.weight, old.linear.weight)) is same_head
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_converted_torchvision_weights_give_the_logits_of_torchvision(name: str, path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        original = torchvision.models.get_model(name, num_classes=7).eval()
+    network = _load(f"torchvision:{name}", dict(original.state_dict()), path, classes=7, size=64).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(network(images)[0], original(images), atol=1e-5)
