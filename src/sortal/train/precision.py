@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -287,10 +289,7 @@ def _compiling(train: TrainSection, worth_s: float | None, notes: list[str]) -> 
 
 def _compiler() -> str | None:
     """The compiler that torch's Inductor would call."""
-    from torch._inductor import config
-
-    names = (name for name in config.cpp.cxx if name)
-    return next((found for name in names if (found := shutil.which(name))), None)
+    return shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
 
 
 def _best(times_s: Mapping[Mode, Sequence[float]]) -> Mode:

@@ -1,0 +1,172 @@
+"""A training step as Sortal takes it against plain eager PyTorch, on the same network and batch, in turns.
+
+    python benchmarks/step_time.py [--rounds 9] [--batch 32] [--threads 2] [--compile] [--json FILE] [MODEL:SIZE ...]
+
+Plain: contiguous float32, torch.optim.AdamW with its defaults, clipping by torch. Sortal: the mode that `choose_mode`
+measures (with `--compile` torch.compile is tried), and its optimizer and gradient step. Both clip at 1.0 and read the
+loss every step. Prints medians of the wall time and of the CPU time of the process (on a busy machine the steadier of
+the two) as a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sortal.core.sections import OptimSection, TrainSection
+from sortal.models.backbones import create
+from sortal.models.network import Network
+from sortal.models.resolve import ModelSource
+from sortal.train.optim import make_optimizer
+from sortal.train.precision import COMPILE_FROM_S, GradientStep, Mode, choose_mode
+
+CASES = (
+    "mobilenetv3_small_100:128",
+    "mobilenetv2_100:160",
+    "mobilenetv2_100:224",
+    "resnet18:128",
+    "convnext_atto:128",
+)
+CLASSES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One model. Times in milliseconds a step; ratios are plain over Sortal, larger than 1 is faster than plain."""
+
+    model: str
+    size_px: int
+    batch: int
+    mode: str
+    plain_ms: float
+    sortal_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    cpu_ratio: float
+
+
+def main() -> None:
+    """Measure each case and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=CASES)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    print("| model | size | batch | mode | plain ms | Sortal ms | plain / Sortal (quartiles) | CPU time |")
+    print("|---|---|---|---|---|---|---|---|")
+    lines = []
+    for case in asked.cases:
+        model, size = case.split(":")
+        lines.append(measure(model, int(size), asked.batch, asked.rounds, compiling=asked.compile))
+        print(as_row(lines[-1]), flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps([asdict(line) for line in lines], indent=1), encoding="utf-8")
+
+
+def measure(model: str, size: int, batch: int, rounds: int, *, compiling: bool) -> Line:
+    """Medians over rounds in which both take one step."""
+    images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(batch) % CLASSES
+    train = TrainSection(compile="auto" if compiling else False)
+    mode = choose_mode(
+        make(model, size), images, targets, cross_entropy, train, compile_worth_s=COMPILE_FROM_S if compiling else None
+    ).mode
+    steps = (plain(make(model, size), images, targets), ours(make(model, size), images, targets, mode))
+    for step in steps:
+        for _ in range(2):
+            step()
+    times = [[timed(step) for step in steps] for _ in range(rounds)]
+    wall = [before[0] / after[0] for before, after in times]
+    low, _, high = statistics.quantiles(wall, n=4)
+    return Line(
+        model=model,
+        size_px=size,
+        batch=batch,
+        mode=mode.name,
+        plain_ms=1e3 * statistics.median(before[0] for before, _ in times),
+        sortal_ms=1e3 * statistics.median(after[0] for _, after in times),
+        ratio=statistics.median(wall),
+        ratio_low=low,
+        ratio_high=high,
+        cpu_ratio=statistics.median(before[1] / after[1] for before, after in times),
+    )
+
+
+def make(model: str, size: int) -> Network:
+    """The same numbers every time."""
+    return create(ModelSource(name=model, architecture=model), classes=CLASSES, size=(size, size))
+
+
+def plain(network: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], None]:
+    """A step as in PyTorch's tutorials, with clipping."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.05)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = cross_entropy(network(images)[0], targets)
+        loss.item()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def ours(network: Network, images: Tensor, targets: Tensor, mode: Mode) -> Callable[[], None]:
+    """A step as `train.loop` takes it."""
+    network.to(memory_format=mode.memory_format)
+    optimizer = make_optimizer(network, OptimSection(), lr=1e-4, backbone_lr=1e-4, layer_decay=1.0)
+    stepper = GradientStep(clip=1.0, mode=mode)
+    forward = torch.compile(network) if mode.compiled else network
+    laid_out = images.contiguous(memory_format=mode.memory_format)
+
+    def step() -> None:
+        with mode.autocast():
+            loss = cross_entropy(forward(laid_out)[0].float(), targets)
+        loss.item()
+        stepper.backward(loss)
+        stepper.step(network, optimizer)
+
+    return step
+
+
+def timed(step: Callable[[], None]) -> tuple[float, float]:
+    """(wall, CPU) seconds."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    step()
+    return time.perf_counter() - wall_s, time.process_time() - cpu_s
+
+
+def as_row(line: Line) -> str:
+    """For the table."""
+    cells: Iterator[object] = iter(
+        (
+            line.model,
+            line.size_px,
+            line.batch,
+            line.mode,
+            f"{line.plain_ms:.0f}",
+            f"{line.sortal_ms:.0f}",
+            f"**{line.ratio:.2f}** ({line.ratio_low:.2f} to {line.ratio_high:.2f})",
+            f"{line.cpu_ratio:.2f}",
+        )
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    main()
