@@ -30,7 +30,7 @@ from sortal.core.sections import DistillSection
 from sortal.data.table import ImageTable
 from sortal.train.features import extract
 from sortal.train.teacher_source import Member, Opening, open_member
-from sortal.train.teacher_view import as_seen, check_view, unit_pictures
+from sortal.train.teacher_view import as_seen, check_view, pictures_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Teacher:
 
         Several members: logits are the logarithm of the mean of their probabilities.
         """
-        pictures = unit_pictures(images, self._student)
+        pictures = pictures_of(images, self._student)
         found = [_run(member, chosen, pictures) for member, chosen in zip(self._members, self._columns, strict=True)]
         if len(found) == 1:
             return found[0]

@@ -34,7 +34,8 @@ from sortal.runtime.engines.protocol import Engine
 from sortal.runtime.locate import locate
 from sortal.runtime.metadata import from_metadata
 from sortal.train.features import extract, live_extractor
-from sortal.train.linear import fold_groups, put_head
+from sortal.train.head_choice import fold_groups
+from sortal.train.linear import put_head
 from sortal.train.probe import choose_strength, cross_validate
 
 _ROUND_PX = 32
@@ -73,7 +74,7 @@ class _Graph:
 
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Member.run`."""
-        outputs = self.engine.run(images.cpu().numpy())
+        outputs = self.engine.run(images.cpu().contiguous().numpy())
         logits, embedding = torch.from_numpy(outputs.logits), torch.from_numpy(outputs.embedding)
         return logits.to(images.device), embedding.to(images.device)
 

@@ -20,32 +20,34 @@ _MODES = {"nearest": "nearest-exact", "box": "bilinear", "bilinear": "bilinear",
 """torch's nearest kin of Pillow's filters; bicubic stands for the rest."""
 
 
-def unit_pictures(images: Pixels | Tensor, student: PreprocessSpec) -> Tensor:
-    """(N, C, H, W) on the scale 0..1, from samples (N, H, W, C), or from the student's input (N, C, H, W) float32."""
+def pictures_of(images: Pixels | Tensor, student: PreprocessSpec) -> Tensor:
+    """(N, C, H, W): uint8, or float32 on the scale 0..1, from samples (N, H, W, C), or from the student's normalized
+    input (N, C, H, W)."""
     if isinstance(images, np.ndarray):
-        samples = torch.from_numpy(images.astype(np.float32) if images.dtype == np.uint16 else images)
-        return samples.permute(0, 3, 1, 2).float() / student.maximum
+        deep = images.dtype != np.uint8
+        samples = torch.from_numpy(images.astype(np.float32) / student.maximum if deep else images)
+        return samples.permute(0, 3, 1, 2)
     mean, std = _statistics(student, images)
     return images.detach().float() * std + mean
 
 
 def as_seen(pictures: Tensor, teacher: PreprocessSpec) -> Tensor:
-    """(N, C, H, W) on the scale 0..1 to the teacher's input (N, C', H', W'), normalized.
+    """Pictures as `pictures_of` gives them to the teacher's input (N, C', H', W') float32, normalized.
 
     Pictures of another shape than the teacher's input are fitted inside and padded where the teacher pads or crops, and
     stretched where it stretches. Resizing is antialiased like Pillow's, so the pictures are those of `prepare` up to
-    its rounding between the two axes.
+    its rounding between the two axes. uint8 pictures are resized as such, more than ten times faster on a CPU.
     """
-    mean, std = _statistics(teacher, pictures)
-    shown = (_with_channels(pictures, teacher.channels) - mean) / std
     height, width = teacher.size
-    if pictures.shape[2:] == (height, width):
-        return shown.contiguous()
-    inside = (height, width) if teacher.resize == "stretch" else fit_inside(tuple(pictures.shape[2:]), teacher.size)
-    lowest, highest = (0.0 - mean) / std, (1.0 - mean) / std
-    resized = _resize(shown, inside, teacher.interpolation).clamp(lowest, highest)
+    here = (pictures.shape[2], pictures.shape[3])
+    inside = (height, width) if teacher.resize == "stretch" else fit_inside(here, teacher.size)
+    resized = pictures if inside == here else _resize(pictures, inside, teacher.interpolation)
+    mean, std = _statistics(teacher, resized)
+    shown = _with_channels(_unit(resized), teacher.channels).sub(mean).div_(std)
+    if inside == teacher.size:
+        return shown
     top, left = (height - inside[0]) // 2, (width - inside[1]) // 2
-    return pad(resized, (left, width - inside[1] - left, top, height - inside[0] - top)).contiguous()
+    return pad(shown, (left, width - inside[1] - left, top, height - inside[0] - top))
 
 
 def check_view(teacher: PreprocessSpec, student: PreprocessSpec, name: str) -> None:
@@ -63,9 +65,16 @@ def check_view(teacher: PreprocessSpec, student: PreprocessSpec, name: str) -> N
 
 def _resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     mode = _MODES.get(interpolation, "bicubic")
+    if images.device.type != "cpu":
+        images = _unit(images)  # other devices resize floats alone
     if mode == "nearest-exact":
         return interpolate(images, size=size, mode=mode)
-    return interpolate(images, size=size, mode=mode, antialias=True, align_corners=False)
+    resized = interpolate(images, size=size, mode=mode, antialias=True, align_corners=False)
+    return resized if resized.dtype == torch.uint8 else resized.clamp(0.0, 1.0)
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def _with_channels(pictures: Tensor, channels: int) -> Tensor:

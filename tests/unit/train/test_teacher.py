@@ -30,7 +30,7 @@ from sortal.models.backbones import create
 from sortal.models.weights import save_weights, weights_bytes
 from sortal.train.teacher import Teacher, align, open_teachers, remember, weak_teacher
 from sortal.train.teacher_source import open_network
-from sortal.train.teacher_view import as_seen, unit_pictures
+from sortal.train.teacher_view import as_seen, pictures_of
 from worlds import class_folders
 
 GREY = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
@@ -66,14 +66,14 @@ def opened(teacher: str | tuple[str, ...], table: ImageTable, student: Preproces
 def test_a_teacher_of_the_same_size_sees_exactly_the_students_pixels_its_own_way() -> None:
     shown = pictures()
     teacher = SPEC.model_copy(update=GREY)
-    seen = as_seen(unit_pictures(shown, SPEC), teacher).numpy()
+    seen = as_seen(pictures_of(shown, SPEC), teacher).numpy()
     np.testing.assert_allclose(seen, normalize(teacher, shown), atol=1e-5)
 
 
 def test_the_students_normalized_and_mixed_input_is_seen_as_the_same_picture() -> None:
     shown = pictures(2)
     mixed = 0.3 * normalize(SPEC, shown[:1]) + 0.7 * normalize(SPEC, shown[1:])
-    seen = as_seen(unit_pictures(torch.from_numpy(mixed), SPEC), SPEC.model_copy(update=GREY)).numpy()
+    seen = as_seen(pictures_of(torch.from_numpy(mixed), SPEC), SPEC.model_copy(update=GREY)).numpy()
     expected = ((0.3 * shown[0] + 0.7 * shown[1]) / 255 - 0.5) / 0.25
     np.testing.assert_allclose(seen[0], expected.transpose(2, 0, 1), atol=1e-4)
 
@@ -83,19 +83,28 @@ def test_the_students_normalized_and_mixed_input_is_seen_as_the_same_picture() -
 def test_other_sizes_are_resized_as_pillow_does(interpolation: str, size: tuple[int, int]) -> None:
     shown = pictures() // 2 + 64  # far enough from black and white that Pillow clips nothing between the axes
     teacher = PreprocessSpec(size=size, resize="stretch", interpolation=interpolation, **GREY)  # type: ignore[arg-type]
-    seen = as_seen(unit_pictures(shown, SPEC), teacher).numpy()
+    seen = as_seen(pictures_of(shown, SPEC), teacher).numpy()
     expected = normalize(teacher, np.stack([prepare(teacher, image) for image in shown]))
     assert np.abs(seen - expected).max() < 1.5 / 255 / 0.25, "Pillow rounds to whole samples in between"
+
+
+def test_bytes_and_floats_are_resized_alike() -> None:
+    shown = pictures() // 2 + 64
+    teacher = PreprocessSpec(size=(24, 24), interpolation="bicubic", **GREY)
+    bytes_, floats = pictures_of(shown, SPEC), pictures_of(torch.from_numpy(normalize(SPEC, shown)), SPEC)
+    assert (bytes_.dtype, floats.dtype) == (torch.uint8, torch.float32)
+    difference = (as_seen(bytes_, teacher) - as_seen(floats, teacher)).abs().max()
+    assert float(difference) < 1.5 / 255 / 0.25
 
 
 def test_another_aspect_is_fitted_inside_and_nothing_is_cut_off() -> None:
     shown = np.full((1, 16, 32, 3), 200, np.uint8)
     teacher = PreprocessSpec(size=(16, 16), resize="crop", interpolation="bilinear", **GREY)
-    seen = as_seen(unit_pictures(shown, SPEC), teacher)[0, 0]
+    seen = as_seen(pictures_of(shown, SPEC), teacher)[0, 0]
     value = (200 / 255 - 0.5) / 0.25
     assert torch.allclose(seen[4:12], torch.tensor(value), atol=1e-5)
     assert float(seen[:4].abs().max()) == float(seen[12:].abs().max()) == 0.0, "padded with the mean color"
-    stretched = as_seen(unit_pictures(shown, SPEC), teacher.model_copy(update={"resize": "stretch"}))
+    stretched = as_seen(pictures_of(shown, SPEC), teacher.model_copy(update={"resize": "stretch"}))
     assert torch.allclose(stretched, torch.tensor(value), atol=1e-5)
 
 
@@ -104,15 +113,17 @@ def test_channels_become_the_teachers() -> None:
     one = PreprocessSpec(size=(16, 16), mean=(0.0,), std=(1.0,), channels=1)
     three = PreprocessSpec(size=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
     luma = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in color])
-    assert np.abs(as_seen(unit_pictures(color, SPEC), one).numpy()[:, 0] * 255 - luma).max() < 0.51
-    spread = as_seen(unit_pictures(grey, one), three)
+    assert np.abs(as_seen(pictures_of(color, SPEC), one).numpy()[:, 0] * 255 - luma).max() < 0.51
+    spread = as_seen(pictures_of(grey, one), three)
     assert torch.equal(spread[:, 0], spread[:, 2])
 
 
 def test_sixteen_bits_keep_their_range() -> None:
     deep = SPEC.model_copy(update={"depth": 16})
     samples = np.full((1, 16, 16, 3), 65535, np.uint16)
-    assert torch.equal(unit_pictures(samples, deep), torch.ones(1, 3, 16, 16))
+    assert torch.equal(pictures_of(samples, deep), torch.ones(1, 3, 16, 16))
+    teacher = PreprocessSpec(size=(16, 16), **GREY)
+    assert torch.equal(as_seen(pictures_of(samples, deep), teacher), torch.full((1, 3, 16, 16), 2.0))
 
 
 # Classes
@@ -334,7 +345,8 @@ def test_remembered_answers_are_those_of_the_same_pictures(
     rows = table.split_rows("train")
     kept, outputs = remember(teacher, table, rows, SPEC, threads=0, listener=Silent(), stage="s")
     shown = np.stack([prepare(SPEC, np.asarray(table.read(int(row)))) for row in rows])
-    torch.testing.assert_close(outputs.logits, teacher.logits(shown), atol=1e-4, rtol=1e-4)
+    difference = (outputs.logits - teacher.logits(shown)).abs().max()
+    assert float(difference) < 0.05 * float(outputs.logits.std()), "up to the rounding of resized bytes"
     assert outputs.embedding.shape == (len(kept), teacher.embedding_dim)
 
 

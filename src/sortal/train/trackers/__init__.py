@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sortal.core.progress import Listener, Silent
+from sortal.core.progress import Listener
 from sortal.core.registry import Registry
 from sortal.core.report import Finding, Report
 from sortal.train.trackers.protocol import Picture, Tracker
@@ -73,9 +73,6 @@ class Trackers:
         message = f"{name} failed and gets nothing more from this run: {type(error).__name__}: {_first_line(error)}"
         self.findings += (Finding(code="tracker_failed", severity="warning", message=message),)
         self._listener.say(f"warning: {message}")
-
-
-NO_TRACKERS = Trackers({}, Silent())
 
 
 def open_trackers(names: Sequence[str], listener: Listener) -> Trackers:
