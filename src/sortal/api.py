@@ -62,7 +62,7 @@ def train(
     _need("torch", "train")
     _need("timm", "train")
     from sortal.build import build
-    from sortal.takeup import origin_of
+    from sortal.memory import origin_of
 
     table = _table(source, label=resolved.data.label, group=resolved.data.group, level=resolved.data.level)
     return build(

@@ -25,7 +25,6 @@ from sortal.core.bundle import BundleContents, write_bundle
 from sortal.core.canonical import pretty
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import DataError, ImageError, SortalError
-from sortal.core.manifest import ModelSpec
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
 from sortal.core.progress import Listener, Silent, duration
 from sortal.core.publish import publish_file
@@ -40,6 +39,7 @@ from sortal.export.graph import export_onnx
 from sortal.export.head import set_head
 from sortal.export.publish import publish_artifacts
 from sortal.memory import write_state
+from sortal.models.backbones import record
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource, resolve
 from sortal.models.weights import weights_bytes
@@ -340,7 +340,7 @@ def engine_features(recipe: Recipe, table: ImageTable, start: Start, listener: L
                     threads=start.plan.workers,
                     listener=listener,
                     stage=f"features of {split} images",
-                    key=feature_key(start.source, recipe, "onnxruntime"),
+                    key=feature_key(start.source, recipe, "onnxruntime", start.network.pooling.kind),
                 )[0]
                 for split in ("train", "val")
             )
@@ -397,7 +397,7 @@ def _publish(
         labels=table.labels,
         preprocess=fitted.spec,
         decision=DecisionSpec(),
-        model=_model_spec(fitted.network, start.source),
+        model=record(fitted.network, source=_origin(start.source)),
         weights_licence=start.source.licence,
         weights=weights_bytes(fitted.network),
         contract=recipe.contract,
@@ -420,17 +420,8 @@ def _graph_path(run: RunFolder) -> Path:
     return folder / "model.onnx"
 
 
-def _model_spec(network: Network, source: ModelSource) -> ModelSpec:
-    origin = source.source if source.sha256 is None else f"{source.source} sha256:{source.sha256}"
-    return ModelSpec(
-        architecture=network.architecture,
-        arguments=dict(network.arguments),
-        identity=tuple(network.identity),
-        classes=network.classes,
-        embedding=network.embedding_dim,
-        parameters=network.parameter_count,
-        source=origin,
-    )
+def _origin(source: ModelSource) -> str:
+    return source.source if source.sha256 is None else f"{source.source} sha256:{source.sha256}"
 
 
 def _some_pixels(table: ImageTable, spec: PreprocessSpec) -> Pixels:

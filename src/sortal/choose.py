@@ -131,7 +131,7 @@ def _features(
         threads=plan.workers,
         listener=listener,
         stage=f"{name}: features of {split} images",
-        key=feature_key(source, recipe, "onnxruntime"),
+        key=feature_key(source, recipe, "onnxruntime", plan.pooling),
     )
     return found
 

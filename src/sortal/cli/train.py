@@ -13,11 +13,11 @@ from sortal.core.errors import InputError
 
 
 def train(
-    source: str = typer.Argument(None, help="A folder of class folders, a table, a list, an archive or arrays."),
+    source: str | None = typer.Argument(None, help="A folder of class folders, a table, a list, an archive or arrays."),
     settings: list[str] = typer.Argument(None, help="key=value, for example train.time=10m model=resnet18 seed=1"),
     recipe: Path = typer.Option(None, "--recipe", help="A recipe to start from (YAML)."),
     out: Path = typer.Option(Path("runs"), "--out", help="Where run folders are made."),
-    resume: Path = typer.Option(None, "--resume", help="Go on with this run, which was broken off."),
+    resume: Path | None = typer.Option(None, "--resume", help="Go on with this run, which was broken off."),
     allow_data_change: bool = typer.Option(
         False, "--allow-data-change", help="With --resume: go on although images or labels changed."
     ),

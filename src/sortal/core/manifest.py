@@ -31,7 +31,7 @@ FORMAT = 1
 
 MAX_MANIFEST_BYTES = 10_000_000
 
-_LATER = frozenset({"hidden", "fusion", "attention", "attention_stage", "views"})
+_LATER = frozenset({"hidden", "fusion", "attention", "attention_stage", "pooling", "views"})
 """Fields of `ModelSpec` that came after its first version."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -66,6 +66,8 @@ class ModelSpec(BaseModel):
     attention: Literal["cbam"] | None = None
     attention_stage: int | None = None
     """Index of the stage of the backbone that the attention follows; null is the last."""
+    pooling: Literal["mean", "sqrt", "stages"] = "mean"
+    """How feature maps become the embedding."""
     views: Literal["single", "mirror"] = "single"
     """What an answer is averaged over: the image, or the image and its mirror image."""
     classes: Annotated[int, Field(ge=1)]

@@ -111,6 +111,9 @@ class ModelSection(Section):
     """Share of the last stage's logits in a `multi_scale` head; the rest are a middle stage's."""
     attention: Literal["cbam"] | None = None
     """Attention put after the last stage of a convolutional backbone."""
+    pooling: Auto | Literal["mean", "sqrt", "stages"] = "auto"
+    """How feature maps become the embedding: their mean, its signed square root, or roots of means and deviations of
+    the last stages. `auto`: `stages` for a linear head that is fitted on pretrained features, else `mean`."""
     dropout: Below1 = 0.0
     drop_path: Below1 = 0.0
     """Stochastic depth: largest chance to skip a residual branch."""
@@ -252,6 +255,9 @@ class TrainSection(Section):
     """Share of the last steps whose weights are averaged; 0 turns it off."""
     interpolate: Auto | Literal["none"] = "auto"
     """Mix fine-tuned with pretrained weights by the share that is best on validation images."""
+    head_fit: Auto | Literal["logistic", "ridge"] = "auto"
+    """How a linear head is fitted on features: logistic regression, or ridge regression onto the classes. `auto`: what
+    validation images prefer."""
     refit_head: Auto | bool = "auto"
     """Fit the linear head anew on the features of the trained backbone, where validation agrees."""
     workers: Auto | Annotated[int, Field(ge=0)] = "auto"

@@ -8,6 +8,7 @@ Shapes: N batch, C channels, H and W pixels, K classes, D embedding, F feature c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from sortal.core.errors import InternalError, WeightsError
 from sortal.models.attention import Cbam
 from sortal.models.heads import Head, MultiScaleHead, Widths, Wiring, build_head, last_linear
+from sortal.models.pooling import Pooling
 from sortal.models.stages import find_stages, frozen_modules
 
 
@@ -48,6 +50,7 @@ class Network(nn.Module):
         widths: Widths,
         wiring: Wiring,
         attention: Cbam | None = None,
+        pooling: Pooling | None = None,
     ):
         super().__init__()
         self.architecture = architecture
@@ -58,6 +61,7 @@ class Network(nn.Module):
         self.statistics_frozen = False
         self.backbone = backbone
         self.attention = attention
+        self.pooling = pooling or Pooling("mean", backbone, ())
         self.head: Head = build_head(wiring, widths, classes, dropout=dropout)
         self._stages = find_stages(backbone)
         self._learnable = frozenset(name for name, p in backbone.named_parameters() if p.requires_grad)
@@ -137,6 +141,14 @@ class Network(nn.Module):
         """Put a head of the same kind with new random numbers (torch's generator) in the place of the present one."""
         device = self.linear.weight.device
         self.head = build_head(self.wiring, self.widths, classes, dropout=dropout).to(device).train(self.training)
+
+    def repool(self, kind: str, *, channels: int, size: tuple[int, int]) -> None:
+        """Make the embedding in another way (`models.pooling`), with a new linear head for its width."""
+        classes, device = self.classes, self.linear.weight.device
+        self.pooling = Pooling(kind, self.backbone, self.stages()).train(self.training)
+        self.wiring = replace(self.wiring, pooling=kind)
+        self.widths = measure_widths(self.backbone, channels=channels, size=size, pooling=self.pooling)
+        self.head = build_head(self.wiring, self.widths, classes, dropout=0.0).to(device).train(self.training)
 
     def stages(self) -> tuple[str, ...]:
         """Names of the backbone's stages from input to output, for example `stem`, `layer1` ... `layer4`."""
@@ -218,6 +230,7 @@ class Network(nn.Module):
             embedding, feature_map, middle = cast(HasMiddle, self.backbone).forward_with_middle(images)
         else:
             embedding, feature_map = self.backbone(images)
+        embedding = self.pooling(embedding)
         if not mirrored:
             return embedding, feature_map, middle
         embedding = embedding.reshape(2, -1, embedding.shape[1]).mean(0)
@@ -230,8 +243,15 @@ class Network(nn.Module):
         return (self.head(embedding),)
 
 
-def measure_widths(backbone: nn.Module, *, channels: int, size: tuple[int, int], middle: bool = False) -> Widths:
-    """The widths of a backbone, read from a black image of `size`, (height, width), sent through it.
+def measure_widths(
+    backbone: nn.Module,
+    *,
+    channels: int,
+    size: tuple[int, int],
+    middle: bool = False,
+    pooling: Pooling | None = None,
+) -> Widths:
+    """The widths of a backbone, read from a black image of `size`, (height, width), sent through it and the pooling.
 
     Raises WeightsError when a middle stage is asked of a backbone that shows none.
     """
@@ -250,7 +270,8 @@ def measure_widths(backbone: nn.Module, *, channels: int, size: tuple[int, int],
     backbone.train(was_training)
     if [output.ndim for output in outputs] != [2, 4, 4][: len(outputs)]:
         raise InternalError(f"a backbone gave shapes {[tuple(output.shape) for output in outputs]}")
-    embedding, features, *rest = (int(output.shape[1]) for output in outputs)
+    pooled = outputs[0] if pooling is None else pooling(outputs[0])
+    embedding, features, *rest = (int(output.shape[1]) for output in (pooled, *outputs[1:]))
     return Widths(embedding=embedding, features=features, middle=rest[0] if rest else 0)
 
 

@@ -133,9 +133,9 @@ class Outcome:
     """What is done about unequal class sizes, by the probe."""
 
 
-def feature_key(source: ModelSource | None, recipe: Recipe, engine: str) -> str | None:
+def feature_key(source: ModelSource | None, recipe: Recipe, engine: str, pooling: str) -> str | None:
     """What frozen features are known by in the cache, None where they could not be used again."""
     model = recipe.model
     if source is None or source.key is None or model.attention or not recipe.train.cache:
         return None
-    return f"{source.key}/{model.views}/{engine}"
+    return f"{source.key}/{pooling}/{model.views}/{engine}"

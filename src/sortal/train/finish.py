@@ -18,12 +18,11 @@ from torch import Tensor
 from sortal.models.network import Network
 from sortal.train.context import Context
 from sortal.train.features import Features, extract, live_extractor
+from sortal.train.head_choice import choose_head, fit_chosen, joined
 from sortal.train.imbalance import posthoc_adjustment
 from sortal.train.linear import put_head
 from sortal.train.loop import Stopped
 from sortal.train.optim import copy_state
-from sortal.train.probe import choose_strength
-from sortal.train.remedies import joined, remedied_head
 from sortal.train.scores import Scores, predict_logits, score
 from sortal.train.store import Images
 
@@ -93,21 +92,26 @@ def mixed(one: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) 
 def _refit(
     context: Context, network: Network, val: Images, logits: NDArray[np.float32], notes: list[str]
 ) -> NDArray[np.float32]:
+    plain_head, plain_pooling = network.linear, network.pooling.kind
+    if plain_pooling != context.plan.pooling:
+        network.repool(context.plan.pooling, channels=context.spec.channels, size=context.spec.size)
     train, held = _features(context, network, "train"), _features(context, network, "val")
-    choice = choose_strength(train.values, train.labels, held.values, held.labels, context.classes)
-    head = remedied_head(context, train, strength=choice.strength)
+    choice = choose_head(context, train, held, network.pooling.parts)
+    head = choice.head if context.remedy == "none" else fit_chosen(context, choice, train)
     refitted = head.logits(held.values)
     before, after = score(logits, val.labels), score(refitted, held.labels)
     shown = f"{_shown(before, context)} -> {_shown(after, context)}"
     metric = context.recipe.train.metric
     if getattr(after, metric) < getattr(before, metric):
         notes.append(f"A head fitted anew on the trained features is not better on validation images ({shown}).")
+        network.repool(plain_pooling, channels=context.spec.channels, size=context.spec.size)
+        network.set_head(plain_head)
         return logits
     put_head(network, head)
-    notes.append(f"Head fitted anew on the trained features ({shown}; strength {choice.strength:g}).")
+    notes.append(f"Head fitted anew on the trained features ({shown}). {choice.note}")
     if context.plan.refit:
         both = joined(train, held)
-        put_head(network, remedied_head(context, both, strength=choice.strength))
+        put_head(network, fit_chosen(context, choice, both))
         notes.append(f"Head fitted again on {len(both.labels):,} training and validation images.")
     return refitted
 
@@ -120,7 +124,7 @@ def _adjust(
     trained = 1.0 if context.remedy == "balanced_softmax" else trained
     found = posthoc_adjustment(logits, val.labels, context.counts, trained_tau=trained)
     with torch.no_grad():
-        network.linear.bias += torch.from_numpy(found.offsets)
+        network.linear.bias.add_(torch.from_numpy(found.offsets))
     tried = ", ".join(f"{row.tau:g}: {row.macro:.4f}" for row in found.tried)
     notes.append(f"Strength of logit adjustment by macro accuracy on validation images: {found.tau:g} ({tried}).")
     return logits + found.offsets

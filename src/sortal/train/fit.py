@@ -85,7 +85,7 @@ def fit(
             engine = "live" if extractor is None else "onnxruntime"
             outcome = fit_probe(context, network, extractor or live_extractor(network), engine=engine)
         if "gradient" in plan.stages:
-            remedy = (outcome and outcome.remedy) or settled(context, None, None)
+            remedy = (outcome and outcome.remedy) or settled(context)
             outcome = train(with_remedy(context, remedy), network, outcome, notes=remedy.notes)
     if outcome is None:
         raise InternalError("a plan without stages", received=str(plan.stages))
@@ -104,6 +104,7 @@ def new_network(recipe: Recipe, table: ImageTable, source: ModelSource, plan: Pl
         fusion=recipe.model.fusion,
         attention=recipe.model.attention,
         drop_path=recipe.model.drop_path,
+        pooling=plan.pooling if plan.stages == ("probe",) else "mean",
         views=recipe.model.views,
         size=plan.size,
         seed=recipe.seed,

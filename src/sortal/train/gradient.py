@@ -62,7 +62,7 @@ def train(context: Context, network: Network, before: Outcome | None, *, notes: 
     with _material(context) as material:
         _prepare(context, network, material)
         mode = _choose_mode(context, network, material)
-        network.to(device=device(), memory_format=mode.memory_format)
+        network.to(device()).to(memory_format=mode.memory_format)
         teaching = make_teaching(context, network, material.largest.images.rows)
         state = _first_state(context, network, material, teaching, before)
         stopped = _run(context, state, material, mode, teaching)
@@ -96,7 +96,7 @@ def _material(context: Context) -> Iterator[_Material]:
     reference."""
     findings: list[Finding] = []
     with ExitStack() as stack:
-        loaders = {}
+        loaders: dict[tuple[int, int], TrainLoader] = {}
         for size in dict.fromkeys(phase.size for phase in context.plan.phases):
             policy = _policy(context, size)
             spec = context.spec.model_copy(update={"size": size})

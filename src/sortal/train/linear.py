@@ -11,13 +11,13 @@ from torch import nn
 
 from sortal.core.errors import DataError, ImageError
 from sortal.core.preprocess import Pixels
-from sortal.data.table import ImageTable
 from sortal.models.network import Network
 from sortal.train.context import Context, Outcome, feature_key
 from sortal.train.features import Extractor, Features, extract
+from sortal.train.head_choice import HeadChoice, choose_head, fit_chosen, joined, scaled
 from sortal.train.loop import Row
-from sortal.train.probe import Choice, LinearHead, choose_strength, cross_validate
-from sortal.train.remedies import joined, remedied_head, settled, with_remedy
+from sortal.train.probe import LinearHead
+from sortal.train.remedies import settled, with_remedy
 from sortal.train.scores import score
 from sortal.train.store import read_image
 
@@ -31,13 +31,13 @@ def fit_probe(context: Context, network: Network, extractor: Extractor, *, engin
     cross-validation where there are none. `engine` says what `extractor` runs on. Raises DataError where no training
     image can be read.
     """
-    train, val, findings, features_s = _features(context, extractor, engine)
+    train, val, findings, features_s = _features(context, extractor, engine, network.pooling.kind)
     started_s = time.monotonic()
-    choice = _choose(context, train, val)
-    remedy = settled(context, train, val, strength=choice.strength)
+    choice = choose_head(context, train, val, network.pooling.parts)
+    remedy = settled(context, scaled(train, choice.scales), scaled(val, choice.scales), choice.logistic_strength)
     context = with_remedy(context, remedy)
     plain = remedy.name == "none" and context.recipe.loss.name == "cross_entropy"
-    chosen = choice.head if plain else remedied_head(context, train, strength=choice.strength)
+    chosen = choice.head if plain else fit_chosen(context, choice, train)
     head, notes = _final(context, train, val, choice, chosen)
     notes = (*notes, *remedy.notes)
     put_head(network, head)
@@ -69,7 +69,9 @@ def put_head(network: Network, head: LinearHead) -> None:
     network.set_head(linear)
 
 
-def _features(context: Context, extractor: Extractor, engine: str) -> tuple[Features, Features, tuple, float]:  # type: ignore[type-arg]
+def _features(
+    context: Context, extractor: Extractor, engine: str, pooling: str
+) -> tuple[Features, Features, tuple, float]:  # type: ignore[type-arg]
     started_s = time.monotonic()
     found = []
     for split in ("train", "val"):
@@ -83,7 +85,7 @@ def _features(context: Context, extractor: Extractor, engine: str) -> tuple[Feat
                 threads=context.plan.workers,
                 listener=context.listener,
                 stage=f"features of {split} images",
-                key=feature_key(context.source, context.recipe, engine),
+                key=feature_key(context.source, context.recipe, engine, pooling),
             )
         )
     (train, first), (val, second) = found
@@ -92,41 +94,23 @@ def _features(context: Context, extractor: Extractor, engine: str) -> tuple[Feat
     return train, val, (*first, *second), time.monotonic() - started_s
 
 
-def _choose(context: Context, train: Features, val: Features) -> Choice:
-    if len(val.rows):
-        return choose_strength(train.values, train.labels, val.values, val.labels, context.classes)
-    groups = fold_groups(context.table, train.rows)
-    return cross_validate(train.values, train.labels, groups, context.classes, seed=context.recipe.seed)
-
-
-def fold_groups(table: ImageTable, rows: NDArray[np.int64]) -> NDArray[np.object_]:
-    """What cross-validation keeps together: the group where there is one, else identical files, else the row itself."""
-    frame = table.frame[rows]
-    keys = [
-        group or digest or f"row {row}"
-        for row, group, digest in zip(rows, frame["group"].to_list(), frame["digest"].to_list(), strict=True)
-    ]
-    return np.array(keys, dtype=object)
-
-
 def _final(
-    context: Context, train: Features, val: Features, choice: Choice, chosen: LinearHead
+    context: Context, train: Features, val: Features, choice: HeadChoice, chosen: LinearHead
 ) -> tuple[LinearHead, tuple[str, ...]]:
     """The head that answers: fitted once more with the validation images where the plan says so."""
-    tried = ", ".join(f"{strength:g}: {loss:.3f}" for strength, loss, _ in choice.tried)
     by = "validation images" if len(val.rows) else "five-fold cross-validation"
-    notes = (f"Strength of the head's penalty: {choice.strength:g}, by log loss on {by} ({tried}).",)
+    notes = (f"{choice.note[:-1]}, by {by}.",)
     if not (context.plan.refit and context.plan.stages == ("probe",) and len(val.rows)):
         return chosen, notes
     both = joined(train, val)
-    head = remedied_head(context, both, strength=choice.strength)
+    head = fit_chosen(context, choice, both)
     return head, (*notes, f"Head fitted again on {len(both.labels):,} training and validation images.")
 
 
 def _row(
     val_logits: NDArray[np.float32],
     val_labels: NDArray[np.int64],
-    choice: Choice,
+    choice: HeadChoice,
     train: Features,
     features_s: float,
     head_s: float,
@@ -134,7 +118,10 @@ def _row(
     images = len(train.rows) + len(val_labels)
     row: Row = {"epoch": 0, "step": 0, "strength": choice.strength, "images_per_s": round(images / features_s, 1)}
     row |= {"features_s": round(features_s, 3), "head_s": round(head_s, 3)}
-    row["tried"] = [{"strength": s, "val_loss": loss, "val_accuracy": right} for s, loss, right in choice.tried]
+    row["kind"] = choice.kind
+    row["tried"] = [
+        {"kind": kind, "strength": s, "val_loss": loss, "val_accuracy": right} for kind, s, loss, right in choice.tried
+    ]
     row["train_loss"] = score(choice.head.logits(train.values), train.labels).loss
     if len(val_labels):
         found = score(val_logits, val_labels)

@@ -51,6 +51,8 @@ class Plan(BaseModel):
     """Whether batch norms keep the running statistics of the pretrained weights."""
     interpolate: bool = False
     """Mix the trained with the pretrained weights by the share that is best on validation images."""
+    pooling: Literal["mean", "sqrt", "stages"] = "mean"
+    """How feature maps become the embedding that the last linear head is fitted on."""
     refit_head: bool = False
     """Fit the linear head anew on features of the trained backbone."""
     epochs: int
@@ -115,6 +117,7 @@ def make_plan(recipe: Recipe, table: ImageTable, source: ModelSource, *, process
         phases=make_phases(recipe, size, frozen=freeze == "backbone", tuned=tuned) if "gradient" in stages else (),
         statistics=_statistics(recipe, tuned=tuned),
         interpolate=tuned and freeze == "none" and recipe.train.interpolate == "auto",
+        pooling=_pooling(recipe, source),
         refit_head=_refit_head(recipe, tuned=tuned and freeze == "none"),
         lr=lr,
         backbone_lr=backbone_lr,
@@ -199,6 +202,20 @@ def _statistics(recipe: Recipe, *, tuned: bool) -> Literal["frozen", "batch"]:
     asked = recipe.train.statistics
     if asked == "auto":
         return "frozen" if tuned else "batch"
+    return asked
+
+
+def _pooling(recipe: Recipe, source: ModelSource) -> Literal["mean", "sqrt", "stages"]:
+    asked, fitted = recipe.model.pooling, source.weights_path is not None and recipe.model.head == "linear"
+    if asked == "auto":
+        return "stages" if fitted else "mean"
+    if asked != "mean" and recipe.model.head == "multi_scale":
+        raise RecipeError(
+            "a multi_scale head has its own middle stage",
+            where="model.pooling",
+            received=asked,
+            hint="model.pooling=mean",
+        )
     return asked
 
 

@@ -1,20 +1,18 @@
-"""Which remedy for unequal classes a run uses, by its recipe and by what features say, and the heads it means."""
+"""Which remedy for unequal classes a run uses, by its recipe and by what features say."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from sortal.core.sections import LossSection
 from sortal.train.context import Context, Remedy
 from sortal.train.features import Features
 from sortal.train.imbalance import RemedyChoice, choose_by_rule, choose_remedy
-from sortal.train.probe import LinearHead, fit_head
-from sortal.train.weighted_head import fit_weighted_head
 
 
-def settled(context: Context, train: Features | None, val: Features | None, *, strength: float | None = None) -> Remedy:
+def settled(
+    context: Context, train: Features | None = None, val: Features | None = None, strength: float | None = None
+) -> Remedy:
     """What the recipe names; for `auto`, what the features of training and validation images say, or else the rule."""
     section = context.recipe.loss
     if section.imbalance != "auto":
@@ -40,30 +38,6 @@ def with_remedy(context: Context, remedy: Remedy) -> Context:
     asked = context.recipe.loss.imbalance == "auto"
     settled_recipe = context.recipe.model_copy(update={"loss": loss})
     return replace(context, remedy=remedy.name, recipe=settled_recipe, asked_auto_remedy=asked)
-
-
-def remedied_head(context: Context, features: Features, *, strength: float) -> LinearHead:
-    """The linear head on frozen features that the context's remedy means."""
-    if context.remedy == "none" and context.recipe.loss.name == "cross_entropy":
-        return fit_head(features.values, features.labels, context.classes, strength=strength)
-    return fit_weighted_head(
-        features.values,
-        features.labels,
-        context.classes,
-        strength=strength,
-        remedy=context.remedy,
-        section=context.recipe.loss,
-        seed=context.recipe.seed,
-    )
-
-
-def joined(one: Features, other: Features) -> Features:
-    """Both, the first first."""
-    return Features(
-        values=np.concatenate([one.values, other.values]),
-        labels=np.concatenate([one.labels, other.labels]),
-        rows=np.concatenate([one.rows, other.rows]),
-    )
 
 
 def _chosen(found: RemedyChoice, section: LossSection) -> Remedy:

@@ -109,7 +109,8 @@ def test_a_refit_needs_a_test_split(make_table: MakeTable) -> None:
     table = make_table()
     assert plan_of(table, PRETRAINED).refit
     assert not plan_of(table.select(table.frame["split"] != "test"), PRETRAINED).refit
-    assert not plan_of(table, PRETRAINED, "train.epochs=2").refit
+    assert plan_of(table, PRETRAINED, "train.epochs=2").refit
+    assert not plan_of(table, PRETRAINED, "data.refit=false").refit
 
 
 def test_a_plan_survives_json_and_makes_the_preprocessing(make_table: MakeTable) -> None:
