@@ -272,7 +272,8 @@ def accuracy(source: Path, card: str, side: int, splits: int) -> None:
     print(
         f"{source.name} at {side} px, {splits} splits of {len(known):,} images: reference "
         f"{np.mean(rates['reference']):.2f} %, fast {np.mean(rates['fast']):.2f} %, difference "
-        f"{differences.mean():+.3f} points (standard error {error:.3f}); pixels differ by {np.mean(pixels):.2f} grey levels"
+        f"{differences.mean():+.3f} points (standard error {error:.3f}); pixels differ by "
+        f"{np.mean(pixels):.2f} grey levels"
     )
 
 
