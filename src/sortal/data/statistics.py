@@ -41,7 +41,7 @@ def statistics(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_I
         findings=(
             *with_label_findings(table).findings,
             *_rare(buckets["rare"], rare),
-            *_imbalance([row.get("train", 0) or row["all"] for row in counts.values()]),
+            *_imbalance(list(_to_learn_from(table).values())),
             *check_leaks(table),
         ),
         body={"dataset_id": digest[:16], "digest": "content" if scanned else "listing", "buckets": buckets},
@@ -50,10 +50,8 @@ def statistics(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_I
 
 def class_buckets(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_IMAGES) -> dict[str, list[str]]:
     """Class names by number of images to learn from (the train split where there is one): `rare`, `mid`, `head`."""
-    has_train = table.split_rows("train").size > 0
     buckets: dict[str, list[str]] = {"rare": [], "mid": [], "head": []}
-    for name, row in split_counts(table).items():
-        number = row.get("train", 0) if has_train else row["all"]
+    for name, number in _to_learn_from(table).items():
         buckets["rare" if number < rare else "mid" if number < head else "head"].append(name)
     return buckets
 
@@ -62,6 +60,12 @@ def imbalance_ratio(counts: NDArray[np.int64]) -> float:
     """Images of the largest class over those of the smallest that has any, from (C,) counts; 1 without images."""
     filled = counts[counts > 0]
     return float(filled.max() / filled.min()) if len(filled) else 1.0
+
+
+def _to_learn_from(table: ImageTable) -> dict[str, int]:
+    """Images of each class in the train split, or in all where there is none."""
+    column = "train" if table.split_rows("train").size else "all"
+    return {name: row.get(column, 0) for name, row in split_counts(table).items()}
 
 
 def _metrics(table: ImageTable, per_class: list[int]) -> dict[str, Metric]:

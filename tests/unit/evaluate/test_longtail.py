@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Maker
+from sortal.core.predictions import Predictions
 from sortal.data.statistics import imbalance_ratio
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.longtail import class_results, draw_long_tail
 
+Maker = Callable[..., tuple[Predictions, np.ndarray]]
 NAMES = ("划痕", "夹杂", "氧化铁皮", "red iron sheet", "边裂", "气泡")
 UNEVEN = np.array([600, 200, 90, 40, 15, 12])
 
