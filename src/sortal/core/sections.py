@@ -131,6 +131,8 @@ class AugmentSection(Section):
     mixup: NonNegative = 0.0
     """Alpha of the Beta distribution; 0 turns it off."""
     cutmix: NonNegative = 0.0
+    mix_share: Share = 1.0
+    """Share of the batches that are mixed, where MixUp or CutMix is on."""
     erase: Share = 0.0
     """Chance of one erased rectangle."""
     families: tuple[Literal["geometric", "color", "advanced"], ...] = ("geometric", "color", "advanced")

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sortal.models.network import Network
-from sortal.train.context import Context
+from sortal.train.context import Context, Remedy
 from sortal.train.features import Features, extract, live_extractor
-from sortal.train.head_choice import choose_head, fit_chosen, joined
+from sortal.train.head_choice import choose_head, fit_chosen, joined, scaled
 from sortal.train.imbalance import posthoc_adjustment
 from sortal.train.linear import put_head
 from sortal.train.loop import Stopped
 from sortal.train.optim import copy_state
+from sortal.train.remedies import settled, with_remedy
 from sortal.train.scores import Scores, predict_logits, score
 from sortal.train.store import Images
 
@@ -50,7 +51,7 @@ def finish(
         logits = _interpolate(context, network, val, pretrained, logits, notes)
     if context.plan.refit_head and stopped != "interrupted":
         logits = _refit(context, network, val, logits, notes)
-    elif network.linear_head and context.asked_auto_remedy:
+    elif network.wiring.head == "mlp" and context.asked_auto_remedy:
         logits = _adjust(context, network, val, logits, notes)
     for note in notes:
         context.listener.say(note)
@@ -97,11 +98,16 @@ def _refit(
         network.repool(context.plan.pooling, channels=context.spec.channels, size=context.spec.size)
     train, held = _features(context, network, "train"), _features(context, network, "val")
     choice = choose_head(context, train, held, network.pooling.parts)
+    metric = "macro_accuracy" if context.asked_auto_remedy else context.recipe.train.metric
+    if context.asked_auto_remedy:
+        auto = with_remedy(context, Remedy(name="auto", tau=context.recipe.loss.tau))
+        remedy = settled(auto, scaled(train, choice.scales), scaled(held, choice.scales), choice.logistic_strength)
+        context = with_remedy(context, remedy)
+        notes.extend(remedy.notes)
     head = choice.head if context.remedy == "none" else fit_chosen(context, choice, train)
     refitted = head.logits(held.values)
     before, after = score(logits, val.labels), score(refitted, held.labels)
-    shown = f"{_shown(before, context)} -> {_shown(after, context)}"
-    metric = context.recipe.train.metric
+    shown = f"{metric} {getattr(before, metric):.4f} -> {getattr(after, metric):.4f}"
     if getattr(after, metric) < getattr(before, metric):
         notes.append(f"A head fitted anew on the trained features is not better on validation images ({shown}).")
         network.repool(plain_pooling, channels=context.spec.channels, size=context.spec.size)

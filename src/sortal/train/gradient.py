@@ -222,7 +222,8 @@ def _run(context: Context, state: State, material: _Material, mode: Mode, teachi
 
     def enter(phase: Phase) -> None:
         if plan.freeze != "backbone":
-            state.network.freeze_stages("all" if phase.keep_last is None else phase.keep_last)
+            most = late_stages(state.network, plan.early_share)
+            state.network.freeze_stages(most if phase.keep_last is None else min(most, phase.keep_last))
         wrapped.forget()
 
     with stop_on_signals() as stop:
@@ -243,6 +244,16 @@ def _run(context: Context, state: State, material: _Material, mode: Mode, teachi
             team=context.team,
         )
         return run(state, job)
+
+
+def late_stages(network: Network, early_share: float) -> int:
+    """How many of the last stages are left when the first, up to a share of the backbone's parameters, stay frozen."""
+    stage_of, stages = network.parameter_stages(), len(network.stages())
+    sizes = np.zeros(stages + 1)
+    for name, parameter in network.named_parameters():
+        sizes[stage_of[name]] += parameter.numel()
+    before = np.cumsum(sizes[:stages]) / max(sizes[:stages].sum(), 1)
+    return stages - int((before < early_share).sum())
 
 
 def _criterion(context: Context, teaching: DistillLoss | None, wrapped: Wrapped) -> Criterion:

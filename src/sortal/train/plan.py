@@ -24,6 +24,12 @@ from sortal.train.schedule import schedule_notes
 
 Stage = Literal["probe", "gradient"]
 
+_BACKBONE_RATE = 0.6
+"""Rate of the uppermost pretrained layers as a share of the head's."""
+EARLY_SHARE = 0.2
+"""Fine-tuning leaves alone the first stages, as far as together they hold less than this share of the parameters: they
+know edges and colors, and cost half of a step."""
+
 
 class Plan(BaseModel):
     """Every choice of a run in the units that training uses."""
@@ -47,6 +53,8 @@ class Plan(BaseModel):
     """Fit the head once more on training and validation images after its strength was chosen."""
     phases: tuple[Phase, ...] = ()
     """Of the gradient stage."""
+    early_share: float = 0.0
+    """The first stages stay frozen as far as together they hold less than this share of the backbone's parameters."""
     statistics: Literal["frozen", "batch"] = "batch"
     """Whether batch norms keep the running statistics of the pretrained weights."""
     interpolate: bool = False
@@ -95,7 +103,7 @@ def make_plan(recipe: Recipe, table: ImageTable, source: ModelSource, *, process
     notes = list(source.notes)
     shapes = shapes_of(table, rows, recipe)
     stages, freeze, epochs = _stages(recipe, source, len(rows), notes)
-    size, resize, crop = geometry(recipe, source, shapes, notes)
+    size, resize, crop = geometry(recipe, source, shapes, notes, small=_small(recipe, stages, len(rows)))
     mean, std = statistics(recipe, source, table, rows, size, notes)
     batch = _batch(recipe, len(rows))
     tuned = stages == ("probe", "gradient")
@@ -115,6 +123,7 @@ def make_plan(recipe: Recipe, table: ImageTable, source: ModelSource, *, process
         interpolation=source.input.interpolation if source.input else recipe.input.interpolation,
         refit=_refit(recipe, table, stages, notes),
         phases=make_phases(recipe, size, frozen=freeze == "backbone", tuned=tuned) if "gradient" in stages else (),
+        early_share=EARLY_SHARE if tuned and recipe.train.unfreeze in ("auto", "gradual") else 0.0,
         statistics=_statistics(recipe, tuned=tuned),
         interpolate=tuned and freeze == "none" and recipe.train.interpolate == "auto",
         pooling=_pooling(recipe, source),
@@ -187,14 +196,15 @@ def _batch(recipe: Recipe, images: int) -> int:
 
 
 def _rates(recipe: Recipe, source: ModelSource, batch: int) -> tuple[float, float]:
-    """Of the head and of the uppermost backbone layers.
+    """Of the head and of the uppermost backbone layers, times sqrt(batch / 64).
 
-    At batch 64: 2e-3 from scratch for both; 2e-4 for pretrained weights; times sqrt(batch / 64) otherwise.
+    At batch 64: 2e-3 from scratch for both; for pretrained weights 1.4e-3, and 0.6 of it for the backbone.
     """
-    base = 2e-3 if source.weights_path is None else 2e-4
-    found = float(f"{base * math.sqrt(batch / 64):.3g}")
+    scratch = source.weights_path is None
+    found = float(f"{(2e-3 if scratch else 1.4e-3) * math.sqrt(batch / 64):.3g}")
     lr = found if recipe.optim.lr == "auto" else recipe.optim.lr
-    return lr, lr if recipe.optim.backbone_lr == "auto" else recipe.optim.backbone_lr
+    below = lr if scratch else float(f"{_BACKBONE_RATE * lr:.3g}")
+    return lr, below if recipe.optim.backbone_lr == "auto" else recipe.optim.backbone_lr
 
 
 def _statistics(recipe: Recipe, *, tuned: bool) -> Literal["frozen", "batch"]:
@@ -219,19 +229,29 @@ def _pooling(recipe: Recipe, source: ModelSource) -> Literal["mean", "sqrt", "st
     return asked
 
 
+def _small(recipe: Recipe, stages: tuple[Stage, ...], images: int) -> float:
+    """How much smaller the input becomes where there is little time to train on it: processor seconds an image.
+
+    12 passes cost a mobile network 0.3 s an image at 160 px, 0.45 at 192, 0.6 at 224 (benchmarks/RESULTS.md).
+    """
+    if "gradient" not in stages or "probe" not in stages or recipe.train.time is None:
+        return math.inf
+    return recipe.train.time * allowed_cpus() / images
+
+
 def _refit_head(recipe: Recipe, *, tuned: bool) -> bool:
     asked = recipe.train.refit_head
     linear = recipe.model.head == "linear"
     if asked is True and not linear:
         raise RecipeError("only a linear head can be fitted anew", where="train.refit_head", received=recipe.model.head)
-    wanted = tuned or recipe.loss.imbalance in ("crt", "smote")  # these two are remedies of the head alone
+    wanted = tuned or recipe.loss.imbalance in ("auto", "crt", "smote")  # these are remedies of the head alone
     return linear and (wanted if asked == "auto" else asked)
 
 
 def _layer_decay(recipe: Recipe, source: ModelSource) -> float:
     if recipe.optim.layer_decay != "auto":
         return recipe.optim.layer_decay
-    return 1.0 if source.weights_path is None else 0.75
+    return 1.0 if source.weights_path is None else 0.9
 
 
 def _refit(recipe: Recipe, table: ImageTable, stages: tuple[Stage, ...], notes: list[str]) -> bool:

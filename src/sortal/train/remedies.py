@@ -18,7 +18,7 @@ def settled(
     if section.imbalance != "auto":
         return Remedy(name=section.imbalance, tau=section.tau)
     if train is None or val is None:
-        return _chosen(choose_by_rule(context.counts), section)
+        return _later(context) or _chosen(choose_by_rule(context.counts), section)
     found = choose_remedy(
         train.values,
         train.labels,
@@ -37,7 +37,21 @@ def with_remedy(context: Context, remedy: Remedy) -> Context:
     loss = context.recipe.loss.model_copy(update={"imbalance": remedy.name, "tau": remedy.tau})
     asked = context.recipe.loss.imbalance == "auto"
     settled_recipe = context.recipe.model_copy(update={"loss": loss})
-    return replace(context, remedy=remedy.name, recipe=settled_recipe, asked_auto_remedy=asked)
+    return replace(
+        context,
+        remedy=remedy.name,
+        recipe=settled_recipe,
+        asked_auto_remedy=asked or context.asked_auto_remedy,
+    )
+
+
+def _later(context: Context) -> Remedy | None:
+    """Without features beforehand a linear head is better fitted anew at the end, on what was learned by plain training
+    (decoupled, Kang et al. 2020), than taught by a loss chosen blindly."""
+    if not context.plan.refit_head or not len(context.labeled("val")):
+        return None
+    note = "The remedy for unequal classes is chosen after training, on the trained features, where the head is fitted."
+    return Remedy(name="none", tau=context.recipe.loss.tau, notes=(note,))
 
 
 def _chosen(found: RemedyChoice, section: LossSection) -> Remedy:

@@ -19,12 +19,13 @@ from sortal.train.augment.advanced import ERASED_AREA, ERASED_ASPECT, rectangles
 def mix(images: Tensor, targets: Tensor, section: AugmentSection, random: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) and soft targets (N, K) after mixing and erasing.
 
-    Where both are asked for, each batch gets one of MixUp and CutMix, at even chances.
+    `mix_share` of the batches are mixed; where both are asked for, each gets one of MixUp and CutMix, at even chances.
     """
-    use_cutmix = section.cutmix > 0 and (section.mixup == 0 or random.random() < 0.5)
+    mixed = section.mix_share >= 1 or random.random() < section.mix_share
+    use_cutmix = mixed and section.cutmix > 0 and (section.mixup == 0 or random.random() < 0.5)
     if use_cutmix:
         images, targets = cutmix(images, targets, random.beta(section.cutmix, section.cutmix), random)
-    elif section.mixup > 0:
+    elif mixed and section.mixup > 0:
         images, targets = mixup(images, targets, random.beta(section.mixup, section.mixup), random)
     if section.erase > 0:
         images = erase(images, section.erase, random)
