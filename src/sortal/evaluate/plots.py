@@ -5,7 +5,6 @@ Drawn with matplotlib's objects on an off-screen canvas: no window, no global st
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.publish import publish_file
+from sortal.evaluate.canvas import NEUTRAL, RIGHT, WRONG, dress, jpeg, new_figure, png
 from sortal.evaluate.fonts import Lettering, lettering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RIGHT, WRONG, NEUTRAL = "#1a7f37", "#b3261e", "#24292f"
 _COLORS: dict[bool | None, str] = {True: RIGHT, False: WRONG, None: NEUTRAL}
 COUNTS_UP_TO = 25
 MOSAIC_LIMIT = 64
@@ -54,7 +53,7 @@ def confusion_matrix(matrix: NDArray[np.int64], names: Sequence[str], path: Path
     if classes <= COUNTS_UP_TO:
         _write_counts(axes, matrix, shares, size_pt)
     _color_bar(figure, axes, picture)
-    publish_file(path, _png(figure, crop=True))
+    publish_file(path, png(figure, crop=True))
     return Drawn(path=path, undrawn=letters.undrawn)
 
 
@@ -68,16 +67,16 @@ def results(history: Sequence[Mapping[str, Any]], path: Path) -> Drawn:
     tried = history[0].get("tried") if len(history) == 1 else None
     history, key = (tried, "strength") if tried else (history, "epoch")
     panels = {title: series for title, series in _series(history).items() if series}
-    figure = _figure(5.2 * max(len(panels), 1), 3.8)
+    figure = new_figure(5.2 * max(len(panels), 1), 3.8)
     places = [float(row.get(key, number + 1)) for number, row in enumerate(history)]
     for place, (title, series) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
         for name, values in series.items():
             axes.plot(places, values, marker="o", markersize=3, linewidth=1.6, label=name)
-        _dress(axes, title, key)
+        _name_axis(axes, title, key)
     if not panels:
         figure.text(0.5, 0.5, "no epoch was recorded", ha="center", va="center")
-    publish_file(path, _png(figure, dpi=130))
+    publish_file(path, png(figure, dpi=130))
     return Drawn(path=path)
 
 
@@ -95,7 +94,7 @@ def mosaic(
     count = min(len(images), MOSAIC_LIMIT)
     columns = max(1, min(8, int(np.ceil(np.sqrt(count)))))
     rows = max(1, -(-count // columns))
-    figure = _figure(1.9 * columns, 2.35 * rows)
+    figure = new_figure(1.9 * columns, 2.35 * rows)
     lines = [line for caption in captions[:count] for line in caption.split("\n")]
     letters = lettering(lines, longest=24)
     shown = iter(letters.texts)
@@ -104,7 +103,7 @@ def mosaic(
         text = "\n".join(next(shown) for _ in captions[place].split("\n"))
         color = NEUTRAL if correct is None else _COLORS[correct[place]]
         _tile(axes, images[place], text, letters.families, color)
-    publish_file(path, _jpeg(figure))
+    publish_file(path, jpeg(figure))
     return Drawn(path=path, undrawn=letters.undrawn)
 
 
@@ -135,7 +134,7 @@ def _matrix_canvas(classes: int, cell: float, size_pt: float, letters: Lettering
     margin = 0.55 + max(_width_in(text, size_pt) for text in letters.texts)
     below = 1.05 if letters.undrawn else 0.75
     width, height = margin + side + 1.1, margin + side + below
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     figure.text(
@@ -212,19 +211,16 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
 
 
-def _dress(axes: Axes, title: str, key: str) -> None:
+def _name_axis(axes: Axes, title: str, key: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(title, fontsize=11)
     if key == "strength":
         axes.set_xscale("log")
-        axes.set_xlabel("strength of the head's penalty")
+        dress(axes, title, "strength of the head's penalty")
     else:
-        axes.set_xlabel("epoch")
+        dress(axes, title, "epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color="#d0d7de", linewidth=0.5)
     axes.legend(fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, families: Sequence[str], color: str) -> None:
@@ -236,41 +232,3 @@ def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, families: Sequence
         spine.set_color(color)
         spine.set_linewidth(0.8 if color == NEUTRAL else 2.5)
     axes.set_title(caption, fontsize=8, color=color, family=list(families), parse_math=False, pad=3)
-
-
-def _figure(width_in: float, height_in: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
-
-
-def _png(figure: Figure, *, dpi: int = 150, crop: bool = False) -> bytes:
-    return _encoded(_drawn(figure, dpi, crop=crop), "PNG")
-
-
-def _jpeg(figure: Figure, dpi: int = 110) -> bytes:
-    return _encoded(_drawn(figure, dpi, crop=False), "JPEG")
-
-
-def _drawn(figure: Figure, dpi: int, *, crop: bool) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) of a figure; with `crop` without its white border, but for a narrow one."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
-    if not crop:
-        return pixels
-    inked: NDArray[np.bool_] = pixels.min(axis=2) < 255
-    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
-    pad = dpi // 10
-    return pixels[max(rows[0] - pad, 0) : rows[-1] + pad, max(columns[0] - pad, 0) : columns[-1] + pad]
-
-
-def _encoded(pixels: NDArray[np.uint8], kind: str) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, quality=88)
-    return buffer.getvalue()

@@ -6,7 +6,6 @@ Smith 2017, "Cyclical learning rates for training neural networks", section 3.3.
 from __future__ import annotations
 
 import copy
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from sortal.core.errors import RecipeError
 from sortal.core.publish import publish_file
 from sortal.core.sections import OptimSection
+from sortal.evaluate.canvas import NEUTRAL, RIGHT, WRONG, dress, new_figure, png
 from sortal.models.network import Network
 from sortal.train.optim import clip, make_optimizer, set_rate
 from sortal.train.randomness import torch_randomness
@@ -87,26 +87,18 @@ def find_rate(
 
 def draw_rate_curve(curve: RateCurve, out: Path) -> None:
     """Draw loss over rate as PNG, the suggestion marked. Raises MachineError when the file cannot be written."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained", facecolor="white", dpi=130)
+    figure = new_figure(7.0, 4.2)
     axes = figure.add_subplot()
-    axes.plot(curve.rates, curve.losses, color="#24292f", linewidth=1.6)
+    axes.plot(curve.rates, curve.losses, color=NEUTRAL, linewidth=1.6)
     for rate, name, color, style in (
-        (curve.suggested, f"suggested {curve.suggested:.2g}", "#1a7f37", "-"),
-        (curve.lowest, f"least loss {curve.lowest:.2g}", "#b3261e", "--"),
+        (curve.suggested, f"suggested {curve.suggested:.2g}", RIGHT, "-"),
+        (curve.lowest, f"least loss {curve.lowest:.2g}", WRONG, "--"),
     ):
         axes.axvline(rate, color=color, linestyle=style, linewidth=1.4, label=name)
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("loss, smoothed")
-    axes.set_title("Learning-rate range test", fontsize=11)
-    axes.grid(color="#d0d7de", linewidth=0.5)
+    dress(axes, "Learning-rate range test", "learning rate", "loss, smoothed")
     axes.legend(fontsize=9, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    publish_file(out, drawn.getvalue())
+    publish_file(out, png(figure, dpi=130))
 
 
 def _again(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

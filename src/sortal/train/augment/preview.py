@@ -5,7 +5,6 @@ The rows are the three families alone and all that the recipe asks for, so that 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ from sortal.core.errors import InputError
 from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
 from sortal.core.publish import publish_file
 from sortal.core.sections import AugmentSection
+from sortal.evaluate.canvas import NEUTRAL, png
 from sortal.evaluate.fonts import Lettering, lettering
-from sortal.evaluate.plots import NEUTRAL, Drawn
+from sortal.evaluate.plots import Drawn
 from sortal.train.augment import AUGMENTATIONS, ClassFacts, Draw, Policy
 from sortal.train.randomness import uniforms
 
@@ -68,7 +68,7 @@ def draw_preview(
     ]
     heads = lettering([_head(int(label), names, section, classes) for label in labels[:LIMIT]], longest=90)
     figure = _laid_out(blocks, heads, _title(section))
-    publish_file(out, _png(figure))
+    publish_file(out, png(figure, dpi=_DPI))
     return Drawn(path=out, undrawn=heads.undrawn)
 
 
@@ -164,11 +164,3 @@ def _writer(figure: Figure, height: int, width: int) -> Callable[..., None]:
         )
 
     return write
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
