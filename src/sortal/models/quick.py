@@ -23,6 +23,8 @@ _EPSILON = 5e-4
 """Added to the variances: directions in which patches hardly vary are noise and are not blown up without limit."""
 _SAMPLES = 5000
 """Images that the statistics are taken from; more change nothing."""
+_EMBEDDING_SCALE = 1 / 9
+"""Maxima over positions are large; unscaled, the large rates of this recipe throw the head about in its first steps."""
 
 
 class Whitening(nn.Module):
@@ -60,8 +62,8 @@ class Whitening(nn.Module):
 class QuickNet(nn.Module):
     """Whitening and three blocks of two 3x3 convolutions, each block at half the resolution of the last.
 
-    (N, in_chans, H, W) to the embedding (N, F), the largest value of each feature, and the feature map (N, F, h, w),
-    about 8 times smaller than the image, which has to have at least 9 pixels a side.
+    (N, in_chans, H, W) to the embedding (N, F), the largest value of each feature, scaled, and the feature map
+    (N, F, h, w), about 8 times smaller than the image, which has to have at least 9 pixels a side.
     """
 
     def __init__(self, *, in_chans: int, widths: tuple[int, ...]):
@@ -72,7 +74,7 @@ class QuickNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.stages(functional.gelu(self.whitening(x)))
-        return features.amax((2, 3)), features
+        return features.amax((2, 3)) * _EMBEDDING_SCALE, features
 
     def initialize_from_images(self, images: Tensor) -> None:
         """Set the whitening layer from training images (N, in_chans, H, W), normalized as the network will get them.
