@@ -177,7 +177,8 @@ def train_fastai(model: nn.Module, rows: Rows, held: Rows, size: int, spent: Spe
     set_seed(seed, reproducible=True)
     every = [*rows, *held]
     splits = [list(range(len(rows))), list(range(len(rows), len(every)))]
-    data = Datasets(every, [[lambda row: PILImage.create(row[0])], [lambda row: row[1], Categorize()]], splits=splits)
+    steps = [[lambda number: PILImage.create(every[number][0])], [lambda number: every[number][1], Categorize()]]
+    data = Datasets(list(range(len(every))), steps, splits=splits)  # numbers: fastai would take pairs apart
     loaders: Any = data.dataloaders(
         bs=64,
         num_workers=0,

@@ -43,7 +43,7 @@ def final_report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitR
             facts=_facts(run, fitted),
             findings=[*_stop_findings(fitted), *_split_findings(name), *fitted.findings],
         )
-    study = replace(study, report=_with_provenance(study.report, run, recipe, fitted))
+    study = replace(study, report=_with_remedies(_with_provenance(study.report, run, recipe, fitted), fitted))
     draw_run(run, table, fitted)
     report = write_study(study, run.path, pictures=run_pictures(run))
     write_card(run.bundle, report.to_markdown(max_rows=60))
@@ -88,6 +88,13 @@ def _split_findings(name: str) -> list[Finding]:
     message = f"There is no test split: these numbers are of the {name} images, which {what}, so they flatter."
     hint = "set data.split.test, or evaluate on images of your own: sortal evaluate"
     return [Finding(code=NO_TEST, severity=severity, message=message, hint=hint)]
+
+
+def _with_remedies(report: Report, fitted: FitResult) -> Report:
+    """The table of what was tried against unequal class sizes, where something was."""
+    if fitted.remedy is None or fitted.remedy.table is None:
+        return report
+    return report.model_copy(update={"tables": {**report.tables, "remedies": fitted.remedy.table}})
 
 
 def _with_provenance(report: Report, run: RunFolder, recipe: Recipe, fitted: FitResult) -> Report:

@@ -110,7 +110,9 @@ class ModelSection(Section):
     fusion: Literal["learned"] | Share = 0.7
     """Share of the last stage's logits in a `multi_scale` head; the rest are a middle stage's."""
     attention: Literal["cbam"] | None = None
-    """Attention put after the last stage of a convolutional backbone."""
+    """Attention put after a stage of a convolutional backbone."""
+    attention_stage: int | None = None
+    """Index of that stage, from the input; null is the last."""
     pooling: Auto | Literal["mean", "sqrt", "stages"] = "auto"
     """How feature maps become the embedding: their mean, its signed square root, or roots of means and deviations of
     the last stages. `auto`: `stages` for a linear head that is fitted on pretrained features, else `mean`."""

@@ -15,7 +15,7 @@ from sortal.core.preprocess import Pixels, PreprocessSpec
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
-from sortal.core.report import Finding
+from sortal.core.report import Finding, Table
 from sortal.core.run import RunFolder
 from sortal.core.sections import Imbalance
 from sortal.data.table import ImageTable
@@ -28,11 +28,12 @@ from sortal.train.trackers import Trackers
 
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """Never `auto`. `notes` say why it was chosen, where there was a choice."""
+    """`notes` say why it was chosen and `table` what else was tried, where there was a choice."""
 
     name: Imbalance
     tau: float
     notes: tuple[str, ...] = ()
+    table: Table | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ about both; where they see no gain, nothing is changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from sortal.models.network import Network
 from sortal.train.context import Context, Remedy
 from sortal.train.features import Features, extract, live_extractor
-from sortal.train.head_choice import choose_head, fit_chosen, joined, scaled
+from sortal.train.head_choice import HeadChoice, choose_head, fit_chosen, joined, scaled
 from sortal.train.imbalance import posthoc_adjustment
 from sortal.train.linear import put_head
 from sortal.train.loop import Stopped
@@ -31,12 +31,15 @@ SHARES = (0.0, 0.25, 0.5, 0.75)
 """Of the trained weights; 1 is what training left."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Finished:
-    """(N, C) validation logits of a network that never saw those images, and what was done."""
+    """What has become of a network, and what was done to it."""
 
     val_logits: NDArray[np.float32]
-    notes: tuple[str, ...]
+    """(N, C), of a network that never saw the validation images."""
+    notes: list[str] = field(default_factory=list)
+    remedy: Remedy | None = None
+    """Where one was chosen here."""
 
 
 def finish(
@@ -44,18 +47,19 @@ def finish(
 ) -> Finished:
     """Leave in `network` what validation images find best."""
     if val is None:
-        return Finished(val_logits=np.zeros((0, context.classes), np.float32), notes=())
-    notes: list[str] = []
-    logits = _predict(context, network, val)
-    if context.plan.interpolate and pretrained and stopped != "interrupted":
-        logits = _interpolate(context, network, val, pretrained, logits, notes)
-    if context.plan.refit_head and stopped != "interrupted":
-        logits = _refit(context, network, val, logits, notes)
+        return Finished(val_logits=np.zeros((0, context.classes), np.float32))
+    done = Finished(val_logits=_predict(context, network, val))
+    if stopped == "interrupted":
+        return done
+    if context.plan.interpolate and pretrained:
+        _interpolate(context, network, val, pretrained, done)
+    if context.plan.refit_head:
+        _refit(context, network, val, done)
     elif network.wiring.head == "mlp" and context.asked_auto_remedy:
-        logits = _adjust(context, network, val, logits, notes)
-    for note in notes:
+        _adjust(context, network, val, done)
+    for note in done.notes:
         context.listener.say(note)
-    return Finished(val_logits=logits, notes=tuple(notes))
+    return done
 
 
 def _predict(context: Context, network: Network, val: Images) -> NDArray[np.float32]:
@@ -63,26 +67,21 @@ def _predict(context: Context, network: Network, val: Images) -> NDArray[np.floa
 
 
 def _interpolate(
-    context: Context,
-    network: Network,
-    val: Images,
-    pretrained: Mapping[str, Tensor],
-    logits: NDArray[np.float32],
-    notes: list[str],
-) -> NDArray[np.float32]:
-    trained = copy_state(network)
-    found = [(1.0, score(logits, val.labels), logits)]
+    context: Context, network: Network, val: Images, pretrained: Mapping[str, Tensor], done: Finished
+) -> None:
+    metric, trained = context.recipe.train.metric, copy_state(network)
+    found = [(1.0, score(done.val_logits, val.labels), done.val_logits)]
     for share in SHARES:
         network.load_state_dict(mixed(pretrained, trained, share))
-        answers = _predict(context, network, val)
-        found.append((share, score(answers, val.labels), answers))
+        logits = _predict(context, network, val)
+        found.append((share, score(logits, val.labels), logits))
     best = found[0]
     for candidate in found[1:]:
-        best = candidate if candidate[1].better(best[1], context.recipe.train.metric) else best
+        best = candidate if candidate[1].better(best[1], metric) else best
     network.load_state_dict(mixed(pretrained, trained, best[0]))
-    tried = ", ".join(f"{share:g}: {_shown(scores, context)}" for share, scores, _ in sorted(found, key=lambda f: f[0]))
-    notes.append(f"Share of the trained weights, the rest pretrained: {best[0]:g} ({tried}).")
-    return best[2]
+    tried = ", ".join(f"{share:g}: {getattr(scores, metric):.4f}" for share, scores, _ in sorted(found, key=_share))
+    done.notes.append(f"Share of the trained weights, the rest pretrained: {best[0]:g} ({tried}).")
+    done.val_logits = best[2]
 
 
 def mixed(one: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -90,50 +89,64 @@ def mixed(one: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) 
     return {name: one[name].lerp(value, share) if value.is_floating_point() else value for name, value in other.items()}
 
 
-def _refit(
-    context: Context, network: Network, val: Images, logits: NDArray[np.float32], notes: list[str]
-) -> NDArray[np.float32]:
-    plain_head, plain_pooling = network.linear, network.pooling.kind
-    if plain_pooling != context.plan.pooling:
-        network.repool(context.plan.pooling, channels=context.spec.channels, size=context.spec.size)
+def _refit(context: Context, network: Network, val: Images, done: Finished) -> None:
+    """A head on the embedding that the plan wants, where it is no worse on validation images than the trained one."""
+    trained_head, trained_pooling = network.linear, network.pooling.kind
+    _pool(context, network, context.plan.pooling)
     train, held = _features(context, network, "train"), _features(context, network, "val")
     choice = choose_head(context, train, held, network.pooling.parts)
-    metric = "macro_accuracy" if context.asked_auto_remedy else context.recipe.train.metric
-    if context.asked_auto_remedy:
-        auto = with_remedy(context, Remedy(name="auto", tau=context.recipe.loss.tau))
-        remedy = settled(auto, scaled(train, choice.scales), scaled(held, choice.scales), choice.logistic_strength)
-        context = with_remedy(context, remedy)
-        notes.extend(remedy.notes)
+    context = _with_chosen_remedy(context, scaled(train, choice.scales), scaled(held, choice.scales), choice, done)
     head = choice.head if context.remedy == "none" else fit_chosen(context, choice, train)
-    refitted = head.logits(held.values)
-    before, after = score(logits, val.labels), score(refitted, held.labels)
-    shown = f"{metric} {getattr(before, metric):.4f} -> {getattr(after, metric):.4f}"
-    if getattr(after, metric) < getattr(before, metric):
-        notes.append(f"A head fitted anew on the trained features is not better on validation images ({shown}).")
-        network.repool(plain_pooling, channels=context.spec.channels, size=context.spec.size)
-        network.set_head(plain_head)
-        return logits
+    metric = "macro_accuracy" if context.asked_auto_remedy else context.recipe.train.metric
+    logits = head.logits(held.values)
+    before, after = (getattr(score(each, val.labels), metric) for each in (done.val_logits, logits))
+    shown = f"{metric} {before:.4f} -> {after:.4f}"
+    if after < before:
+        done.notes.append(f"A head fitted anew on the trained features is not better on validation images ({shown}).")
+        _pool(context, network, trained_pooling)
+        network.set_head(trained_head)
+        return
     put_head(network, head)
-    notes.append(f"Head fitted anew on the trained features ({shown}). {choice.note}")
+    done.val_logits = logits
+    done.notes.append(f"Head fitted anew on the trained features ({shown}). {choice.note}")
     if context.plan.refit:
         both = joined(train, held)
         put_head(network, fit_chosen(context, choice, both))
-        notes.append(f"Head fitted again on {len(both.labels):,} training and validation images.")
-    return refitted
+        done.notes.append(f"Head fitted again on {len(both.labels):,} training and validation images.")
 
 
-def _adjust(
-    context: Context, network: Network, val: Images, logits: NDArray[np.float32], notes: list[str]
-) -> NDArray[np.float32]:
+def _with_chosen_remedy(
+    context: Context, train: Features, held: Features, choice: HeadChoice, done: Finished
+) -> Context:
+    """Where the recipe left the remedy open, what the trained features say."""
+    if not context.asked_auto_remedy:
+        return context
+    asked = with_remedy(context, Remedy(name="auto", tau=context.recipe.loss.tau))
+    remedy = settled(asked, train, held, choice.logistic_strength)
+    done.remedy = remedy
+    done.notes.extend(remedy.notes)
+    return with_remedy(context, remedy)
+
+
+def _adjust(context: Context, network: Network, val: Images, done: Finished) -> None:
     """How strongly to lean towards rare classes is found on validation images, and goes into the bias of the head."""
     trained = context.recipe.loss.tau if context.remedy == "logit_adjustment" else 0.0
     trained = 1.0 if context.remedy == "balanced_softmax" else trained
-    found = posthoc_adjustment(logits, val.labels, context.counts, trained_tau=trained)
+    found = posthoc_adjustment(done.val_logits, val.labels, context.counts, trained_tau=trained)
     with torch.no_grad():
         network.linear.bias.add_(torch.from_numpy(found.offsets))
     tried = ", ".join(f"{row.tau:g}: {row.macro:.4f}" for row in found.tried)
-    notes.append(f"Strength of logit adjustment by macro accuracy on validation images: {found.tau:g} ({tried}).")
-    return logits + found.offsets
+    done.notes.append(f"Strength of logit adjustment by macro accuracy on validation images: {found.tau:g} ({tried}).")
+    done.val_logits = done.val_logits + found.offsets
+
+
+def _pool(context: Context, network: Network, kind: str) -> None:
+    if network.pooling.kind != kind:
+        network.repool(kind, channels=context.spec.channels, size=context.spec.size)
+
+
+def _share(found: tuple[float, Scores, NDArray[np.float32]]) -> float:
+    return found[0]
 
 
 def _features(context: Context, network: Network, split: str) -> Features:
@@ -147,7 +160,3 @@ def _features(context: Context, network: Network, split: str) -> Features:
         stage=f"features of {split} images",
     )
     return found
-
-
-def _shown(scores: Scores, context: Context) -> str:
-    return f"{getattr(scores, context.recipe.train.metric):.4f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,6 +21,7 @@ from sortal.train.allocator import keep_freed_memory
 from sortal.train.context import Context, Outcome
 from sortal.train.features import Extractor, live_extractor
 from sortal.train.gradient import train
+from sortal.train.imbalance import stacking_finding
 from sortal.train.linear import fit_probe
 from sortal.train.plan import Plan
 from sortal.train.remedies import settled, with_remedy
@@ -89,6 +90,9 @@ def fit(
             outcome = train(with_remedy(context, remedy), network, outcome, notes=remedy.notes)
     if outcome is None:
         raise InternalError("a plan without stages", received=str(plan.stages))
+    stacked = stacking_finding(recipe.loss)
+    if stacked is not None:
+        outcome = replace(outcome, findings=(*outcome.findings, stacked))
     return FitResult(network=network.eval(), spec=context.spec, **vars(outcome))
 
 
@@ -103,6 +107,7 @@ def new_network(recipe: Recipe, table: ImageTable, source: ModelSource, plan: Pl
         hidden=recipe.model.hidden,
         fusion=recipe.model.fusion,
         attention=recipe.model.attention,
+        attention_stage=recipe.model.attention_stage,
         drop_path=recipe.model.drop_path,
         pooling=plan.pooling if plan.stages == ("probe",) else "mean",
         views=recipe.model.views,

@@ -87,6 +87,7 @@ def train(context: Context, network: Network, before: Outcome | None, *, notes: 
         best_epoch=state.best_epoch,
         train_batch=preview,
         notes=(*(before.notes if before else notes), *finished.notes, *_how_to_go_on(context, stopped)),
+        remedy=finished.remedy or (before.remedy if before else None),
     )
 
 

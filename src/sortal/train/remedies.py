@@ -7,7 +7,7 @@ from dataclasses import replace
 from sortal.core.sections import LossSection
 from sortal.train.context import Context, Remedy
 from sortal.train.features import Features
-from sortal.train.imbalance import RemedyChoice, choose_by_rule, choose_remedy
+from sortal.train.imbalance import RemedyChoice, choose_by_rule, choose_remedy, remedies_table
 
 
 def settled(
@@ -56,4 +56,5 @@ def _later(context: Context) -> Remedy | None:
 
 def _chosen(found: RemedyChoice, section: LossSection) -> Remedy:
     tau = found.tau if found.name == "logit_adjustment" else section.tau
-    return Remedy(name=found.name, tau=tau, notes=(found.reason,))
+    table = remedies_table(found.tried, (found.name, found.tau)) if found.tried else None
+    return Remedy(name=found.name, tau=tau, notes=(found.reason,), table=table)
