@@ -28,6 +28,7 @@ _SMOOTHING = 0.9
 _DIVERGED = 4.0
 """The test ends where the smoothed loss is so many times its least value."""
 _LEAST_STEPS = 10
+_BACK, _NOISE = 0.2, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class RateCurve:
     steepest: float
     """The rate at which the loss falls most over a step of the logarithm of the rate."""
     lowest: float
-    """The rate at which the loss is least; from there on training becomes unstable."""
+    """The rate at which the loss is least before it first climbs back; from there on training becomes unstable."""
 
 
 def find_rate(
@@ -61,7 +62,8 @@ def find_rate(
     `batches` gives images (N, C, H, W) and targets as `loss` takes them; it is gone through again where it is shorter.
     The rate is the head's; the top of the backbone has `backbone_share` of it, and `layer_decay` goes down from there.
     Losses are smoothed exponentially with the bias of the first steps removed, and the test ends where they reach four
-    times their least. Suggested is the rate of steepest descent, but at most a tenth of that where the loss is least.
+    times their least. Suggested is the rate of steepest descent, but at most a tenth of that where the loss is least
+    before it first climbs back.
     `network` and torch's random state stay as they are. Raises RecipeError when the loss is never a number, or for a
     range or a number of steps that makes no sense.
     """
@@ -119,9 +121,19 @@ def _step(network: Network, optimizer: torch.optim.Optimizer, loss: Tensor, limi
     return loss.item()
 
 
+def _calm(losses: NDArray[np.float64]) -> int:
+    """How many steps there are before the loss climbs back by a fifth of its fall (and by 5 % of the first loss).
+
+    What comes after a first spike is often a lower loss by luck; its rates are not for training.
+    """
+    least = np.minimum.accumulate(losses)
+    climbed = losses - least > np.maximum(_BACK * (losses[0] - least), _NOISE * abs(losses[0]))
+    return int(np.argmax(climbed)) if climbed.any() else len(losses)
+
+
 def _curve(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> RateCurve:
     slopes = np.gradient(losses, np.log(rates))
-    lowest = int(np.argmin(losses))
+    lowest = int(np.argmin(losses[: _calm(losses)]))
     steepest = int(np.argmin(slopes[: lowest + 1]))
     suggested = max(rates[0], min(rates[steepest], rates[lowest] / 10))
     return RateCurve(

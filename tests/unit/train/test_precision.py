@@ -115,7 +115,7 @@ def test_compiling_is_tried_only_for_long_runs_and_failure_is_no_disaster(
     auto = TrainSection(precision="fp32", layout="contiguous", compile="auto")
     assert not choose(network, auto, ALL, compile_worth_s=60.0).mode.compiled
     assert not tried
-    mode = choose(network, auto, ALL, compile_worth_s=36000.0).mode
+    mode = choose(network, auto, ALL, compile_worth_s=360000.0).mode
     assert tried
     assert not mode.compiled
     assert "no toolchain" in mode.notes[0]
@@ -127,7 +127,7 @@ def test_compiling_needs_a_compiler_and_pays_or_is_not_used(network: Network, mo
     auto = TrainSection(precision="fp32", layout="contiguous", compile="auto")
     asked = auto.model_copy(update={"compile": True})
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    assert not choose(network, auto, ALL, compile_worth_s=36000.0).mode.compiled  # no faster
+    assert not choose(network, auto, ALL, compile_worth_s=360000.0).mode.compiled  # no faster
     assert choose(network, asked, ALL).mode.compiled
     monkeypatch.setattr(shutil, "which", lambda name: None)
     mode = choose(network, asked, ALL).mode

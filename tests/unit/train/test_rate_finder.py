@@ -96,3 +96,16 @@ def test_the_curve_is_drawn(tmp_path: Path) -> None:
         colors = {color for _, color in picture.convert("RGB").getcolors(1 << 20) or []}
     assert (0x1A, 0x7F, 0x37) in colors
     assert (0xB3, 0x26, 0x1E) in colors
+
+
+def test_what_comes_after_the_first_spike_does_not_count(network: Network) -> None:
+    """A lower loss by luck at a rate where training is unstable already."""
+    drops = iter([*np.linspace(1.0, 0.5, 40), *np.linspace(0.5, 2.0, 10), *np.linspace(2.0, 0.01, 50)])
+
+    def scripted(logits: Tensor, _targets: Tensor) -> Tensor:
+        return logits.sum() * 0.0 + next(drops)
+
+    curve = find_rate(network, batches(), scripted, SGD, low=1e-5, high=1.0, steps=100)
+    assert 39 <= int(np.searchsorted(curve.rates, curve.lowest)) <= 46
+    assert int(np.argmin(curve.losses)) > 90
+    assert curve.suggested <= curve.lowest / 10 * 1.06
