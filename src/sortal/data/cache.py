@@ -37,7 +37,7 @@ from sortal.data.table import ImageTable
 Kind = Literal["images", "features"]
 KINDS: tuple[Kind, ...] = ("images", "features")
 DEFAULT_GB = 10.0
-PACK_BYTES = 64 << 20
+PACK_BYTES = 16 << 20
 """A pack is published when its items have this size together."""
 
 _FOLDER = "packs-1"

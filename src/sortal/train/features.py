@@ -22,7 +22,7 @@ from sortal.data.cache import Cache, content_keys, open_cache
 from sortal.data.table import ImageTable
 from sortal.models.network import Network
 from sortal.train.cached import feature_settings
-from sortal.train.store import in_order, read_image, read_image_and_key, tell_of_cache, unreadable
+from sortal.train.store import in_groups, read_image, read_image_and_key, tell_of_cache, unreadable
 
 Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(N, C, height, width) normalized -> (N, D) embeddings: a live network, or the graph that production will run."""
@@ -125,7 +125,7 @@ def _batches(
 ) -> Iterator[list[Read]]:
     held: list[Read] = []
     known = len(work.rows) - len(work.positions)
-    for number, result in enumerate(in_order(work.read, range(len(work.positions)), threads=threads)):
+    for number, result in enumerate(in_groups(work.read, len(work.positions), threads=threads)):
         listener.progress(stage, known + number + 1, len(work.rows))
         if isinstance(result, ImageError):
             errors[work.positions[number]] = result

@@ -36,6 +36,7 @@ from sortal.train.fast_pixels import fast_prepare
 Decoding = Literal["reference", "fast"]
 MEMORY_BYTES = 256 << 20
 """Up to this much is kept in memory and not in a file."""
+_GROUP = 8
 
 Result = TypeVar("Result")
 
@@ -161,23 +162,10 @@ def _fill(work: _Work, place: room.Room, threads: int, listener: Listener, stage
     """
     cache = work.cache
     keys = [None] * len(work.rows) if cache is None else content_keys(work.table, work.rows)
-
-    def read(position: int) -> tuple[Pixels, bytes | None] | ImageError | None:
-        key = keys[position]
-        kept = None if cache is None or key is None else cache.get(key)
-        if kept is not None:
-            place.place(position, kept, key)
-            return None
-        try:
-            image, key = work.image_and_key(position)
-        except ImageError as error:
-            return error
-        place.place(position, image, key)
-        return image, key
-
     errors: dict[int, ImageError] = {}
     hits = 0
-    for position, result in enumerate(in_order(read, range(len(work.rows)), threads=threads)):
+    results = in_groups(lambda position: _one(work, place, keys[position], position), len(work.rows), threads=threads)
+    for position, result in enumerate(results):
         if isinstance(result, ImageError):
             errors[position] = result
         elif result is None:
@@ -187,6 +175,22 @@ def _fill(work: _Work, place: room.Room, threads: int, listener: Listener, stage
         listener.progress(stage, position + 1, len(work.rows))
     tell_of_cache(cache, hits, len(work.rows), listener, stage)
     return errors
+
+
+def _one(
+    work: _Work, place: room.Room, key: bytes | None, position: int
+) -> tuple[Pixels, bytes | None] | ImageError | None:
+    """Put one image into its place: what had to be made, with its key, None where it came from the cache."""
+    kept = None if work.cache is None or key is None else work.cache.get(key)
+    if kept is not None:
+        place.place(position, kept, key)
+        return None
+    try:
+        image, key = work.image_and_key(position)
+    except ImageError as error:
+        return error
+    place.place(position, image, key)
+    return image, key
 
 
 def tell_of_cache(cache: Cache | None, hits: int, total: int, listener: Listener, stage: str) -> None:
@@ -226,6 +230,16 @@ def in_order(function: Callable[[int], Result], items: range, *, threads: int, a
         finally:
             for future in begun:
                 future.cancel()
+
+
+def in_groups(function: Callable[[int], Result], count: int, *, threads: int) -> Iterator[Result]:
+    """`function` over 0..count-1 in order, eight to a task: handing over single images costs a tenth of their time."""
+
+    def group(start: int) -> list[Result]:
+        return [function(number) for number in range(start, min(start + _GROUP, count))]
+
+    for results in in_order(group, range(0, count, _GROUP), threads=threads, ahead=2 * threads + 2):
+        yield from results
 
 
 def _prepare(spec: PreprocessSpec, source: bytes | NDArray[Any], decoding: Decoding) -> Pixels:
