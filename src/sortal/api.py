@@ -92,10 +92,12 @@ def resume(
     """
     started_s = time.monotonic()
     _need("torch", "train")
-    from sortal.core.run import open_run
-    from sortal.takeup import take_up
+    from sortal.core.run import take_run
+    from sortal.core.team import leading
 
-    with open_run(_path(run), write=True) as opened:
+    with take_run(_path(run), lock=leading()) as opened:
+        from sortal.takeup import take_up  # imports torch: a run that is taken is refused before that
+
         return take_up(
             opened,
             source,

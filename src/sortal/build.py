@@ -38,7 +38,7 @@ from sortal.data.table import COLUMNS, SPLITS, ImageTable
 from sortal.export.graph import export_onnx
 from sortal.export.head import set_head
 from sortal.export.publish import publish_artifacts
-from sortal.memory import write_state
+from sortal.memory import mark_finished, write_state
 from sortal.models.backbones import record
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource, resolve
@@ -127,7 +127,7 @@ def go_on(
         start = start_of(recipe, table, listener if team.leads else Silent(), team, plan)
         if not team.leads:
             return _assist(start, recipe, table, team, started_s, resuming=run)
-        with _tidied(run):
+        with _tidied(run, keep=True):
             told = _Both(run, listener)
             told.say(f"{run.path}: taken up again")
             return _complete(run, recipe, table, start, told, team, started_s, resuming=True)
@@ -186,7 +186,9 @@ def _complete(
     _publish(run, recipe, table, start, fitted, told)
     report = final_report(run, recipe, table, fitted, told)
     tracked.finish(report, pictures=(run.train_batch_path, run.confusion_image_path))
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    if fitted.stopped != "interrupted":
+        mark_finished(run)
+        shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
     told.say(f"finished after {duration(time.monotonic() - started_s)}")
     team.wait()
     return TrainedRun(path=run.path, report=report)
@@ -292,7 +294,7 @@ def _fit(
     deadline_s = (
         None if budget_s is None else started_s + budget_s - _closing_s(network, table, plan.preprocess(recipe))
     )
-    with _graph_extractor(recipe, run, plan, network) as extractor:
+    with _graph_extractor(recipe, run if team.leads else None, plan, network) as extractor:
         return fit(
             recipe,
             table,
@@ -306,6 +308,7 @@ def _fit(
             team=team,
             trackers=trackers,
             resuming=resuming,
+            started_s=started_s,
         )
 
 
@@ -350,12 +353,13 @@ def engine_features(recipe: Recipe, table: ImageTable, start: Start, listener: L
 
 
 @contextmanager
-def _tidied(run: RunFolder) -> Iterator[None]:
-    """What ends a run early is in its log; a run that came to nothing is removed; scratch files always are."""
+def _tidied(run: RunFolder, *, keep: bool = False) -> Iterator[None]:
+    """What ends a run early is in its log; a run that came to nothing is removed, unless it is to be kept; scratch
+    files always are."""
     try:
         yield
     except BaseException as error:
-        if not run.metrics_path.exists() and not (run.path / "checkpoints").exists():
+        if not keep and not run.metrics_path.exists() and not (run.path / "checkpoints").exists():
             run.discard()
         else:
             with suppress(SortalError):
@@ -404,7 +408,7 @@ def _publish(
         recipe=recipe,
         data_digest=table.content_digest,
     )
-    write_bundle(run.bundle, contents)
+    write_bundle(run.bundle, contents, replace=True)  # a run that is taken up again may have published one
     pixels = _some_pixels(table, fitted.spec)
     report = publish_artifacts(run.bundle, graph, fitted.network, pixels, names=recipe.export.artifacts)
     flips, margin = report.metrics["flips"].value, report.metrics["smallest_margin"].value

@@ -14,12 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sortal.core.canonical import parse, pretty
 from sortal.core.errors import DataError, InputError
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe, load_recipe
 from sortal.core.run import RunFolder
+from sortal.core.team import team_size
 from sortal.data.scan import scan
 from sortal.data.split import check_leaks
 from sortal.data.split_file import load_split
@@ -42,19 +45,27 @@ class Remembered:
 
 def write_state(run: RunFolder, table: ImageTable, origin: Mapping[str, Any]) -> None:
     """Remember where the images came from and what they were."""
-    state = {"format": _FORMAT, "origin": dict(origin), "data_digest": table.content_digest, "machine": this_machine()}
+    state = {
+        "format": _FORMAT,
+        "finished": False,
+        "origin": dict(origin),
+        "data_digest": table.content_digest,
+        "machine": this_machine(),
+    }
     publish_file(run.state_path, pretty(state).encode())
+
+
+def mark_finished(run: RunFolder) -> None:
+    """Remember that nothing is left to be done. A run that was broken off before this has to be taken up again."""
+    state = parse(run.state_path.read_bytes(), where=str(run.state_path))
+    publish_file(run.state_path, pretty({**state, "finished": True}).encode())
 
 
 def remember(run: RunFolder) -> Remembered:
     """Read what `write_state` and the beginning of a run left. Raises InputError where something is missing."""
     for path in (run.recipe_path, run.plan_path, run.state_path, run.split_path):
         if not path.is_file():
-            raise InputError(
-                f"this run cannot be taken up again: it has no {path.name}",
-                where=str(run.path),
-                hint="it ended before training began; start it anew with sortal train",
-            )
+            raise InputError(f"this run cannot be repeated: it has no {path.name}", where=str(run.path))
     state = parse(run.state_path.read_bytes(), where=str(run.state_path))
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise InputError("state of an unknown format", where=str(run.state_path))
@@ -83,7 +94,7 @@ def same_images(
             received=f"content {scanned.content_digest[:12]}, expected {known.data_digest[:12]}",
             hint="restore them, start a new run, or go on all the same with --allow-data-change",
         )
-    divided = load_split(scanned, run.split_path)
+    divided = load_split(scanned, run.split_path, edited=changed)
     if changed:
         listener.say("warning: images or labels changed since this run began; new images take no part")
     return divided.with_findings(*check_leaks(divided))
@@ -102,6 +113,8 @@ def this_machine() -> dict[str, str]:
         "python": platform.python_version(),
         "processor": _processor(),
         "cpus": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": str(team_size()),
         **{name: version(name) for name in ("sortal", "torch", "timm", "numpy", "opencv-python-headless")},
     }
 

@@ -7,22 +7,24 @@ from pathlib import Path
 
 from sortal.build import TrainedRun, build, go_on
 from sortal.core.bundle import open_bundle
-from sortal.core.errors import InputError
-from sortal.core.progress import Listener
+from sortal.core.errors import DataError, InputError
+from sortal.core.progress import Listener, Silent
 from sortal.core.report import Finding, Metric, Report
 from sortal.core.run import RunFolder
+from sortal.core.team import leading
 from sortal.data.open import images
 from sortal.data.table import ImageTable
 from sortal.memory import Remembered, machine_differences, remember, same_images
+from sortal.train.checkpoint import Shelf
 
 
 def take_up(
     run: RunFolder, source: ImageTable | None, *, allow_data_change: bool, listener: Listener, started_s: float
 ) -> TrainedRun:
     """Go on with a run. See `api.resume`."""
-    if run.report_path.exists():
-        raise InputError("this run is finished", where=str(run.path), hint=f"sortal show {run.path}")
     known = remember(run)
+    listener = listener if leading() else Silent()
+    started_s -= Shelf(run.path / "checkpoints").spent_s()
     table = same_images(_images(known, source, run), run, known, allow_data_change=allow_data_change, listener=listener)
     for difference in machine_differences(known):
         listener.say(
@@ -34,7 +36,8 @@ def take_up(
 def do_again(run: RunFolder, source: ImageTable | None, *, out: Path, listener: Listener, started_s: float) -> Report:
     """Train as a run did and compare. See `api.reproduce`."""
     known = remember(run)
-    if not run.report_path.exists():
+    listener = listener if leading() else Silent()
+    if not run.finished:
         raise InputError(
             "only a finished run can be reproduced", where=str(run.path), hint=f"sortal train --resume {run.path}"
         )
@@ -105,6 +108,13 @@ def _images(known: Remembered, source: ImageTable | None, run: RunFolder) -> Ima
             hint="hand the same table over: sortal.resume(run, source=table)",
         )
     data = known.recipe.data
+    gone = [path for path in ([where] if isinstance(where, str) else where) if not Path(path).exists()]
+    if gone:
+        raise DataError(
+            "the images of this run are not where they were",
+            where=gone[0],
+            hint="put them back, or from Python: sortal.resume(run, source=sortal.images(new_place))",
+        )
     return images(where, label=data.label, group=data.group, level=data.level)
 
 

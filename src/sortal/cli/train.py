@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import typer
 
 from sortal.cli.app import INTERRUPTED, NEGATIVE
 from sortal.cli.output import finish, listener
+from sortal.cli.processes import one_voice
 from sortal.core.errors import InputError
+from sortal.core.team import leading
 
 
 def train(
@@ -22,7 +23,7 @@ def train(
         False, "--allow-data-change", help="With --resume: go on although images or labels changed."
     ),
     debug_dist: bool = typer.Option(
-        False, "--debug-dist", help="With several processes: keep what NCCL and torch say in dist-<rank>.log."
+        False, "--debug-dist", help="With several processes: keep what each of them says in dist-<rank>.log."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the evaluation report as JSON, and nothing else."),
 ) -> None:
@@ -37,17 +38,17 @@ def train(
     """
     from sortal import api
 
-    if debug_dist:
-        _debug_dist()
-    if resume is not None:
-        _nothing_else(source, settings, recipe)
-        run = api.resume(resume, allow_data_change=allow_data_change, listener=listener())
-    elif source is None:
-        raise InputError("name the images to train on", hint="sortal train photos/   or   sortal train --resume RUN")
-    else:
-        run = api.train(source, recipe=recipe, overrides=settings or (), out=out, listener=listener())
-    if os.environ.get("RANK", "0") != "0":
-        return  # one process speaks
+    with one_voice(debug=debug_dist):
+        if resume is not None:
+            _nothing_else(source, settings, recipe)
+            run = api.resume(resume, allow_data_change=allow_data_change, listener=listener())
+        elif source is None:
+            hint = "sortal train photos/   or   sortal train --resume RUN"
+            raise InputError("name the images to train on", hint=hint)
+        else:
+            run = api.train(source, recipe=recipe, overrides=settings or (), out=out, listener=listener())
+    if not leading():
+        return
     following = [f"sortal predict {run.path} path/to/images", f"sortal evaluate {run.path} path/to/other-images"]
     interrupted = any(finding.code == "interrupted" for finding in run.report.findings)
     finish(
@@ -72,7 +73,10 @@ def reproduce(
     """
     from sortal import api
 
-    report = api.reproduce(run, out=out, listener=listener())
+    with one_voice():
+        report = api.reproduce(run, out=out, listener=listener())
+    if not leading():
+        return
     again = str(report.provenance["again"])
     finish(report, as_json=as_json, results=[again], following=[f"sortal show {again}"])
     if any(finding.severity == "error" for finding in report.findings):
@@ -88,12 +92,3 @@ def _nothing_else(source: str | None, settings: list[str] | None, recipe: Path |
             received=given,
             hint="leave them out, or start a new run",
         )
-
-
-def _debug_dist() -> None:
-    """NCCL and torch write what they do into a file for each process; both read these variables when they start."""
-    rank = os.environ.get("RANK", "0")
-    os.environ.setdefault("NCCL_DEBUG", "INFO")
-    os.environ.setdefault("NCCL_DEBUG_FILE", str(Path(f"dist-{rank}.log").absolute()))
-    os.environ.setdefault("TORCH_DISTRIBUTED_DEBUG", "DETAIL")
-    listener().say(f"--debug-dist: NCCL writes to {os.environ['NCCL_DEBUG_FILE']}; look there when a process fails")

@@ -140,14 +140,14 @@ class Bundle:
         return found
 
 
-def write_bundle(target: Path, contents: BundleContents) -> Path:
-    """Publish a bundle as a whole at `target`, which must not exist.
+def write_bundle(target: Path, contents: BundleContents, *, replace: bool = False) -> Path:
+    """Publish a bundle as a whole at `target`, which must not exist unless it is to be replaced.
 
     Raises BundleError when the parts do not fit each other or the weights are no sound safetensors, InputError when
     `target` exists, MachineError when the machine refuses. Nothing is left behind on any error.
     """
     check_parts(contents.labels, contents.decision, contents.contract, contents.model, where=str(target))
-    return publish_folder(target, lambda folder: _write_identity(folder, contents))
+    return publish_folder(target, lambda folder: _write_identity(folder, contents), replace=replace)
 
 
 def open_bundle(path: Path, *, verify: bool = True) -> Bundle:

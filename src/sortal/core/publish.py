@@ -51,7 +51,7 @@ def publish_folder(target: Path, write: Callable[[Path], None], *, replace: bool
     target = _absolute(target)
     with disk_errors(target):
         _make_parents(target.parent)
-        _sweep(target.parent)
+        sweep(target.parent)
         _mend(target)
         if os.path.lexists(target) and not replace:
             raise _exists(target)
@@ -233,10 +233,10 @@ def _mend(target: Path) -> None:
 @lru_cache(maxsize=256)
 def _sweep_once(folder: Path) -> None:
     """Once a process: a folder of many files is not listed for each of them."""
-    _sweep(folder)
+    sweep(folder)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Clear away what publications into `folder` left behind when their process died."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with suppress(OSError):

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,14 +132,16 @@ class RunFolder:
         """All lines of `metrics.jsonl`; the beginning of a line that was cut off is left out."""
         return _read_lines(self.metrics_path)
 
-    def keep_records(self, epochs: int) -> None:
-        """Write `metrics.jsonl` anew with the rows before training and those of the first `epochs` epochs.
-
-        For going on from a checkpoint: rows that came after it will come again.
-        """
-        kept = [row for row in self.records() if row.get("epoch", 0) <= epochs]
-        lines = [json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in kept]
+    def rewrite_records(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `metrics.jsonl` anew, as a whole: a run that is taken up again has each epoch once."""
+        lines = [json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         publish_file(self.metrics_path, "".join(lines).encode())
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing is left to be done; a run that was stopped and then published is not finished."""
+        state = _read_state(self.state_path)
+        return self.report_path.exists() if state is None else state.get("finished") is True
 
     def log_test_read(self, reason: str) -> None:
         """Write down that the test split was read, when and why. Looking often makes it a validation split."""
@@ -203,6 +205,24 @@ def open_run(path: Path, *, write: bool = False) -> RunFolder:
     return RunFolder(path=path, lock=hold(path / LOCK))
 
 
+def take_run(path: Path, *, lock: bool = True) -> RunFolder:
+    """A run that was broken off, locked for going on with it; a team's other processes leave the `lock` to the first.
+
+    Raises InputError when there is no run or nothing left to do, MachineError when another process is writing it.
+    """
+    run = open_run(path)
+    if run.finished:
+        raise InputError("this run is finished", where=str(path), hint=f"sortal show {path}")
+    for needed in (run.recipe_path, run.plan_path, run.state_path, run.split_path):
+        if not needed.is_file():
+            raise InputError(
+                f"this run cannot be taken up again: it has no {needed.name}",
+                where=str(path),
+                hint="it ended before training began; start it anew with sortal train",
+            )
+    return open_run(path, write=True) if lock else run
+
+
 def folder_name(subject: str) -> str:
     """`subject` as a folder name for any operating system: letters of all scripts stay, other signs become `-`."""
     text = unicodedata.normalize("NFC", subject.encode("utf-8", "replace").decode())
@@ -241,6 +261,15 @@ def _separator(path: Path) -> bytes:
             return b""
         file.seek(-1, os.SEEK_END)
         return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    try:
+        return _parse_line(path.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise machine_error(error, path) from error
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -41,24 +41,28 @@ def save_split(table: ImageTable, path: Path) -> Path:
     return path
 
 
-def load_split(table: ImageTable, path: Path) -> ImageTable:
+def load_split(table: ImageTable, path: Path, *, edited: bool = False) -> ImageTable:
     """`table` with `split` and `group` of the file. Scan the table first.
 
     Rows that the file does not know keep no split and give a finding `not_in_split_file`; rows of the file that are
-    gone give `missing_from_source`; other labels give `label_changed`. Raises DataError when a file's content changed,
-    when the same content has several splits, and for files that are no split files.
+    gone give `missing_from_source`; other labels give `label_changed`. Raises DataError when a file's content changed
+    (with `edited`, it keeps the split of its name), when the same content has several splits, and for files that are no
+    split files.
     """
     kept = _read(path)
     if table.frame["digest"].null_count():
         raise DataError("a split is applied by content", where=table.source, hint="scan the table first")
     here = pl.DataFrame({"name": table.name_series(), "digest": table.frame["digest"]})
-    _refuse_changed(here, kept, path)
+    if not edited:
+        _refuse_changed(here, kept, path)
     known = kept.group_by("digest").agg(pl.col("split").first(), pl.col("group").first())
     exact = kept.select("name", "digest", named_split="split", named_group="group", named_label="label")
     joined = here.join(known, on="digest", how="left", maintain_order="left")
     joined = joined.join(exact, on=["name", "digest"], how="left", maintain_order="left")
+    by_name = here.join(kept.select("name", "split", "group"), on="name", how="left", maintain_order="left")
     filled = joined.select(
-        pl.coalesce("named_split", "split").alias("split"), pl.coalesce("named_group", "group").alias("group")
+        pl.coalesce("named_split", "split", by_name["split"]).alias("split"),
+        pl.coalesce("named_group", "group", by_name["group"]).alias("group"),
     )
     done = table.with_columns({"split": filled["split"], "group": filled["group"]})
     return done.with_findings(*_differences(done, here, kept, joined["named_label"]))

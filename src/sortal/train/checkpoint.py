@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from sortal.core.canonical import parse, pretty
-from sortal.core.errors import InputError
-from sortal.core.publish import machine_error, publish_folder
+from sortal.core.errors import InputError, MachineError
+from sortal.core.publish import machine_error, publish_folder, sweep
 
-_FORMAT = 2
+SPENT_S = "spent_s"
+"""In `progress`: how long the run had taken until then, which a time budget has to know."""
+
+_FORMAT = 3
 _PARTS = ("weights.safetensors", "moments.safetensors", "progress.json")
 _MANIFEST = "manifest.json"
 _KEPT = 2
@@ -69,11 +72,27 @@ class Shelf:
                 checkpoint = load(path)
                 kept = self._folder / f"best-{checkpoint.progress['best_epoch']}"
                 best = dict(load(kept).weights) if kept.exists() or checkpoint.progress["best"] is not None else {}
-            except InputError as error:
+            except (InputError, MachineError) as error:
                 say(f"warning: a checkpoint cannot be used, so the one before is taken: {error}")
                 continue
             return Found(checkpoint=checkpoint, best=best)
         return None
+
+    def spent_s(self) -> float:
+        """How long the run had taken at the newest checkpoint; 0 where there is none. Later work is done again."""
+        found = [float(progress[SPENT_S]) for path in self._steps() if (progress := _progress(path)) is not None]
+        return found[-1] if found else 0.0
+
+    def forget_after(self, found: Found | None) -> None:
+        """Remove what is newer than `found`, which could not be used, and what a process that was killed left."""
+        step, epoch = (-1, -1) if found is None else (_number(found.checkpoint, "step"), _best_of(found))
+        for path in self._steps():
+            if int(path.name.removeprefix("step-")) > step:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in self._folder.glob("best-*"):
+            if not path.name.removeprefix("best-").isdigit() or int(path.name.removeprefix("best-")) > epoch:
+                shutil.rmtree(path, ignore_errors=True)
+        sweep(self._folder)
 
     def _steps(self) -> list[Path]:
         found = [path for path in self._folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
@@ -83,7 +102,8 @@ class Shelf:
         steps = self._steps()
         for path in steps[:-_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
-        wanted = {f"best-{epoch}" for epoch in map(_best_epoch, steps[-_KEPT:]) if epoch is not None}
+        known = [progress for path in steps[-_KEPT:] if (progress := _progress(path)) is not None]
+        wanted = {f"best-{progress['best_epoch']}" for progress in known}
         for path in self._folder.glob("best-*"):
             if path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)
@@ -149,11 +169,21 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, moments: Mapping[str, Te
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _best_epoch(path: Path) -> int | None:
+def _progress(path: Path) -> dict[str, Any] | None:
+    """Of a checkpoint, without its tensors; None where it cannot be read."""
     try:
-        return int(load(path).progress["best_epoch"])
-    except (InputError, KeyError):
+        progress = parse((path / "progress.json").read_bytes(), where=str(path))
+    except (InputError, OSError):
         return None
+    return progress if isinstance(progress, dict) and progress.get("format") == _FORMAT else None
+
+
+def _number(checkpoint: Checkpoint, name: str) -> int:
+    return int(checkpoint.progress[name])
+
+
+def _best_of(found: Found) -> int:
+    return _number(found.checkpoint, "best_epoch") if found.best else -1
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -57,6 +57,8 @@ class Context:
     trackers: Trackers | None = None
     resuming: bool = False
     """Go on from the newest checkpoint of the run."""
+    started_s: float | None = None
+    """On `time.monotonic`: when the command began, moved back by what earlier parts of the run have taken."""
 
     @property
     def classes(self) -> int:
@@ -92,7 +94,7 @@ class Context:
     @property
     def cache(self) -> Path | None:
         """Where prepared pixels may lie while the run lasts."""
-        return None if self.run is None else self.run.path / "cache"
+        return None if self.run is None or not self.team.leads else self.run.path / "cache"
 
     @property
     def checkpoints(self) -> Path | None:
@@ -102,7 +104,10 @@ class Context:
     def record(self, row: Row) -> None:
         """To `metrics.jsonl` and to the trackers."""
         if self.run is not None and self.team.leads:
-            self.run.record(row)
+            if self.resuming and row.get("epoch") == 0:
+                self.run.rewrite_records([row, *(kept for kept in self.run.records() if kept.get("epoch") != 0)])
+            else:
+                self.run.record(row)
             if self.trackers is not None:
                 self.trackers.row(row)
 
@@ -112,9 +117,9 @@ class Context:
             publish_file(self.run.plan_path, pretty(plan.model_dump(mode="json")).encode())
 
     def keep_rows(self, rows: Sequence[Row]) -> None:
-        """Make `metrics.jsonl` hold the rows of gradient training in `rows` and no later ones."""
+        """Make `metrics.jsonl` hold the rows of gradient training in `rows` after that of the probe, and no others."""
         if self.run is not None and self.team.leads:
-            self.run.keep_records(len(rows))
+            self.run.rewrite_records([*(row for row in self.run.records() if row.get("epoch") == 0), *rows])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from sortal.models.backbones import create
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource
 from sortal.train.allocator import keep_freed_memory
-from sortal.train.context import Context, Outcome
+from sortal.train.context import Context, Outcome, Remedy
 from sortal.train.features import Extractor, live_extractor
 from sortal.train.gradient import train
 from sortal.train.imbalance import stacking_finding
@@ -58,13 +58,15 @@ def fit(
     team: Team = SOLO,
     trackers: Trackers | None = None,
     resuming: bool = False,
+    started_s: float | None = None,
 ) -> FitResult:
     """Train as `plan` says on the split `train` of `table`, choosing by the split `val`.
 
     `network` is one that the caller made already with `new_network`; `extractor` computes its embeddings faster than
-    the live network (an exported graph). `deadline_s`, on `time.monotonic`, is when training has to have ended. With
-    `run`, rows and checkpoints are written there; `resuming` goes on from its newest checkpoint. Raises DataError when
-    nothing can be read, RecipeError when training diverges, MachineError when the disk refuses.
+    the live network (an exported graph). `deadline_s`, on `time.monotonic`, is when training has to have ended, and
+    `started_s` is when the run began. With `run`, rows and checkpoints are written there; `resuming` goes on from its
+    newest checkpoint. Raises DataError when nothing can be read, RecipeError when training diverges, MachineError when
+    the disk refuses.
     """
     with reproducible(plan.threads):
         network = network or new_network(recipe, table, source, plan)
@@ -80,13 +82,14 @@ def fit(
             team=team,
             trackers=trackers,
             resuming=resuming,
+            started_s=started_s,
         )
         outcome: Outcome | None = None
         if "probe" in plan.stages:
             engine = "live" if extractor is None else "onnxruntime"
             outcome = fit_probe(context, network, extractor or live_extractor(network), engine=engine)
         if "gradient" in plan.stages:
-            remedy = (outcome and outcome.remedy) or settled(context)
+            remedy = _told(team, (outcome and outcome.remedy) or settled(context))
             outcome = train(with_remedy(context, remedy), network, outcome, notes=remedy.notes)
     if outcome is None:
         raise InternalError("a plan without stages", received=str(plan.stages))
@@ -94,6 +97,12 @@ def fit(
     if stacked is not None:
         outcome = replace(outcome, findings=(*outcome.findings, stacked))
     return FitResult(network=network.eval(), spec=context.spec, **vars(outcome))
+
+
+def _told(team: Team, remedy: Remedy) -> Remedy:
+    """Process 0 decides: batches of different samplers would not fit each other."""
+    name, tau = team.tell([remedy.name, remedy.tau])
+    return replace(remedy, name=name, tau=tau)
 
 
 def new_network(recipe: Recipe, table: ImageTable, source: ModelSource, plan: Plan) -> Network:

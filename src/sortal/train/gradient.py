@@ -15,6 +15,7 @@ from sortal.models.network import Network
 from sortal.train.augment import AUGMENTATIONS, ClassFacts, Policy
 from sortal.train.context import Context, Outcome
 from sortal.train.criterion import Wrapped, make_criterion
+from sortal.train.devices import matrix_units, synchronized_norms, team_notes
 from sortal.train.distill import DistillLoss, make_teaching
 from sortal.train.finish import finish
 from sortal.train.health import diagnose_gradients, overfitting_finding
@@ -28,7 +29,7 @@ from sortal.train.precision import GradientStep, Mode, choose_mode
 from sortal.train.sampling import make_sampler
 from sortal.train.schedule import Pace
 from sortal.train.scores import Scores, predict_logits, score
-from sortal.train.stopping import Budget, stop_on_signals
+from sortal.train.stopping import Budget, Preempted, stop_on_signals
 from sortal.train.store import Images, prepared
 from sortal.train.team import device
 
@@ -65,7 +66,8 @@ def train(context: Context, network: Network, before: Outcome | None, *, notes: 
         network.to(device()).to(memory_format=mode.memory_format)
         teaching = make_teaching(context, network, material.largest.images.rows)
         state = _first_state(context, network, material, teaching, before)
-        stopped = _run(context, state, material, mode, teaching)
+        with _together(context, network), _said_to_go_on(context):
+            stopped = _run(context, state, material, mode, teaching)
         network.load_state_dict(dict(state.best_weights))
         network.unfreeze()
         network.to("cpu").eval()
@@ -89,6 +91,30 @@ def train(context: Context, network: Network, before: Outcome | None, *, notes: 
         notes=(*(before.notes if before else notes), *finished.notes, *_how_to_go_on(context, stopped)),
         remedy=finished.remedy or (before.remedy if before else None),
     )
+
+
+@contextmanager
+def _together(context: Context, network: Network) -> Iterator[None]:
+    """What several processes and CUDA devices need, and the sentences about it."""
+    frozen = context.plan.statistics == "frozen"
+    asked, batch = context.recipe.train.parallel, context.plan.batch
+    for note in team_notes(context.team, asked=asked, batch=batch, frozen_statistics=frozen):
+        context.listener.say(note)
+    joined = context.team.size > 1 and not frozen and device().type == "cuda"
+    with synchronized_norms(network, wanted=joined), matrix_units() as said:
+        if said is not None:
+            context.listener.say(said)
+        yield
+
+
+@contextmanager
+def _said_to_go_on(context: Context) -> Iterator[None]:
+    try:
+        yield
+    except Preempted as stop:
+        if context.run is None:
+            raise
+        raise Preempted(f"{stop}; to go on: sortal train --resume {context.run.path}") from stop
 
 
 @contextmanager
@@ -206,11 +232,12 @@ def _run(context: Context, state: State, material: _Material, mode: Mode, teachi
     plan, recipe, loaders = context.plan, context.recipe, material.loaders
     wrapped = Wrapped(context.team, compiled=mode.compiled)
     stepper = GradientStep(clip=recipe.optim.clip, accumulate=recipe.optim.accumulate, mode=mode)
-    restored = restore(context, state, stepper)
     wanted = None if recipe.train.epochs == "auto" and context.deadline_s is not None else state.pace.total
+    epoch_steps = material.largest.steps
+    restored = restore(context, state, stepper, epoch_steps=epoch_steps)
     budget = Budget(
         deadline_s=context.deadline_s,
-        steps_per_epoch=material.largest.steps,
+        steps_per_epoch=epoch_steps,
         phases=plan.phases,
         wanted=wanted,
         clock=time.monotonic,
@@ -218,6 +245,7 @@ def _run(context: Context, state: State, material: _Material, mode: Mode, teachi
 
     def validate(network: Network) -> Scores:
         assert material.val is not None
+        context.team.align(network)
         logits = predict_logits(network, material.val, batch=2 * plan.batch, workers=plan.workers, team=context.team)
         return score(logits, material.val.labels)
 
@@ -240,7 +268,7 @@ def _run(context: Context, state: State, material: _Material, mode: Mode, teachi
             stop=stop,
             enter=enter,
             validate=None if material.val is None else validate,
-            keep=Files(context, stepper, recorded=restored),
+            keep=Files(context, stepper, epoch_steps=epoch_steps, recorded=restored),
             listener=context.listener,
             team=context.team,
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from sortal.core.errors import InputError
-from sortal.train.checkpoint import Checkpoint, Shelf, optimizer_tensors, restore_optimizer
+from sortal.core.errors import InputError, MachineError
+from sortal.train.checkpoint import SPENT_S, Checkpoint, Shelf, optimizer_tensors, restore_optimizer
 from sortal.train.context import Context
 from sortal.train.loop import State, Sums
 from sortal.train.optim import RunningMean, copy_state
@@ -25,8 +26,9 @@ SAVE_EVERY_S = 30.0
 class Files:
     """Process 0 writes the row of each epoch, and checkpoints."""
 
-    def __init__(self, context: Context, stepper: GradientStep, *, recorded: int):
+    def __init__(self, context: Context, stepper: GradientStep, *, epoch_steps: int, recorded: int):
         self._context, self._stepper = context, stepper
+        self._epoch_steps = epoch_steps
         self._rows = recorded
         self._saved_s = -SAVE_EVERY_S
         self._begun_s = time.monotonic()
@@ -43,36 +45,62 @@ class Files:
         folder = self._context.checkpoints
         if folder is None or not self._writes or (not stopping and time.monotonic() - self._saved_s < SAVE_EVERY_S):
             return
-        Shelf(folder).save(pack(state, self._stepper), best=(state.best_epoch, state.best_weights))
+        now_s = time.monotonic()
+        spent_s = now_s - (self._begun_s if self._context.started_s is None else self._context.started_s)
+        checkpoint = pack(state, self._stepper, epoch_steps=self._epoch_steps, spent_s=spent_s)
+        Shelf(folder).save(checkpoint, best=(state.best_epoch, state.best_weights))
         self._saved_s = time.monotonic()
 
 
-def restore(context: Context, state: State, stepper: GradientStep) -> int:
+def restore(context: Context, state: State, stepper: GradientStep, *, epoch_steps: int) -> int:
     """Put the newest readable checkpoint of a run into `state`, where the run is being taken up again.
 
-    Returns how many rows of the history are in `metrics.jsonl` for certain: the file is written anew up to there.
+    Checkpoints that are passed over are removed: training makes them again. Where an epoch has another number of steps
+    than before, because images were added or removed, the epoch under way begins anew. Returns how many rows of the
+    history are in `metrics.jsonl` for certain: the file is written anew up to there.
     """
     if not context.resuming or context.checkpoints is None:
         return 0
-    found = Shelf(context.checkpoints).newest(say=context.listener.say)
+    shelf = Shelf(context.checkpoints)
+    found = shelf.newest(say=context.listener.say)
     if found is None:
-        context.listener.say("there is no checkpoint yet, so training starts at the beginning")
-        context.keep_rows([])
-        return 0
-    unpack(found.checkpoint, found.best, state, stepper)
-    context.listener.say(f"going on after step {state.step}, {len(state.history)} whole epochs")
+        context.listener.say("there is no checkpoint to go on from, so training starts at the beginning")
+    else:
+        unpack(found.checkpoint, found.best, state, stepper)
+        before = int(found.checkpoint.progress["epoch_steps"])
+        if before != epoch_steps:
+            _other_epochs(state, before, epoch_steps)
+        context.listener.say(f"going on after step {state.step}, {len(state.history)} whole epochs")
+    _check_together(context, state)
+    if context.team.leads:
+        shelf.forget_after(found)
     context.keep_rows(state.history)
     return len(state.history)
 
 
-def tidy(context: Context) -> None:
-    """Checkpoints of a finished run are not needed any more; those of an interrupted one are what one goes on from."""
-    if context.checkpoints is not None and context.team.leads:
-        shutil.rmtree(context.checkpoints, ignore_errors=True)
+def _other_epochs(state: State, before: int, now: int) -> None:
+    epochs = len(state.history)
+    state.step, state.sums = epochs * now, Sums()
+    state.pace = Pace(total=max(state.step, round(state.pace.total / before * now)))
 
 
-def pack(state: State, stepper: GradientStep) -> Checkpoint:
-    """Everything that going on needs, apart from what the recipe, the plan and the images give again."""
+def _check_together(context: Context, state: State) -> None:
+    """Every process has to read the same checkpoint; waiting for all, nothing is removed that one still reads."""
+    step = int(context.team.tell(state.step))
+    if context.team.any(step != state.step):
+        raise MachineError(
+            "the training processes found different checkpoints",
+            where=str(context.checkpoints),
+            received=f"step {state.step} here, step {step} in process 0",
+            hint="all of them have to see the folder of the run",
+        )
+
+
+def pack(state: State, stepper: GradientStep, *, epoch_steps: int, spent_s: float) -> Checkpoint:
+    """Everything that going on needs, apart from what the recipe, the plan and the images give again.
+
+    `spent_s` is how long the command has run, earlier parts of the run counted.
+    """
     progress = {
         "step": state.step,
         "pace": asdict(state.pace),
@@ -81,6 +109,8 @@ def pack(state: State, stepper: GradientStep) -> Checkpoint:
         "history": state.history,
         "sums": asdict(state.sums),
         "averaged": 0 if state.mean is None else state.mean.count,
+        "epoch_steps": epoch_steps,
+        SPENT_S: spent_s,
         "stepper": stepper.state(),
     }
     weights: dict[str, Tensor] = dict(copy_state(state.network))
@@ -90,13 +120,15 @@ def pack(state: State, stepper: GradientStep) -> Checkpoint:
     weights |= {f"gradient.{key}": value.detach().clone() for key, value in stepper.gradients(state.network).items()}
     if state.beside is not None:
         weights |= {f"beside.{key}": value.detach().clone() for key, value in state.beside.state_dict().items()}
-    return Checkpoint(weights=weights, moments=optimizer_tensors(state.optimizer), progress=progress)
+        summed = stepper.gradients(state.beside)
+        weights |= {f"beside_gradient.{key}": value.detach().clone() for key, value in summed.items()}
+    return Checkpoint(weights=weights, moments=optimizer_tensors(state.optimizer), progress=_written(progress))
 
 
 def unpack(checkpoint: Checkpoint, best: dict[str, Tensor], state: State, stepper: GradientStep) -> None:
     """The opposite of `pack`. Raises InputError when the checkpoint is of another network."""
     names = state.network.state_dict().keys()
-    progress: dict[str, Any] = dict(checkpoint.progress)
+    progress: dict[str, Any] = _read(dict(checkpoint.progress))
     try:
         state.network.load_state_dict({name: checkpoint.weights[name] for name in names})
         restore_optimizer(state.optimizer, checkpoint.moments)
@@ -111,11 +143,34 @@ def unpack(checkpoint: Checkpoint, best: dict[str, Tensor], state: State, steppe
     stepper.load_gradients(state.network, _part(checkpoint, "gradient"))
     if state.beside is not None:
         state.beside.load_state_dict(_part(checkpoint, "beside"))
+        stepper.load_gradients(state.beside, _part(checkpoint, "beside_gradient"))
+    where = next(state.network.parameters()).device
     if state.average is not None:
-        state.average.state = _part(checkpoint, "average")
+        state.average.state = _on(where, _part(checkpoint, "average"))
     if progress["averaged"]:
-        state.mean = RunningMean(state.network)
-        state.mean.count, state.mean.state = progress["averaged"], _part(checkpoint, "mean")
+        kept = _on(where, _part(checkpoint, "mean"))
+        state.mean = RunningMean(state.network, count=progress["averaged"], state=kept)
+
+
+def _on(where: torch.device, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(where) for name, value in tensors.items()}
+
+
+def _written(value: Any) -> Any:
+    """JSON knows no NaN and no infinity, and a validation loss may be one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _written(part) for key, part in value.items()}
+    return [_written(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _read(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_read(part) for part in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 def _part(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:

@@ -24,10 +24,11 @@ from sortal.train.loader import Batch, TrainLoader
 from sortal.train.optim import Average, RunningMean, copy_state, set_rate
 from sortal.train.phases import Phase, phase_at
 from sortal.train.precision import GradientStep, Mode
+from sortal.train.profile import in_stage, stage, step_done
 from sortal.train.randomness import torch_randomness
 from sortal.train.schedule import Pace, patience_epochs, rate_at
 from sortal.train.scores import Scores
-from sortal.train.stopping import Budget, StopFlag
+from sortal.train.stopping import Budget, Preempted, StopFlag
 from sortal.train.team import SOLO, Team, device
 
 Stopped = Literal["done", "early", "time", "interrupted"]
@@ -44,6 +45,7 @@ class Sums:
     """Over the steps of one epoch; times in seconds."""
 
     started_s: float = 0.0
+    phase: int = 0
     steps: int = 0
     images: int = 0
     loss: float = 0.0
@@ -69,7 +71,7 @@ class State:
     average: Average | None = None
     mean: RunningMean | None = None
     beside: nn.Module | None = None
-    """What learns beside the network and is not kept: a projection onto a teacher's embedding."""
+    """What learns beside the network and is no part of the result: a projection onto a teacher's embedding."""
     step: int = 0
     best: Scores | None = None
     best_epoch: int = 0
@@ -123,32 +125,36 @@ class Job:
 def run(state: State, job: Job) -> Stopped:
     """Train until the last step, the deadline, a stop signal, or `patience` epochs without a better validation metric.
 
-    Leaves the best weights in `state.best_weights`. Raises RecipeError when the loss or the gradient is not a number.
+    Leaves the best weights in `state.best_weights`. A state from a checkpoint goes on wherever it was taken. Raises
+    RecipeError when the loss or the gradient is not a number, Preempted after a SIGTERM.
     """
-    while state.step < state.pace.total:
+    while state.step < state.pace.total or state.sums.steps:
         epoch, first = divmod(state.step, job.steps)
-        number = phase_at(job.phases, state.pace.at(epoch * job.steps))
-        _run_epoch(state, job, epoch, first, number)
+        if state.sums.steps and (first == 0 or state.step >= state.pace.total):
+            _finish_epoch(state, job, epoch + (first > 0), job.phases[state.sums.phase])
+            continue
+        if first == 0 and _out_of_patience(state, job, epoch):
+            return "early"
+        _run_epoch(state, job, epoch, first)
         if job.stop.requested:
             return _interrupted(state, job)
-        if state.sums.steps:
-            _finish_epoch(state, job, epoch + 1, job.phases[number])
-        if job.validate is not None and _out_of_patience(state, job, epoch + 1):
-            return "early"
     return "time" if job.budget.deadline_s is not None and state.step != job.budget.wanted else "done"
 
 
-def _run_epoch(state: State, job: Job, epoch: int, first: int, number: int) -> None:
-    if first == 0 or not state.sums.steps:
-        state.sums = Sums(started_s=job.clock())
+def _run_epoch(state: State, job: Job, epoch: int, first: int) -> None:
+    if not state.sums.steps:
+        number = phase_at(job.phases, state.pace.at(epoch * job.steps))
+        state.sums = Sums(started_s=job.clock(), phase=number)
+    number = state.sums.phase
     phase = job.phases[number]
     loader = job.loaders[phase.size]
     job.enter(phase)
     state.network.train()
     before_s = job.clock()
-    for batch in loader.epoch(epoch, first_step=first):
+    for batch in in_stage("data", loader.epoch(epoch, first_step=first)):
         ready_s = job.clock()
         _train_step(state, job, loader, batch, epoch)
+        step_done()
         done_s = job.clock()
         state.sums.data_s += ready_s - before_s
         job.budget.add(done_s - before_s, number)
@@ -173,8 +179,10 @@ def _train_step(state: State, job: Job, loader: TrainLoader, batch: Batch, epoch
     sums = state.sums
     started_s = job.clock()
     set_rate(state.optimizer, _rate(state, job))
-    images, targets = loader.finish(batch, device(), job.mode.memory_format)
+    with stage("forward"):
+        images, targets = loader.finish(batch, device(), job.mode.memory_format)
     with (
+        stage("forward"),
         torch_randomness(job.recipe.seed, "step", index=state.step * job.team.size + job.team.rank),
         job.mode.autocast(),
     ):
@@ -182,11 +190,16 @@ def _train_step(state: State, job: Job, loader: TrainLoader, batch: Batch, epoch
     value = float(job.team.add(loss.detach().float().cpu().reshape(1) * batch.weight)[0]) / job.team.size
     _check_number(value, "loss", state, job, epoch)
     forward_s = job.clock()
-    job.stepper.backward(loss * batch.weight)
+    with stage("backward"):
+        job.stepper.backward(loss * batch.weight)
+    _share_beside(state, job)
+    if state.beside is not None:
+        job.team.average_gradients(state.beside.parameters())
     backward_s = job.clock()
     if (state.step + 1) % job.steps == 0:
         sums.norms = gradient_norms(state.network)
-    taken = job.stepper.step(state.network, state.optimizer)
+    with stage("step"):
+        taken = job.stepper.step(state.network, state.optimizer)
     if taken.norm is not None and not taken.skipped:
         _check_number(taken.norm, "gradient", state, job, epoch)
         sums.norm, sums.changes = sums.norm + taken.norm, sums.changes + 1
@@ -201,6 +214,14 @@ def _train_step(state: State, job: Job, loader: TrainLoader, batch: Batch, epoch
     sums.forward_s += forward_s - started_s
     sums.backward_s += backward_s - forward_s
     sums.step_s += ended_s - backward_s
+
+
+def _share_beside(state: State, job: Job) -> None:
+    """Average over the team the gradients that the network's own wrapper does not see."""
+    if job.team.size > 1 and state.beside is not None:
+        for parameter in state.beside.parameters():
+            if parameter.grad is not None:
+                parameter.grad.copy_(job.team.add(parameter.grad) / job.team.size)
 
 
 def _average(state: State, job: Job) -> None:
@@ -257,15 +278,19 @@ def _evaluate(state: State, job: Job) -> tuple[Scores | None, dict[str, Tensor]]
 
 def _out_of_patience(state: State, job: Job, epoch: int) -> bool:
     """Where the rate restarts, patience counts to the end of a cycle: just after a restart every metric dips."""
+    if job.validate is None or epoch == 0:
+        return False
     allowed = patience_epochs(job.recipe.schedule, epoch, job.recipe.train.patience)
-    return epoch - state.best_epoch >= allowed
+    return job.team.any(epoch - state.best_epoch >= allowed)
 
 
 def _interrupted(state: State, job: Job) -> Stopped:
-    """Where no epoch was finished, the present state is all there is."""
+    """Where no epoch was finished, the present state is all there is; it is no best state to go on with, though."""
+    job.keep(state, stopping=True)
+    if job.team.any(job.stop.urgent):
+        raise Preempted(f"stopped by SIGTERM at step {state.step}")
     if not state.best_weights:
         state.best_weights = copy_state(state.network)
-    job.keep(state, stopping=True)
     return "interrupted"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,16 +17,26 @@ MAX_EPOCHS = 300
 """However long the budget is."""
 
 
+_SAME_S = 0.3
+"""Signals that come together are one: torchrun passes on a Ctrl-C that the terminal has sent to everybody already."""
+
+
+class Preempted(KeyboardInterrupt):
+    """Training left at once, after a checkpoint, because the machine is wanted for something else (SIGTERM)."""
+
+
 @dataclass(kw_only=True)
 class StopFlag:
     """Set by the first Ctrl-C or SIGTERM; training looks at it between steps."""
 
     requested: bool = False
+    urgent: bool = False
+    """SIGTERM: only what has to be kept is written. After a Ctrl-C, the best state is published and evaluated."""
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """Inside, the first SIGINT or SIGTERM only sets the flag; a second one acts as it did before.
+    """Inside, the first SIGINT or SIGTERM only sets the flag; a second one, later, acts as it did before.
 
     Python delivers signals to the main thread alone, so elsewhere nothing is installed.
     """
@@ -39,9 +50,16 @@ def stop_on_signals() -> Iterator[StopFlag]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def request(_number: int, _frame: FrameType | None) -> None:
+    first_s: list[float] = []
+
+    def request(number: int, _frame: FrameType | None) -> None:
+        first_s.append(time.monotonic())
+        if first_s[-1] - first_s[0] > _SAME_S:
+            restore()
+            signal.raise_signal(number)
+            return
+        flag.urgent = flag.urgent or number == signal.SIGTERM
         flag.requested = True
-        restore()
 
     for number in before:
         signal.signal(number, request)
