@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sortal.core.preprocess import PreprocessSpec
     from sortal.core.recipe import Recipe
     from sortal.core.report import Report
+    from sortal.explore import learning_curve, sweep
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,8 @@ _WHERE = {
     "resume": "sortal.api",
     "reproduce": "sortal.api",
     "synthesize": "sortal.api",
+    "learning_curve": "sortal.explore",
+    "sweep": "sortal.explore",
     "Contract": "sortal.core.contract",
     "LabelSet": "sortal.core.labels",
     "Predictions": "sortal.core.predictions",
@@ -59,10 +62,12 @@ __all__ = [
     "evaluate",
     "images",
     "import_model",
+    "learning_curve",
     "load_model",
     "predict",
     "reproduce",
     "resume",
+    "sweep",
     "synthesize",
     "train",
 ]
@@ -79,7 +84,8 @@ def __dir__() -> list[str]:
 
 
 class _Front(ModuleType):
-    """This module: `sortal.train` and `sortal.evaluate` stay verbs when the packages of these names are imported."""
+    """This module: `sortal.train`, `sortal.evaluate` and `sortal.sweep` stay verbs when modules of these names are
+    imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _WHERE and isinstance(value, ModuleType)):

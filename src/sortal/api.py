@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sortal.core.errors import MissingExtraError
+from sortal.asked import as_path, as_table, need, recipe_of, subject_of, table_for
 from sortal.core.progress import Listener, Silent
 
 if TYPE_CHECKING:
@@ -55,21 +55,17 @@ def train(
     dotted keys. Raises InputError for a wrong recipe or wrong data, MachineError when the machine refuses.
     """
     started_s = time.monotonic()
-    from sortal.core.recipe import load_recipe
-    from sortal.core.shelf import find_recipe
-
-    resolved = load_recipe(None if recipe is None else find_recipe(recipe), overrides)
-    _need("torch", "train")
-    _need("timm", "train")
+    resolved = recipe_of(recipe, overrides)
+    need("torch", "train")
+    need("timm", "train")
     from sortal.build import build
     from sortal.memory import origin_of
 
-    table = _table(source, label=resolved.data.label, group=resolved.data.group, level=resolved.data.level)
     return build(
-        table,
+        table_for(source, resolved),
         resolved,
         out=Path(out),
-        subject=_subject(source),
+        subject=subject_of(source),
         listener=listener or Silent(),
         started_s=started_s,
         origin=origin_of(source),
@@ -91,11 +87,11 @@ def resume(
     process is writing the run.
     """
     started_s = time.monotonic()
-    _need("torch", "train")
+    need("torch", "train")
     from sortal.core.run import take_run
     from sortal.core.team import leading
 
-    with take_run(_path(run), lock=leading()) as opened:
+    with take_run(as_path(run), lock=leading()) as opened:
         from sortal.takeup import take_up  # imports torch: a run that is taken is refused before that
 
         return take_up(
@@ -120,79 +116,18 @@ def reproduce(
     are not the same ones any more.
     """
     started_s = time.monotonic()
-    _need("torch", "train")
+    need("torch", "train")
     from sortal.core.run import open_run
     from sortal.takeup import do_again
 
-    return do_again(open_run(_path(run)), source, out=Path(out), listener=listener or Silent(), started_s=started_s)
-
-
-def learning_curve(
-    source: str | Path | Sequence[str | Path] | ImageTable,
-    *,
-    recipe: str | Path | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    out: str | Path = "runs",
-    listener: Listener | None = None,
-) -> Report:
-    """Accuracy against images a class, and what more images would bring, overall and for each class.
-
-    From heads on frozen features, judged on validation images; the test split is not touched. Raises DataError where
-    there are no validation images or no pretrained weights.
-    """
-    from sortal.core.recipe import load_recipe
-    from sortal.core.shelf import find_recipe
-
-    resolved = load_recipe(None if recipe is None else find_recipe(recipe), overrides)
-    _need("torch", "train")
-    from sortal.curve import learning_curve as story
-
-    table = _table(source, label=resolved.data.label, group=resolved.data.group, level=resolved.data.level)
-    return story(table, resolved, out=Path(out), subject=_subject(source), listener=listener or Silent())
-
-
-def sweep(
-    source: str | Path | Sequence[str | Path] | ImageTable,
-    *,
-    vary: Sequence[str],
-    seeds: int = 1,
-    metric: str = "accuracy",
-    recipe: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    out: str | Path = "runs",
-    listener: Listener | None = None,
-) -> Report:
-    """Train under every combination of settings and seeds and compare them on validation images.
-
-    `vary` holds texts like `input.size=128,160`; `metric` is `accuracy` or `macro_f1`. Finished runs of an earlier call
-    with the same images and recipes are taken over. Raises RecipeError for a wrong setting, before anything is trained.
-    """
-    from sortal.core.recipe import load_recipe
-    from sortal.core.shelf import find_recipe
-
-    _need("torch", "train")
-    from sortal.sweep import combinations
-    from sortal.sweep import sweep as story
-
-    base = None if recipe is None else find_recipe(recipe)
-    chosen = [
-        (
-            ", ".join(f"{key}={value}" for key, value in setting.items()),
-            load_recipe(base, [*overrides, *(f"{key}={value}" for key, value in setting.items()), f"seed={seed}"]),
-        )
-        for setting in combinations(vary)
-        for seed in range(seeds)
-    ]
-    data = chosen[0][1].data
-    table = _table(source, label=data.label, group=data.group, level=data.level)
-    return story(table, chosen, out=Path(out), subject=_subject(source), metric=metric, listener=listener or Silent())
+    return do_again(open_run(as_path(run)), source, out=Path(out), listener=listener or Silent(), started_s=started_s)
 
 
 def load_model(where: str | Path | TrainedRun, *, engine: str = "auto", threads: int | None = None) -> Classifier:
     """Open a run, a bundle, an artifact or a `model.onnx` for prediction. Raises BundleError when it was altered."""
     from sortal.runtime.classifier import open_classifier
 
-    return open_classifier(_path(where), engine=engine, threads=threads)
+    return open_classifier(as_path(where), engine=engine, threads=threads)
 
 
 def predict(where: str | Path | TrainedRun, source: Images, *, engine: str = "auto") -> Predictions:
@@ -207,22 +142,25 @@ def evaluate(
     *,
     out: str | Path | None = None,
     split: str | None = None,
+    by: str | None = None,
     engine: str = "auto",
     listener: Listener | None = None,
 ) -> Report:
     """Measure a classifier on labelled images and write the report, by default to `<run>/evaluations/<source>-N`.
 
     `split` picks one split of the source; without it the test split is taken where the source has one, else all of it.
+    `by` is a column, such as camera or line, whose values are measured apart too.
     Raises DataError when no image has a class that the classifier knows.
     """
     from sortal.evaluate.study import evaluate_source
     from sortal.runtime.classifier import Classifier
 
     return evaluate_source(
-        model if isinstance(model, Classifier) else _path(model),
+        model if isinstance(model, Classifier) else as_path(model),
         source,
         out=None if out is None else Path(out),
         split=split,
+        by=by,
         engine=engine,
         listener=listener or Silent(),
     )
@@ -242,8 +180,8 @@ def predict_files(
     from sortal.runtime.answers import answer_files
 
     return answer_files(
-        _path(where),
-        _table(source),
+        as_path(where),
+        as_table(source),
         out=Path(out),
         sort_into=None if sort_into is None else Path(sort_into),
         link=link,
@@ -265,7 +203,7 @@ def import_model(
     `labels` has one class name a line, `preprocess` the fields of PreprocessSpec. Raises InputError when they do not
     fit the model, BundleError when the model cannot be a classifier.
     """
-    _need("onnx", "train")
+    need("onnx", "train")
     from sortal.core.run import new_run
     from sortal.export.importer import import_onnx
 
@@ -295,42 +233,4 @@ def show(where: str | Path | TrainedRun) -> Report:
     """What a run, bundle or artifact is: model, classes, numbers, files, licence."""
     from sortal.runtime.describe import describe
 
-    return describe(_path(where))
-
-
-def models() -> Report:
-    """Networks to choose from and the weights at hand, with licences. Needs the extra `train`."""
-    _need("timm", "train")
-    from sortal.models.listing import models_report
-
-    return models_report()
-
-
-def _path(where: object) -> Path:
-    return Path(getattr(where, "path", where))  # type: ignore[arg-type]
-
-
-def _table(
-    source: str | Path | Sequence[str | Path] | ImageTable,
-    *,
-    label: str = "label",
-    group: str | None = None,
-    level: str | None = None,
-) -> ImageTable:
-    from sortal.data.table import ImageTable
-
-    return source if isinstance(source, ImageTable) else images(source, label=label, group=group, level=level)
-
-
-def _subject(source: object) -> str:
-    """The name that a run takes from its source: `photos`, `labels` for `labels.csv`."""
-    text = getattr(source, "source", source)
-    return Path(str(text)).absolute().stem if isinstance(text, str | Path) else "images"
-
-
-def _need(package: str, extra: str) -> None:
-    """Raise MissingExtraError unless `package` is installed."""
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise MissingExtraError(package, extra)
+    return describe(as_path(where))

@@ -11,41 +11,48 @@ import itertools
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sortal.build import build, divide
-from sortal.core.canonical import parse, pretty
-from sortal.core.errors import InputError, RecipeError
+from sortal.core.canonical import digest, parse, pretty
+from sortal.core.errors import DataError, ImageError, InputError, RecipeError
+from sortal.core.preprocess import Pixels
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
 from sortal.core.report import Finding, Metric, Report, Table
+from sortal.core.run import folder_name
 from sortal.data.table import ImageTable
 from sortal.evaluate.study import measure
 from sortal.evaluate.sweep_plot import draw_sweep
 from sortal.runtime.classifier import Classifier, open_classifier
+from sortal.runtime.speed import batch_times_ms
 from sortal.train.store import read_image
 
 CLOSE = 0.005
 """Settings whose metric is within this (or within one standard error) of the best count as equally good: the knee is
 the quickest of them."""
-_TIMED = 15
+BATCHES_TABLE = "throughput"
+"""Name of the table about batches of the knee."""
 _GAP_IMAGES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One finished run. Times are of this machine; latency is from pixels to answer, medians."""
+    """One finished run. Times are of this machine; latency is from pixels to answer, the least of several."""
 
     setting: str
     seed: int
     run: str
     accuracy: float
     macro_f1: float
+    tail_recall: float | None
+    """Mean recall of the classes with the fewest training images."""
     train_accuracy: float
     """On up to 1,000 training images, as they are and not augmented."""
     train_s: float
@@ -84,38 +91,62 @@ def sweep(
     metric: str,
     listener: Listener,
 ) -> Report:
-    """Run every recipe, under its name, and compare. See `api.sweep`."""
-    folder = out / f"{subject}-sweep"
-    entries = _finished(folder)
+    """Run every recipe, under its name, and compare. See `explore.sweep`."""
+    folder = out / folder_name(f"{subject}-sweep")
+    entries, images, keys = _finished(folder), _Images(table, listener), list[str]()
     for number, (setting, recipe) in enumerate(recipes, start=1):
-        known = f"{recipe.digest}:{table.listing_digest}"
-        if known in entries:
+        seen = images.for_recipe(recipe)
+        keys.append(digest([recipe.digest, seen.content_digest, seen.listing_digest]))
+        if keys[-1] in entries:
             listener.say(f"{number}/{len(recipes)} {setting}, seed {recipe.seed}: done before")
             continue
         listener.say(f"{number}/{len(recipes)} {setting}, seed {recipe.seed}")
-        entries[known] = _entry(table, setting, recipe, folder, listener)
+        entries[keys[-1]] = _entry(seen, setting, recipe, folder, listener)
         publish_file(folder / "sweep.json", pretty({key: asdict(entry) for key, entry in entries.items()}).encode())
-    wanted = [entries[f"{recipe.digest}:{table.listing_digest}"] for _, recipe in recipes]
+    wanted = [replace(entries[key], setting=setting) for key, (setting, _) in zip(keys, recipes, strict=True)]
     report = _report(table, wanted, metric, folder)
+    knee = next(entry for entry in wanted if entry.setting == report.provenance["knee"])
+    listener.say(f"batches of 1 to 64 images with {knee.setting}")
+    batches = _throughput(images.for_recipe(recipes[0][1]), knee)
+    report = report.model_copy(update={"tables": {**report.tables, BATCHES_TABLE: batches}})
     draw_sweep(report, folder / "sweep.png")
     publish_file(folder / "report.json", report.to_json().encode())
     publish_file(folder / "report.md", report.to_markdown(max_rows=200).encode())
     return report
 
 
-def _entry(table: ImageTable, setting: str, recipe: Recipe, folder: Path, listener: Listener) -> Entry:
+class _Images:
+    """The images of each recipe, read and divided once for each way of dividing them; without a test split."""
+
+    def __init__(self, table: ImageTable, listener: Listener):
+        self._table, self._listener = table, listener
+        self._divided: dict[str, ImageTable] = {}
+
+    def for_recipe(self, recipe: Recipe) -> ImageTable:
+        """Training and validation images. Raises InputError where there are no validation images."""
+        key = digest([recipe.seed, recipe.data.model_dump(mode="json")])
+        if key not in self._divided:
+            divided = divide(self._table, recipe, self._listener)
+            if not len(divided.split_rows("val")):
+                raise InputError(
+                    "a sweep decides on validation images", where=divided.source, hint="set data.split.val"
+                )
+            rows = np.concatenate([divided.split_rows(split) for split in ("train", "val")])
+            self._divided[key] = divided.select(np.sort(rows))
+        return self._divided[key]
+
+
+def _entry(seen: ImageTable, setting: str, recipe: Recipe, folder: Path, listener: Listener) -> Entry:
     begun_s = time.monotonic()
-    divided = divide(table, recipe, listener)
-    seen = divided.select(np.concatenate([divided.split_rows(split) for split in ("train", "val")]))
-    if not len(seen.split_rows("val")):
-        raise InputError("a sweep decides on validation images", where=table.source, hint="set data.split.val")
     run = build(seen, recipe, out=folder, subject="run", listener=listener, started_s=time.monotonic(), divided=True)
     train_s = time.monotonic() - begun_s
+    if any(finding.code == "interrupted" for finding in run.report.findings):
+        raise KeyboardInterrupt  # half a training is no result; finished runs are kept
     with open_classifier(run.bundle) as classifier:
         rows = seen.split_rows("train")
         some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _GAP_IMAGES)).astype(np.int64))]
         fitted = measure(classifier, seen.select(some), listener=listener, settings=recipe.evaluate, split="train")
-        one_ms, many_ms = (_latency_ms(classifier, seen, batch) for batch in (1, 32))
+        times_ms = batch_times_ms(classifier, _image(seen, classifier), (1, 32))
     report, trained = run.report, fitted.report.metrics["accuracy"].value
     facts = _facts(report)
     return Entry(
@@ -124,29 +155,47 @@ def _entry(table: ImageTable, setting: str, recipe: Recipe, folder: Path, listen
         run=str(run.path),
         accuracy=report.metrics["accuracy"].value or 0.0,
         macro_f1=report.metrics["macro_f1"].value or 0.0,
+        tail_recall=_tail_recall(report),
         train_accuracy=trained or 0.0,
         train_s=round(train_s, 2),
-        latency_1_ms=round(one_ms, 3),
-        latency_32_ms=round(many_ms, 3),
+        latency_1_ms=round(times_ms[1], 3),
+        latency_32_ms=round(times_ms[32], 3),
         parameters=int(facts.get("parameters", 0)),
         macs=int(facts.get("multiply-accumulates an image", 0)),
         size_mb=float(facts.get("exported files, MB", 0.0)),
     )
 
 
+def _tail_recall(report: Report) -> float | None:
+    """None where no class is in the tail, or none of these has a validation image."""
+    rows = report.tables["training_size"].rows if "training_size" in report.tables else ()
+    found = [row[-1] for row in rows if row[0] == "tail"]
+    return found[0] if found and isinstance(found[0], float) else None
+
+
 def _facts(report: Report) -> dict[str, Any]:
     return {str(row[0]): row[1] for row in report.tables["model"].rows} if "model" in report.tables else {}
 
 
-def _latency_ms(classifier: Classifier, table: ImageTable, batch: int) -> float:
-    """Median time of a batch of the same image, from pixels to answers."""
-    image = read_image(table, int(table.split_rows("val")[0]), classifier.preprocess)
-    images, times_s = [image] * batch, list[float]()
-    for _ in range(_TIMED + 1):
-        begun_s = time.perf_counter()
-        classifier.predict(images, batch=batch)
-        times_s.append(time.perf_counter() - begun_s)
-    return float(np.median(times_s[1:]) * 1000)
+def _image(table: ImageTable, classifier: Classifier) -> Pixels:
+    """The first validation image that can be read."""
+    for row in table.split_rows("val"):
+        with suppress(ImageError):
+            return read_image(table, int(row), classifier.preprocess)
+    raise DataError("none of the validation images can be read", where=table.source)
+
+
+def _throughput(table: ImageTable, entry: Entry) -> Table:
+    """Latency and images a second of one run by batch, and which batch gives most images a second."""
+    with open_classifier(Path(entry.run) / "bundle") as classifier:
+        times_ms = batch_times_ms(classifier, _image(table, classifier))
+    rates = {batch: 1000 * batch / time_ms for batch, time_ms in times_ms.items()}
+    best = max(rates, key=lambda batch: rates[batch])
+    rows = tuple(
+        (batch, round(time_ms, 2), round(rates[batch], 1), "<-" if batch == best else "")
+        for batch, time_ms in times_ms.items()
+    )
+    return Table(columns=("batch", "latency ms", "images/s", "best"), rows=rows)
 
 
 def _finished(folder: Path) -> dict[str, Entry]:
@@ -154,7 +203,8 @@ def _finished(folder: Path) -> dict[str, Entry]:
     if not path.is_file():
         return {}
     raw = parse(path.read_bytes(), where=str(path))
-    found = {key: Entry(**value) for key, value in raw.items()}
+    known = set(Entry.__dataclass_fields__)  # results of a version that measured other things are made again
+    found = {key: Entry(**value) for key, value in raw.items() if set(value) == known}
     return {key: entry for key, entry in found.items() if Path(entry.run).is_dir()}
 
 
@@ -193,6 +243,7 @@ _COLUMNS = (
     "accuracy",
     "spread",
     "macro F1",
+    "tail recall",
     "train - validation gap",
     "train s",
     "latency b1 ms",
@@ -212,6 +263,7 @@ def _row(setting: str, runs: list[Entry], metric: str, knee: str) -> tuple[Any, 
         round(_mean(runs, "accuracy"), 4),
         round(max(values) - min(values), 4),
         round(_mean(runs, "macro_f1"), 4),
+        None if any(run.tail_recall is None for run in runs) else round(_mean(runs, "tail_recall"), 4),
         round(_mean(runs, "train_accuracy") - _mean(runs, "accuracy"), 4),
         round(_mean(runs, "train_s"), 1),
         round(_mean(runs, "latency_1_ms"), 2),

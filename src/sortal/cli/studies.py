@@ -22,14 +22,13 @@ def learning_curve(
     \b
     sortal learning-curve photos/
     """
-    from sortal import api
+    from sortal import explore
 
-    report = api.learning_curve(source, recipe=recipe, overrides=settings or (), out=out, listener=listener())
-    picture = Path(str(report.provenance["picture"]))
+    report = explore.learning_curve(source, recipe=recipe, overrides=settings or (), out=out, listener=listener())
     finish(
         report,
         as_json=as_json,
-        results=[picture, picture.parent / "report.json"],
+        results=[report.paths["picture"], report.paths["report"]],
         following=[f"sortal train {source} train.time=10m"],
     )
 
@@ -50,9 +49,9 @@ def sweep(
     sortal sweep photos/ --vary augment=none,basic --seeds 3 train.epochs=10
     sortal sweep photos/ --vary input.size=128,160,224 --vary model=mobilenetv2_100,resnet18
     """
-    from sortal import api
+    from sortal import explore
 
-    report = api.sweep(
+    report = explore.sweep(
         source,
         vary=vary,
         seeds=seeds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from sortal.data.table import SPLITS, ImageTable
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.pages.page import Picture
+from sortal.evaluate.sources import NAME, source_values, sources_findings, sources_table
 from sortal.evaluate.thumbnails import confused_thumbnails
 from sortal.runtime.classifier import Classifier, open_classifier
 
@@ -48,9 +49,11 @@ def evaluate_source(
     split: str | None,
     engine: str,
     listener: Listener,
+    by: str | None = None,
 ) -> Report:
     """Measure `model` on `source` and write the files of the report into `out`, or into a numbered folder.
 
+    `by` is a column of the source (camera, line): then the report has a table that measures each of its values apart.
     Reading a test split is logged in the run. Images that the run was trained on are a finding of severity error.
     """
     where = None if isinstance(model, Classifier) else model
@@ -60,6 +63,8 @@ def evaluate_source(
         _check_out(out)
     table = source if isinstance(source, ImageTable) else images(source, label=asked.label, level=asked.level)
     chosen, name = _choose(table, split)
+    if by is not None:
+        source_values(chosen, by)  # a wrong name is refused before anything is done
     scanned = scan(chosen, progress=lambda done, all: listener.progress("reading", done, all))
     with _opened(model, engine) as classifier:
         _check_labels(classifier, scanned)
@@ -75,6 +80,8 @@ def evaluate_source(
             listener=listener,
             findings=_seen_before(run, scanned),
         )
+        if by is not None:
+            study = _split_by(study, by)
         with _folder(out, run, table.source) as folder:
             return write_study(study, folder)
 
@@ -132,6 +139,21 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
         pictures=pictures,
         thumbnails=confused_thumbnails(study.table, study.predictions, study.labels),
     )
+
+
+def _split_by(study: Study, by: str) -> Study:
+    report, predictions = study.report, study.predictions
+    table = sources_table(
+        source_values(study.table, by),
+        study.labels,
+        predictions.index,
+        classes=len(predictions.labels),
+        confidence=report.body["confidence"],
+    )
+    tables, findings = {**report.tables, NAME: table}, (*report.findings, *sources_findings(table, by))
+    provenance = {**report.provenance, "sources_by": by}
+    more = {"tables": tables, "findings": findings, "provenance": provenance}
+    return replace(study, report=report.model_copy(update=more))
 
 
 def _opened(model: Classifier | Path, engine: str) -> AbstractContextManager[Classifier]:

@@ -94,6 +94,14 @@ def train(context: Context, network: Network, before: Outcome | None, *, notes: 
 
 
 @contextmanager
+def training_batches(context: Context, network: Network) -> Iterator[TrainLoader]:
+    """What gives training its batches at the largest size, with `network` as it is before the first step."""
+    with _material(context) as material:
+        _prepare(context, network, material)
+        yield material.largest
+
+
+@contextmanager
 def _together(context: Context, network: Network) -> Iterator[None]:
     """What several processes and CUDA devices need, and the sentences about it."""
     frozen = context.plan.statistics == "frozen"

@@ -42,6 +42,7 @@ _WAITS = 0.25
 _PREFIX = "sortal."
 _STEP = "ProfilerStep"
 _MEASURING: ContextVar[bool] = ContextVar("measuring", default=False)
+_PROFILE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 
 Item = TypeVar("Item")
 
@@ -63,6 +64,20 @@ def in_stage(name: str, items: Iterable[Item]) -> Iterator[Item]:
             except StopIteration:
                 return
         yield item
+
+
+class EnoughError(Exception):
+    """All steps of a profile have been measured; training for its own sake is not wanted."""
+
+
+def step_done() -> None:
+    """To be called by a training loop after every step: tells the profile under way, if there is one.
+
+    Raises EnoughError when that has all it wants.
+    """
+    profile = _PROFILE.get()
+    if profile is not None and not profile.step():
+        raise EnoughError
 
 
 class Profile:
@@ -114,7 +129,11 @@ def profiled(run: Path, *, steps: int = 20, skip: int = 3, command: Sequence[str
         plan = schedule(wait=skip - 1, warmup=1, active=steps, repeat=1)
         with profile(activities=activities, schedule=plan, acc_events=True) as profiler:
             measured = Profile(profiler, steps=steps, skip=skip)
-            yield measured
+            current = _PROFILE.set(measured)
+            try:
+                yield measured
+            finally:
+                _PROFILE.reset(current)
     finally:
         _MEASURING.reset(token)
     if not measured.steps:

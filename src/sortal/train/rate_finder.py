@@ -104,12 +104,13 @@ def draw_rate_curve(curve: RateCurve, out: Path) -> None:
 
 
 def _again(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    kept = []
-    for batch in batches:
-        kept.append(batch)
-        yield batch
-    while kept:
-        yield from kept
+    """Asked anew each time, and not kept: a hundred batches take gigabytes."""
+    found = True
+    while found:
+        found = False
+        for batch in batches:
+            found = True
+            yield batch
 
 
 def _step(network: Network, optimizer: torch.optim.Optimizer, loss: Tensor, limit: float) -> float:
