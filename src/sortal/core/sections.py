@@ -285,6 +285,8 @@ class DistillSection(Section):
     """Weight of the labels' cross-entropy; the teacher has the rest."""
     kind: Literal["soft", "hard"] = "soft"
     """The teacher's probabilities, or its answers as labels."""
+    init: Literal["weights", "teacher"] = "weights"
+    """`teacher`: layers of the (first) teacher whose names and shapes fit are what the student starts from."""
     feature: NonNegative = 0.0
     """Weight of the cosine distance between the embeddings of student and teacher."""
 

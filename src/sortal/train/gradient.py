@@ -16,7 +16,7 @@ from sortal.train.augment import AUGMENTATIONS, ClassFacts, Policy
 from sortal.train.context import Context, Outcome
 from sortal.train.criterion import Wrapped, make_criterion
 from sortal.train.devices import matrix_units, synchronized_norms, team_notes
-from sortal.train.distill import DistillLoss, make_teaching
+from sortal.train.distill import DistillLoss, copy_matching_layers, make_teaching
 from sortal.train.finish import finish
 from sortal.train.health import diagnose_gradients, overfitting_finding
 from sortal.train.keeper import Files, restore
@@ -31,6 +31,7 @@ from sortal.train.schedule import Pace
 from sortal.train.scores import Scores, predict_logits, score
 from sortal.train.stopping import Budget, Preempted, stop_on_signals
 from sortal.train.store import Images, prepared
+from sortal.train.teacher_source import open_network
 from sortal.train.team import device
 
 Loaders = Mapping[tuple[int, int], TrainLoader]
@@ -189,6 +190,11 @@ def _prepare(context: Context, network: Network, material: _Material) -> None:
     """What has to be settled before the first step: statistics, and a first layer that is computed from images."""
     if context.plan.statistics == "frozen":
         network.freeze_statistics()
+    section = context.recipe.distill
+    if section.init == "teacher" and section.teacher is not None and not context.pretrained:
+        first = section.teacher if isinstance(section.teacher, str) else section.teacher[0]
+        copied = copy_matching_layers(network, open_network(first))
+        context.listener.say(f"{len(copied)} layers start from the teacher's weights")
     first_look = getattr(network.backbone, "initialize_from_images", None)
     if first_look is not None and not context.pretrained:
         loader = material.largest
