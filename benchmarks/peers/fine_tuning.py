@@ -159,7 +159,7 @@ def train_timm(model: nn.Module, rows: Rows, size: int, spent: Spent, seed: int,
 
 
 def train_fastai(model: nn.Module, rows: Rows, held: Rows, size: int, spent: Spent, seed: int, reserve_s: float) -> int:
-    """As many epochs of `fine_tune` as fit, by the CPU time of a first trial epoch, which is thrown away and counted."""
+    """As many epochs of `fine_tune` as fit, by the CPU time of a first epoch that is thrown away and counted."""
     from fastai.vision.all import (
         Categorize,
         DataLoaders,

@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import sortal
 from sortal.core.preprocess import PreprocessSpec
 
 _SOURCES = (
@@ -45,7 +44,7 @@ def feature_settings(spec: PreprocessSpec, extractor: str) -> dict[str, Any]:
 @lru_cache(maxsize=2)
 def code_digest(decoding: str) -> str:
     """SHA-256 over the sources and library versions that make pixels."""
-    folder = Path(sortal.__file__).parent
+    folder = Path(__file__).parents[1]
     files = [*(folder / name for name in _SOURCES), *sorted((folder / "data" / "containers").glob("*.py"))]
     summed = hashlib.sha256()
     for file in files:
