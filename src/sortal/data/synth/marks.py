@@ -56,8 +56,8 @@ _SCRATCHES = (
     _Sort("scratch", "severe", length_mm=(14, 27), width_mm=(0.55, 1.0), depth_mm=(0.14, 0.25), bare=(0.6, 1)),
 )
 _PAIR = {
-    "scratch": _Sort("scratch", "", length_mm=(4, 9), width_mm=(0.5, 1), depth_mm=(0.06, 0.12), bare=(0, 0.4)),
-    "dent": _Sort("dent", "", length_mm=(4, 9), width_mm=(1.4, 3), depth_mm=(0.15, 0.35), bare=(0, 0)),
+    "scratch": _Sort("scratch", "", length_mm=(7, 16), width_mm=(0.7, 1.4), depth_mm=(0.1, 0.25), bare=(0, 0.4)),
+    "dent": _Sort("dent", "", length_mm=(7, 16), width_mm=(2.4, 5), depth_mm=(0.3, 0.8), bare=(0, 0)),
 }
 _NICK = _Sort("scratch", "", length_mm=(0.6, 1.8), width_mm=(0.1, 0.2), depth_mm=(0.01, 0.03), bare=(0, 0.2))
 """What any sheet may have: too short to count as a scratch."""
