@@ -1,5 +1,7 @@
 """A training step as Sortal takes it against plain eager PyTorch, on the same network and batch, in turns.
 
+Each has a process of its own, because Sortal also tells the C library to keep freed memory, which would help both.
+
     python benchmarks/step_time.py [--rounds 9] [--batch 32] [--threads 2] [--compile] [--json FILE] [MODEL:SIZE ...]
 
 Plain: contiguous float32, torch.optim.AdamW with its defaults, clipping by torch. Sortal: the mode that `choose_mode`
@@ -13,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -26,6 +30,7 @@ from sortal.core.sections import OptimSection, TrainSection
 from sortal.models.backbones import create
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource
+from sortal.train.allocator import keep_freed_memory
 from sortal.train.optim import make_optimizer
 from sortal.train.precision import COMPILE_FROM_S, GradientStep, Mode, choose_mode
 
@@ -64,46 +69,92 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--side", choices=("plain", "sortal"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    if asked.side:
+        model, size = asked.cases[0].split(":")
+        return serve(asked.side, model, int(size), asked.batch, compiling=asked.compile)
     print("| model | size | batch | mode | plain ms | Sortal ms | plain / Sortal (quartiles) | CPU time |")
     print("|---|---|---|---|---|---|---|---|")
     lines = []
     for case in asked.cases:
         model, size = case.split(":")
-        lines.append(measure(model, int(size), asked.batch, asked.rounds, compiling=asked.compile))
+        lines.append(measure(model, int(size), asked.batch, asked.rounds, asked.threads, compiling=asked.compile))
         print(as_row(lines[-1]), flush=True)
     if asked.json:
         asked.json.write_text(json.dumps([asdict(line) for line in lines], indent=1), encoding="utf-8")
 
 
-def measure(model: str, size: int, batch: int, rounds: int, *, compiling: bool) -> Line:
-    """Medians over rounds in which both take one step."""
-    images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-    targets = torch.arange(batch) % CLASSES
-    train = TrainSection(compile="auto" if compiling else False)
-    mode = choose_mode(
-        make(model, size), images, targets, cross_entropy, train, compile_worth_s=COMPILE_FROM_S if compiling else None
-    ).mode
-    steps = (plain(make(model, size), images, targets), ours(make(model, size), images, targets, mode))
-    for step in steps:
-        for _ in range(2):
-            step()
-    times = [[timed(step) for step in steps] for _ in range(rounds)]
-    wall = [before[0] / after[0] for before, after in times]
+def measure(model: str, size: int, batch: int, rounds: int, threads: int, *, compiling: bool) -> Line:
+    """Medians over rounds in which both take one step, one after the other."""
+    with Side("plain", model, size, batch, threads, compiling=compiling) as before:
+        with Side("sortal", model, size, batch, threads, compiling=compiling) as after:
+            times = [[side.step() for side in (before, after)] for _ in range(rounds)]
+            mode = after.mode
+    wall = [one[0] / other[0] for one, other in times]
     low, _, high = statistics.quantiles(wall, n=4)
     return Line(
         model=model,
         size_px=size,
         batch=batch,
-        mode=mode.name,
-        plain_ms=1e3 * statistics.median(before[0] for before, _ in times),
-        sortal_ms=1e3 * statistics.median(after[0] for _, after in times),
+        mode=mode,
+        plain_ms=1e3 * statistics.median(one[0] for one, _ in times),
+        sortal_ms=1e3 * statistics.median(other[0] for _, other in times),
         ratio=statistics.median(wall),
         ratio_low=low,
         ratio_high=high,
-        cpu_ratio=statistics.median(before[1] / after[1] for before, after in times),
+        cpu_ratio=statistics.median(one[1] / other[1] for one, other in times),
     )
+
+
+class Side:
+    """A process that takes a step whenever it is told to."""
+
+    def __init__(self, side: str, model: str, size: int, batch: int, threads: int, *, compiling: bool):
+        command = [sys.executable, __file__, f"{model}:{size}", "--side", side, "--batch", str(batch)]
+        command += ["--threads", str(threads), *(["--compile"] if compiling else [])]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.mode = self._line().strip()
+
+    def step(self) -> tuple[float, float]:
+        """Wall and CPU seconds of one step."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("step\n")
+        self._process.stdin.flush()
+        wall_s, cpu_s = json.loads(self._line())
+        return wall_s, cpu_s
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def serve(side: str, model: str, size: int, batch: int, *, compiling: bool) -> None:
+    """The child: prints its mode, then the time of a step for every line it reads."""
+    images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(batch) % CLASSES
+    if side == "plain":
+        mode, step = "fp32 contiguous", plain(make(model, size), images, targets)
+    else:
+        keep_freed_memory()
+        train = TrainSection(compile="auto" if compiling else False)
+        worth_s = COMPILE_FROM_S if compiling else None
+        found = choose_mode(make(model, size), images, targets, cross_entropy, train, compile_worth_s=worth_s).mode
+        mode, step = found.name, ours(make(model, size), images, targets, found)
+    for _ in range(3):
+        step()
+    print(mode, flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(timed(step)), flush=True)
 
 
 def make(model: str, size: int) -> Network:

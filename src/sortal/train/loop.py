@@ -19,7 +19,7 @@ from sortal.core.errors import RecipeError
 from sortal.core.progress import Listener, duration
 from sortal.core.recipe import Recipe
 from sortal.models.network import Network
-from sortal.train.health import GRADIENT_NORMS, gradient_norms
+from sortal.train.health import GRADIENT_NORMS
 from sortal.train.loader import Batch, TrainLoader
 from sortal.train.optim import Average, RunningMean, copy_state, set_rate
 from sortal.train.phases import Phase, phase_at
@@ -192,14 +192,13 @@ def _train_step(state: State, job: Job, loader: TrainLoader, batch: Batch, epoch
     forward_s = job.clock()
     with stage("backward"):
         job.stepper.backward(loss * batch.weight)
-    _share_beside(state, job)
     if state.beside is not None:
         job.team.average_gradients(state.beside.parameters())
     backward_s = job.clock()
-    if (state.step + 1) % job.steps == 0:
-        sums.norms = gradient_norms(state.network)
+    last = (state.step + 1) % job.steps == 0
     with stage("step"):
-        taken = job.stepper.step(state.network, state.optimizer)
+        taken = job.stepper.step(state.network, state.optimizer, layers=last)
+    sums.norms = dict(taken.layers or sums.norms)
     if taken.norm is not None and not taken.skipped:
         _check_number(taken.norm, "gradient", state, job, epoch)
         sums.norm, sums.changes = sums.norm + taken.norm, sums.changes + 1
@@ -214,14 +213,6 @@ def _train_step(state: State, job: Job, loader: TrainLoader, batch: Batch, epoch
     sums.forward_s += forward_s - started_s
     sums.backward_s += backward_s - forward_s
     sums.step_s += ended_s - backward_s
-
-
-def _share_beside(state: State, job: Job) -> None:
-    """Average over the team the gradients that the network's own wrapper does not see."""
-    if job.team.size > 1 and state.beside is not None:
-        for parameter in state.beside.parameters():
-            if parameter.grad is not None:
-                parameter.grad.copy_(job.team.add(parameter.grad) / job.team.size)
 
 
 def _average(state: State, job: Job) -> None:
