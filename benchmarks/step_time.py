@@ -74,7 +74,8 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     if asked.side:
         model, size = asked.cases[0].split(":")
-        return serve(asked.side, model, int(size), asked.batch, compiling=asked.compile)
+        serve(asked.side, model, int(size), asked.batch, compiling=asked.compile)
+        return
     print("| model | size | batch | mode | plain ms | Sortal ms | plain / Sortal (quartiles) | CPU time |")
     print("|---|---|---|---|---|---|---|---|")
     lines = []
@@ -88,10 +89,10 @@ def main() -> None:
 
 def measure(model: str, size: int, batch: int, rounds: int, threads: int, *, compiling: bool) -> Line:
     """Medians over rounds in which both take one step, one after the other."""
-    with Side("plain", model, size, batch, threads, compiling=compiling) as before:
-        with Side("sortal", model, size, batch, threads, compiling=compiling) as after:
-            times = [[side.step() for side in (before, after)] for _ in range(rounds)]
-            mode = after.mode
+    sides = [Side(side, model, size, batch, threads, compiling=compiling) for side in ("plain", "sortal")]
+    with sides[0] as before, sides[1] as after:
+        times = [[side.step() for side in (before, after)] for _ in range(rounds)]
+        mode = after.mode
     wall = [one[0] / other[0] for one, other in times]
     low, _, high = statistics.quantiles(wall, n=4)
     return Line(
