@@ -7,55 +7,36 @@ the evaluation, and that reading is logged.
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from sortal.choose import choose_model
-from sortal.core.bundle import BundleContents, write_bundle
 from sortal.core.canonical import pretty
-from sortal.core.decision import DecisionSpec
-from sortal.core.errors import DataError, ImageError, SortalError
-from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
+from sortal.core.errors import SortalError
+from sortal.core.preprocess import PreprocessSpec, normalize
 from sortal.core.progress import Listener, Silent, duration
 from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
 from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run
-from sortal.data.scan import scan
-from sortal.data.split import check_leaks, split
 from sortal.data.split_file import save_split
-from sortal.data.table import COLUMNS, SPLITS, ImageTable
-from sortal.export.graph import export_onnx
-from sortal.export.head import set_head
-from sortal.export.publish import publish_artifacts
+from sortal.data.table import SPLITS, ImageTable
+from sortal.divide import divide
+from sortal.graphs import graph_extractor, prepared_pixels, publish
 from sortal.memory import mark_finished, write_state
-from sortal.models.backbones import record
 from sortal.models.network import Network
-from sortal.models.resolve import ModelSource, resolve
-from sortal.models.weights import weights_bytes
-from sortal.runtime.engines import ENGINES
-from sortal.runtime.engines.protocol import Engine
-from sortal.train.context import feature_key
-from sortal.train.features import Extractor, Features, extract
-from sortal.train.fit import FitResult, fit, new_network
-from sortal.train.plan import Plan, make_plan
-from sortal.train.store import read_image
-from sortal.train.team import SOLO, Team, team_of_environment
+from sortal.start import Start, start_of
+from sortal.train.fit import FitResult, fit
+from sortal.train.plan import Plan
+from sortal.train.team import Team, team_of_environment
 from sortal.train.trackers import Trackers, start_trackers
 from sortal.verdict import evaluated_split, final_report
 
-PARITY_IMAGES = 64
-"""Real images whose decisions are compared before a graph is published; benchmarks/onnx_parity.py takes 500."""
 CLOSING_S = 8.0
 """Seconds of a time budget for export, parity and pictures, about; the evaluation comes on top, from a measurement."""
 
@@ -133,42 +114,6 @@ def go_on(
             return _complete(run, recipe, table, start, told, team, started_s, resuming=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Weights, plan and network that training begins with."""
-
-    source: ModelSource
-    plan: Plan
-    network: Network
-
-
-def start_of(
-    recipe: Recipe, table: ImageTable, listener: Listener, team: Team = SOLO, replayed: Plan | None = None
-) -> Start:
-    """Weights, plan (that of process 0) and network. Weights that do not fit are refused before there is a run."""
-    source = _source(recipe, table, listener, team, replayed)
-    plan = replayed or make_plan(recipe, table, source, processes=team.size)
-    plan = Plan.model_validate(team.tell(plan.model_dump(mode="json")))
-    return Start(source=source, plan=plan, network=new_network(recipe, table, source, plan))
-
-
-def _source(recipe: Recipe, table: ImageTable, listener: Listener, team: Team, replayed: Plan | None) -> ModelSource:
-    """The weights to start from; where `auto` has a choice, process 0 makes it."""
-    card = replayed.model if replayed else None
-    if replayed is None:
-        chosen = choose_model(recipe, table, listener) if team.leads else None
-        card = team.tell(None if chosen is None else chosen.card)
-        if chosen is not None:
-            return chosen
-    return resolve(
-        card or recipe.model.name,
-        recipe.model.weights,
-        recipe.model.arguments,
-        size_px=_typical_size_px(table),
-        say=listener.say,
-    )
-
-
 def _complete(
     run: RunFolder,
     recipe: Recipe,
@@ -183,7 +128,7 @@ def _complete(
     team.tell(str(run.path))
     tracked = start_trackers(recipe.train.trackers, run.path, recipe, start.plan, told)
     fitted = _fit(recipe, table, run, start, told, team, tracked, started_s, resuming=resuming)
-    _publish(run, recipe, table, start, fitted, told)
+    publish(run, recipe, table, start, fitted, told)
     report = final_report(run, recipe, table, fitted, told)
     tracked.finish(report, pictures=(run.train_batch_path, run.confusion_image_path))
     if fitted.stopped != "interrupted":
@@ -203,62 +148,6 @@ def _assist(
     team.wait()
     report = Report.from_json((path / "report.json").read_text(encoding="utf-8"))
     return TrainedRun(path=path, report=report)
-
-
-def divide(table: ImageTable, recipe: Recipe, listener: Listener) -> ImageTable:
-    """Scanned and split; refused where it cannot be learned."""
-    scanned = scan(table, progress=lambda done, total: listener.progress("reading", done, total))
-    _check_readable(scanned)
-    _check_labels(scanned)
-    divided = split(scanned, val=recipe.data.split.val, test=recipe.data.split.test, seed=recipe.seed)
-    _check_classes(divided)
-    return divided.with_findings(*check_leaks(divided))
-
-
-def _check_readable(scanned: ImageTable) -> None:
-    if len(scanned):
-        return
-    codes = Counter(scanned.rejected["code"].to_list())
-    raise DataError(
-        "none of the images can be read",
-        where=scanned.source,
-        received=", ".join(f"{count:,} × {code}" for code, count in codes.most_common()) or None,
-        hint=f"the first: {scanned.rejected['name'][0]}: {scanned.rejected['reason'][0]}" if codes else None,
-    )
-
-
-def _check_labels(table: ImageTable) -> None:
-    if (table.label_array() >= 0).any():
-        return
-    columns = [name for name in table.frame.columns if name not in COLUMNS and not name.startswith("_")]
-    named = f"name the label column, for example data.label={columns[0]}" if columns else "fill in the label column"
-    raise DataError(
-        "no image has a label",
-        where=table.source,
-        received=f"other columns: {', '.join(columns[:10])}" if columns else f"{len(table):,} images without a class",
-        hint=f"put the images of each class into a folder of its own, or {named}",
-    )
-
-
-def _check_classes(table: ImageTable) -> None:
-    """At least two classes to train on, and none that is to be recognized without ever being shown."""
-    trained = np.unique(table.label_array()[table.split_rows("train")])
-    if (trained >= 0).sum() < 2:
-        names = ", ".join(table.labels.names[label] for label in trained if label >= 0)
-        raise DataError(
-            "a classifier needs training images of at least two classes",
-            where=table.source,
-            received=f"images of {names or 'no class'}",
-            hint="put the images of each class into a folder of its own",
-        )
-    for found in table.findings:
-        if found.code == "class_not_in_train":
-            raise DataError(found.message, where=table.source, hint=found.hint)
-
-
-def _typical_size_px(table: ImageTable) -> int | None:
-    sizes = table.frame.select("_width", "_height").drop_nulls().to_numpy()
-    return int(np.median(sizes.min(axis=1))) if len(sizes) else None
 
 
 def _record(
@@ -294,7 +183,7 @@ def _fit(
     deadline_s = (
         None if budget_s is None else started_s + budget_s - _closing_s(network, table, plan.preprocess(recipe))
     )
-    with _graph_extractor(recipe, run if team.leads else None, plan, network) as extractor:
+    with graph_extractor(recipe, run if team.leads else None, plan, network) as extractor:
         return fit(
             recipe,
             table,
@@ -310,46 +199,6 @@ def _fit(
             resuming=resuming,
             started_s=started_s,
         )
-
-
-@contextmanager
-def _graph_extractor(recipe: Recipe, run: RunFolder | None, plan: Plan, network: Network) -> Iterator[Extractor | None]:
-    """Where only a head will be fitted: the network's backbone on an engine. The graph stays in the cache."""
-    if plan.stages != ("probe",) or run is None or not network.linear_head:
-        yield None
-        return
-    graph = export_onnx(network, plan.preprocess(recipe), _graph_path(run))
-    engine: Engine = ENGINES.get("onnxruntime").open(graph, threads=plan.threads)
-    try:
-        yield lambda batch: engine.run(batch).embedding
-    finally:
-        engine.close()
-
-
-def engine_features(recipe: Recipe, table: ImageTable, start: Start, listener: Listener) -> tuple[Features, Features]:
-    """Frozen features of the training and the validation images, computed by the exported graph or taken from the
-    cache."""
-    spec = start.plan.preprocess(recipe)
-    with tempfile.TemporaryDirectory(prefix="sortal-") as folder:
-        graph = export_onnx(start.network, spec, Path(folder) / "model.onnx")
-        engine: Engine = ENGINES.get("onnxruntime").open(graph, threads=start.plan.threads)
-        try:
-            train, val = (
-                extract(
-                    table,
-                    table.split_rows(split),
-                    spec,
-                    lambda batch: engine.run(batch).embedding,
-                    threads=start.plan.workers,
-                    listener=listener,
-                    stage=f"features of {split} images",
-                    key=feature_key(start.source, recipe, "onnxruntime", start.network.pooling.kind),
-                )[0]
-                for split in ("train", "val")
-            )
-        finally:
-            engine.close()
-    return train, val
 
 
 @contextmanager
@@ -375,73 +224,8 @@ def _closing_s(network: Network, table: ImageTable, spec: PreprocessSpec) -> flo
     times_s = []
     for _ in range(2):  # the first pass warms up
         begun_s = time.monotonic()
-        batch = normalize(spec, _prepared(table, rows, spec))
+        batch = normalize(spec, prepared_pixels(table, rows, spec))
         with torch.inference_mode():
             network.eval()(torch.from_numpy(batch))
         times_s.append(time.monotonic() - begun_s)
     return CLOSING_S + min(times_s) / len(rows) * images
-
-
-def _publish(
-    run: RunFolder,
-    recipe: Recipe,
-    table: ImageTable,
-    start: Start,
-    fitted: FitResult,
-    told: Listener,
-) -> None:
-    """Bundle, then its artifacts, each compared with the live network on real images before it is attached."""
-    graph = _graph_path(run)
-    if start.plan.stages == ("probe",) and fitted.network.linear_head and graph.exists():
-        linear = fitted.network.linear
-        set_head(graph, linear.weight.detach().numpy(), linear.bias.detach().numpy())
-    else:
-        export_onnx(fitted.network, fitted.spec, graph)
-    contents = BundleContents(
-        labels=table.labels,
-        preprocess=fitted.spec,
-        decision=DecisionSpec(),
-        model=record(fitted.network, source=_origin(start.source)),
-        weights_licence=start.source.licence,
-        weights=weights_bytes(fitted.network),
-        contract=recipe.contract,
-        recipe=recipe,
-        data_digest=table.content_digest,
-    )
-    write_bundle(run.bundle, contents, replace=True)  # a run that is taken up again may have published one
-    pixels = _some_pixels(table, fitted.spec)
-    report = publish_artifacts(run.bundle, graph, fitted.network, pixels, names=recipe.export.artifacts)
-    flips, margin = report.metrics["flips"].value, report.metrics["smallest_margin"].value
-    told.say(
-        f"exported graph: {flips:.0f} of {len(pixels)} decisions differ from the live network's "
-        f"(closest margin {margin:.2g})"
-    )
-
-
-def _graph_path(run: RunFolder) -> Path:
-    folder = run.path / "cache"
-    folder.mkdir(exist_ok=True)
-    return folder / "model.onnx"
-
-
-def _origin(source: ModelSource) -> str:
-    return source.source if source.sha256 is None else f"{source.source} sha256:{source.sha256}"
-
-
-def _some_pixels(table: ImageTable, spec: PreprocessSpec) -> Pixels:
-    """Up to 64 prepared images (N, height, width, channels), spread over validation (training where there is none)."""
-    rows = table.split_rows("val") if len(table.split_rows("val")) else table.split_rows("train")
-    return _prepared(
-        table, rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), PARITY_IMAGES)).astype(np.int64))], spec
-    )
-
-
-def _prepared(table: ImageTable, rows: NDArray[np.int64], spec: PreprocessSpec) -> Pixels:
-    """The readable ones of some rows (N, height, width, channels). Raises DataError when there is none."""
-    found = []
-    for row in rows:
-        with suppress(ImageError):  # the fit makes a finding of it
-            found.append(read_image(table, int(row), spec))
-    if not found:
-        raise DataError("none of the images can be read", where=table.source, received=f"{len(rows)} tried")
-    return np.stack(found)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.build import Start, divide, engine_features, start_of
 from sortal.core.errors import DataError
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
@@ -20,9 +19,12 @@ from sortal.core.recipe import Recipe
 from sortal.core.report import Finding, Metric, Report, Table
 from sortal.core.run import new_run
 from sortal.data.table import ImageTable
+from sortal.divide import divide
 from sortal.evaluate.curve_plot import draw_curve
 from sortal.evaluate.intervals import wilson
 from sortal.evaluate.learning import Projection, class_gains, fit_power_law, points, project, subset
+from sortal.graphs import engine_features
+from sortal.start import Start, start_of
 from sortal.train.context import Context
 from sortal.train.features import Features
 from sortal.train.fit import new_network

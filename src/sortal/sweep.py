@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sortal.build import build, divide
+from sortal.build import build
 from sortal.core.canonical import digest, parse, pretty
 from sortal.core.errors import DataError, ImageError, InputError, RecipeError
 from sortal.core.preprocess import Pixels
@@ -28,6 +28,7 @@ from sortal.core.recipe import Recipe
 from sortal.core.report import Finding, Metric, Report, Table
 from sortal.core.run import folder_name
 from sortal.data.table import ImageTable
+from sortal.divide import divide
 from sortal.evaluate.study import measure
 from sortal.evaluate.sweep_plot import draw_sweep
 from sortal.runtime.classifier import Classifier, open_classifier
@@ -104,7 +105,7 @@ def sweep(
         entries[keys[-1]] = _entry(seen, setting, recipe, folder, listener)
         publish_file(folder / "sweep.json", pretty({key: asdict(entry) for key, entry in entries.items()}).encode())
     wanted = [replace(entries[key], setting=setting) for key, (setting, _) in zip(keys, recipes, strict=True)]
-    report = _report(table, wanted, metric, folder)
+    report = report_of(table, wanted, metric, folder)
     knee = next(entry for entry in wanted if entry.setting == report.provenance["knee"])
     listener.say(f"batches of 1 to 64 images with {knee.setting}")
     batches = _throughput(images.for_recipe(recipes[0][1]), knee)
@@ -208,12 +209,13 @@ def _finished(folder: Path) -> dict[str, Entry]:
     return {key: entry for key, entry in found.items() if Path(entry.run).is_dir()}
 
 
-def _report(table: ImageTable, entries: Sequence[Entry], metric: str, folder: Path) -> Report:
+def report_of(table: ImageTable, entries: Sequence[Entry], metric: str, folder: Path) -> Report:
+    """Settings ranked by the mean of `metric`, the best one and the knee, and every run."""
     grouped: dict[str, list[Entry]] = {}
     for entry in entries:
         grouped.setdefault(entry.setting, []).append(entry)
     ranked = sorted(grouped.items(), key=lambda item: -_mean(item[1], metric))
-    knee = _knee(grouped, metric)
+    knee = knee_of(grouped, metric)
     rows = tuple(_row(setting, runs, metric, knee) for setting, runs in ranked)
     best = ranked[0][0]
     message = f"Best {metric}: {best}. The quickest that is as good (within {CLOSE:.1%} or one standard error): {knee}."
@@ -280,7 +282,7 @@ def _runs_table(entries: Sequence[Entry]) -> Table:
     return Table(columns=columns, rows=tuple(tuple(asdict(entry).values()) for entry in entries))
 
 
-def _knee(grouped: Mapping[str, list[Entry]], metric: str) -> str:
+def knee_of(grouped: Mapping[str, list[Entry]], metric: str) -> str:
     """The quickest setting that is as good as the best."""
     best = max(grouped.values(), key=lambda runs: _mean(runs, metric))
     values = [getattr(run, metric) for run in best]

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sortal.build import Start, divide, start_of
 from sortal.core.errors import DataError, ImageError, InputError
 from sortal.core.preprocess import Pixels
 from sortal.core.progress import Listener, Silent
@@ -26,7 +25,9 @@ from sortal.core.report import Finding, Metric, Report, Table
 from sortal.core.run import new_run
 from sortal.data.decode import to_pixels
 from sortal.data.table import ImageTable
+from sortal.divide import divide
 from sortal.models.resolve import resolve
+from sortal.start import Start, start_of
 from sortal.train.augment import ClassFacts
 from sortal.train.augment.preview import LIMIT, draw_preview
 from sortal.train.context import Context

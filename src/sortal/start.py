@@ -1,0 +1,58 @@
+"""What training begins with: the weights, the plan and the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sortal.choose import choose_model
+from sortal.core.progress import Listener
+from sortal.core.recipe import Recipe
+from sortal.data.table import ImageTable
+from sortal.models.network import Network
+from sortal.models.resolve import ModelSource, resolve
+from sortal.train.fit import new_network
+from sortal.train.plan import Plan, make_plan
+from sortal.train.team import SOLO, Team
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Weights, plan and network that training begins with."""
+
+    source: ModelSource
+    plan: Plan
+    network: Network
+
+
+def start_of(
+    recipe: Recipe, table: ImageTable, listener: Listener, team: Team = SOLO, replayed: Plan | None = None
+) -> Start:
+    """Weights, plan (that of process 0) and network. Weights that do not fit are refused before there is a run."""
+    source = _source(recipe, table, listener, team, replayed)
+    plan = replayed or make_plan(recipe, table, source, processes=team.size)
+    plan = Plan.model_validate(team.tell(plan.model_dump(mode="json")))
+    return Start(source=source, plan=plan, network=new_network(recipe, table, source, plan))
+
+
+def _source(recipe: Recipe, table: ImageTable, listener: Listener, team: Team, replayed: Plan | None) -> ModelSource:
+    """The weights to start from; where `auto` has a choice, process 0 makes it."""
+    card = replayed.model if replayed else None
+    if replayed is None:
+        chosen = choose_model(recipe, table, listener) if team.leads else None
+        card = team.tell(None if chosen is None else chosen.card)
+        if chosen is not None:
+            return chosen
+    return resolve(
+        card or recipe.model.name,
+        recipe.model.weights,
+        recipe.model.arguments,
+        size_px=_typical_size_px(table),
+        say=listener.say,
+    )
+
+
+def _typical_size_px(table: ImageTable) -> int | None:
+    sizes = table.frame.select("_width", "_height").drop_nulls().to_numpy()
+    return int(np.median(sizes.min(axis=1))) if len(sizes) else None
