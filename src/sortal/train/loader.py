@@ -94,18 +94,18 @@ class TrainLoader:
         whole = min(self.batch, len(plan.samples) - step * self.batch)
         begin = step * self.batch + self.team.rank * whole // self.team.size
         end = step * self.batch + (self.team.rank + 1) * whole // self.team.size
-        samples = plan.samples[begin:end]
-        pixels = self._varied(samples, keys[begin:end], epoch)
+        weight = (end - begin) * self.team.size / whole
+        return self._cut(plan, keys, epoch, step, slice(begin, end), weight=weight)
+
+    def _cut(
+        self, plan: EpochPlan, keys: NDArray[np.int64], epoch: int, step: int, part: slice, *, weight: float = 1.0
+    ) -> Batch:
+        samples = plan.samples[part]
+        pixels = self._varied(samples, keys[part], epoch)
         if plan.partners is not None:
-            pixels = self._mixed(pixels, plan.partners[begin:end], keys[begin:end], epoch)
-        return Batch(
-            pixels=pixels,
-            labels=torch.from_numpy(self.images.labels[samples]),
-            samples=samples,
-            epoch=epoch,
-            step=step,
-            weight=len(samples) * self.team.size / whole,
-        )
+            pixels = self._mixed(pixels, plan.partners[part], keys[part], epoch)
+        labels = torch.from_numpy(self.images.labels[samples])
+        return Batch(pixels=pixels, labels=labels, samples=samples, epoch=epoch, step=step, weight=weight)
 
     def _varied(self, samples: NDArray[np.int64], keys: NDArray[np.int64], epoch: int) -> Pixels:
         draw = Draw(
@@ -130,11 +130,11 @@ class TrainLoader:
     def preview(self, count: int = 16) -> tuple[Pixels, NDArray[np.int64]]:
         """The first images of epoch 0 as the network sees them, uint8 (count, height, width, C), and their labels."""
         plan = self.sampler.epoch(0)
-        batch = self._make(plan, plan.samples, 0, 0)
+        batch = self._cut(plan, plan.samples, 0, 0, slice(0, count))
         images, _ = self.finish(batch, torch.device("cpu"), torch.contiguous_format)
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.spec.mean, self.spec.std))
-        pixels = (images[:count] * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
-        return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy()), batch.labels.numpy()[:count]
+        pixels = (images * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
+        return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy()), batch.labels.numpy()
 
 
 def standardize(spec: PreprocessSpec, pixels: Pixels, device: torch.device | None = None) -> Tensor:
