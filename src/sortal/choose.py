@@ -62,7 +62,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """As the log calls it."""
-        return self.source.architecture
+        return _name(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,9 @@ def _prepared(
     for number, stored in enumerate(cards, start=1):
         budget_s = recipe.train.time
         until_s = None if budget_s is None else begun_s + TIME_SHARE * budget_s * number / len(cards)
+        if until_s is not None and time.monotonic() > until_s:
+            listener.say(f"model=auto: {stored.path.stem} is not tried, the time budget is too short")
+            continue
         try:
             candidate = stack.enter_context(_candidate(recipe, table, stored, wanted, until_s, listener))
         except WeightsError as error:
@@ -140,10 +143,10 @@ def _candidate(
             val = look.features(
                 "val",
                 IMAGES if wanted > LEAST_IMAGES else wanted,
-                f"{source.architecture}: features of validation images",
+                f"{_name(source)}: features of validation images",
                 listener,
             )
-            train = look.features("train", wanted, f"{source.architecture}: features of training images", listener)
+            train = look.features("train", wanted, f"{_name(source)}: features of training images", listener)
             yield Candidate(
                 source=source,
                 plan=plan,
@@ -284,7 +287,7 @@ def _best(recipe: Recipe, tried: Sequence[Tried]) -> ModelSource:
         raise RecipeError(
             "no network at hand answers as quickly as asked",
             where="model.max_latency_ms",
-            received=f"{limit_ms:g}; the quickest needs {fastest.latency_ms:.1f} ms ({fastest.source.architecture})",
+            received=f"{limit_ms:g}; the quickest needs {fastest.latency_ms:.1f} ms ({_name(fastest.source)})",
             hint="allow more time, or give a smaller input.size",
         )
     best = quick[0]
@@ -297,12 +300,17 @@ def _best(recipe: Recipe, tried: Sequence[Tried]) -> ModelSource:
     )
     limit = "" if limit_ms is None else f" within {limit_ms:g} ms an image"
     shown = ", ".join(_shown(one, metric, over=one not in quick) for one in tried)
-    note = f"model=auto: {best.source.architecture}, {why}{limit} ({shown})."
+    note = f"model=auto: {_name(best.source)}, {why}{limit} ({shown})."
     return replace(best.source, name="auto", notes=(note, *best.source.notes))
 
 
 def _shown(one: Tried, metric: str, *, over: bool) -> str:
     if over:
-        return f"{one.source.architecture} is too slow with {one.latency_ms:.1f} ms"
+        return f"{_name(one.source)} is too slow with {one.latency_ms:.1f} ms"
     result = "" if one.scores is None else f" {getattr(one.scores, metric):.4f}"
-    return f"{one.source.architecture}{result} in {one.latency_ms:.1f} ms"
+    return f"{_name(one.source)}{result} in {one.latency_ms:.1f} ms"
+
+
+def _name(source: ModelSource) -> str:
+    """That of its card: several cards may hold weights of one architecture."""
+    return source.architecture if source.card is None else Path(source.card).stem

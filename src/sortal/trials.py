@@ -200,7 +200,8 @@ def _loss(context: Context) -> Callable[[Tensor, Tensor], Tensor]:
 def _rate_report(context: Context, curve: RateCurve, folder: Path, steps: int) -> Report:
     plan, tried = context.plan, len(curve.rates)
     planned = f"the plan has optim.lr={plan.lr:g}, {plan.lr / curve.suggested:.2g} times as much"
-    message = f"Train with optim.lr={curve.suggested:g}; {planned}."
+    why = "" if curve.falls else ", a tenth of the highest rate that the fitted head bears; the loss falls at none"
+    message = f"Train with optim.lr={curve.suggested:g}{why}; {planned}."
     findings = [Finding(code="suggested_rate", severity="info", message=message)]
     if tried < steps:
         diverged = f"The loss ran away at {curve.rates[-1]:.2g}, after {tried} of {steps} steps."

@@ -95,16 +95,18 @@ def project(images: Floats, wrong: Sequence[Flags], factors: Sequence[float], *,
         left = float(law.left(most, factor))
         errors = np.array([error * float(one.left(most, factor)) for error, one in resampled])
         gains = np.array([error for error, _ in resampled]) - errors
-        (low, high), (gain_low, gain_high) = (np.quantile(values, (0.1, 0.9)) for values in (errors, gains))
+        error, gain = now * left, now * (1 - left)
+        low, high = _range(errors, error)
+        gain_low, gain_high = _range(gains, gain)
         found.append(
             Projection(
                 images=most * factor,
-                error=now * left,
-                low=float(low),
-                high=float(high),
-                gain=now * (1 - left),
-                gain_low=float(gain_low),
-                gain_high=float(gain_high),
+                error=error,
+                low=low,
+                high=high,
+                gain=gain,
+                gain_low=gain_low,
+                gain_high=gain_high,
             )
         )
     return found
@@ -145,6 +147,12 @@ def _weights(errors: Floats, judged: int) -> Floats:
     shares = np.clip(errors, 0.5 / judged, 1 - 0.5 / judged)
     weights = 1.0 / (shares * (1 - shares))
     return np.asarray(weights / weights.mean())
+
+
+def _range(values: Floats, middle: float) -> tuple[float, float]:
+    """The middle 80 % of `values`, and never without what they are resamples of."""
+    low, high = np.quantile(values, (0.1, 0.9))
+    return min(float(low), middle), max(float(high), middle)
 
 
 def _means(wrong: Sequence[Flags]) -> Floats:

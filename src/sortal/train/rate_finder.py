@@ -27,6 +27,8 @@ from sortal.train.randomness import torch_randomness
 _SMOOTHING = 0.9
 _DIVERGED = 4.0
 """The test ends where the smoothed loss is so many times its least value."""
+_FALLEN = 0.85
+"""A loss above this share of what it was at low rates has not fallen: batches differ by so much."""
 _LEAST_STEPS = 10
 _BACK, _NOISE = 0.2, 0.05
 
@@ -42,6 +44,9 @@ class RateCurve:
     """The rate at which the loss falls most over a step of the logarithm of the rate."""
     lowest: float
     """The rate at which the loss is least before it first climbs back; from there on training becomes unstable."""
+    falls: bool = True
+    """Whether the loss falls at all. Where a head was fitted before, it may be as low as so few steps can make it; then
+    `lowest` is the highest rate before it rises, and a tenth of that is suggested."""
 
 
 def find_rate(
@@ -94,7 +99,7 @@ def draw_rate_curve(curve: RateCurve, out: Path) -> None:
     axes.plot(curve.rates, curve.losses, color=NEUTRAL, linewidth=1.6)
     for rate, name, color, style in (
         (curve.suggested, f"suggested {curve.suggested:.2g}", RIGHT, "-"),
-        (curve.lowest, f"least loss {curve.lowest:.2g}", WRONG, "--"),
+        (curve.lowest, f"{'least loss' if curve.falls else 'begins to rise'} {curve.lowest:.2g}", WRONG, "--"),
     ):
         axes.axvline(rate, color=color, linestyle=style, linewidth=1.4, label=name)
     axes.set_xscale("log")
@@ -136,6 +141,12 @@ def _curve(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> RateCurve
     slopes = np.gradient(losses, np.log(rates))
     lowest = int(np.argmin(losses[: _calm(losses)]))
     steepest = int(np.argmin(slopes[: lowest + 1]))
+    third = max(2, len(losses) // 3)
+    before = float(np.median(losses[:third]))
+    falls = bool(losses[lowest] < _FALLEN * before)
+    if not falls:
+        rises = np.flatnonzero(losses[third:] > before / _FALLEN)
+        lowest = steepest = third - 1 + int(rises[0]) if len(rises) else len(losses) - 1
     suggested = max(rates[0], min(rates[steepest], rates[lowest] / 10))
     return RateCurve(
         rates=rates,
@@ -143,4 +154,5 @@ def _curve(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> RateCurve
         suggested=float(f"{suggested:.2g}"),
         steepest=float(rates[steepest]),
         lowest=float(rates[lowest]),
+        falls=falls,
     )

@@ -109,3 +109,17 @@ def test_what_comes_after_the_first_spike_does_not_count(network: Network) -> No
     assert 39 <= int(np.searchsorted(curve.rates, curve.lowest)) <= 46
     assert int(np.argmin(curve.losses)) > 90
     assert curve.suggested <= curve.lowest / 10 * 1.06
+
+
+def test_a_loss_that_does_not_fall_is_no_reason_for_the_least_rate(network: Network) -> None:
+    """The head was fitted before: what can be said is which rate it bears."""
+    noise = np.random.default_rng(0).normal(0, 0.08, 100)
+    losses = iter(np.where(np.arange(100) < 60, 1.0, np.geomspace(0.05, 4.0, 100) + 1.0) + noise)
+
+    def scripted(logits: Tensor, _targets: Tensor) -> Tensor:
+        return logits.sum() * 0.0 + next(losses)
+
+    curve = find_rate(network, batches(), scripted, SGD, low=1e-6, high=1.0, steps=100)
+    assert not curve.falls
+    assert 58 <= int(np.searchsorted(curve.rates, curve.lowest)) <= 66
+    assert curve.suggested == pytest.approx(curve.lowest / 10, rel=0.06)
