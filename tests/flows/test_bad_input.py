@@ -199,9 +199,16 @@ def test_show_refuses_what_is_no_model(tmp_path: Path) -> None:
     refused(sortal(tmp_path, "show", "empty"), "empty", "neither a run, a bundle nor an artifact")
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["trian"], ["predict", "a"], ["show", "a", "--nope"]])
+@pytest.mark.parametrize("arguments", [["evaluate"], ["trian"], ["predict", "a"], ["show", "a", "--nope"]])
 def test_a_wrong_command_line(arguments: list[str], tmp_path: Path) -> None:
     done = sortal(tmp_path, *arguments)
     assert done.code == 2
     assert done.out == ""
     assert "Usage:" in done.err
+
+
+def test_train_without_images_says_what_to_type(tmp_path: Path) -> None:
+    done = sortal(tmp_path, "train")
+    assert (done.code, done.out) == (2, "")
+    assert "sortal train photos/" in done.err
+    assert "--resume RUN" in done.err

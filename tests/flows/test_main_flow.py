@@ -20,6 +20,7 @@ REPORT_KEYS = {"kind", "subject", "data_digest", "metrics", "tables", "findings"
 RUN_FILES = {
     "recipe.yaml",
     "plan.json",
+    "state.json",
     "metrics.jsonl",
     "results.png",
     "confusion_matrix.png",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sortal.core.report import Finding
 from sortal.models.network import Network
@@ -23,6 +24,7 @@ from sortal.train.keeper import Files, restore
 from sortal.train.loader import TrainLoader
 from sortal.train.loop import Criterion, Job, State, Stopped, run
 from sortal.train.losses import make_loss
+from sortal.train.mode_memory import mode_key, remember, remembered
 from sortal.train.optim import Average, copy_state, make_optimizer
 from sortal.train.phases import Phase
 from sortal.train.precision import GradientStep, Mode, choose_mode
@@ -210,15 +212,29 @@ def _choose_mode(context: Context, network: Network, material: _Material) -> Mod
         return Mode.from_plain(context.plan.mode)
     loader = material.largest
     images, targets = loader.finish(next(iter(loader.epoch(0))), device(), torch.contiguous_format)
-    loss = make_loss(context.recipe.loss, context.counts, remedy=context.remedy)
-    measured = choose_mode(
-        network, images, targets, loss, context.recipe.train, compile_worth_s=context.worth_s, clock=time.monotonic
-    )
-    plain = context.team.tell(measured.mode.plain())
+    plain = context.team.tell(_measured_mode(context, network, images, targets).plain())
+    chosen = Mode.from_plain(plain)
     context.keep_plan(context.plan.model_copy(update={"mode": plain}))
-    for note in measured.mode.notes:
+    for note in chosen.notes:
         context.listener.say(note)
-    return Mode.from_plain(plain)
+    return chosen
+
+
+def _measured_mode(context: Context, network: Network, images: Tensor, targets: Tensor) -> Mode:
+    """Measured now, or before on this machine."""
+    section = context.recipe.train
+    settings = section.model_dump(mode="json", include={"precision", "layout", "compile"})
+    key = mode_key(network, images, settings)
+    known = remembered(key) if section.cache else None
+    if known is not None:
+        return known
+    loss = make_loss(context.recipe.loss, context.counts, remedy=context.remedy)
+    found = choose_mode(
+        network, images, targets, loss, section, compile_worth_s=context.worth_s, clock=time.monotonic
+    ).mode
+    if section.cache:
+        remember(key, found)
+    return found
 
 
 def _first_state(
