@@ -120,7 +120,7 @@ def test_steps_of_training_lower_the_loss_and_leave_the_whitening_alone() -> Non
         losses.append(loss.item())
         parameters = list(network.parameters())
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.data -= 0.1 * gradient
+            parameter.data -= gradient
     assert losses[0] == pytest.approx(2.303, abs=0.02)
     assert losses[-1] < losses[0] - 0.3
     assert torch.equal(_quick(network).whitening.weight, before)
