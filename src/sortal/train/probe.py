@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from sortal.core.errors import DataError
+from sortal.train.axes import principal_axes
 from sortal.train.randomness import generator
 
 STRENGTHS = (0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
@@ -177,7 +178,8 @@ class _Problem:
         x = x - self.mean
         self.spread = float(x.square().mean().sqrt()) or 1.0
         x = x / self.spread
-        variances, axes = torch.linalg.eigh(x.T @ x / len(x))
+        sums, axes = principal_axes(x)
+        variances = sums / len(x)
         kept = variances > 1e-10 * variances[-1].clamp(min=1e-300)
         self.variances, self.axes = variances[kept], axes[:, kept]
         self.rotated = x @ self.axes

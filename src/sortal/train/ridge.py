@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sortal.train.axes import principal_axes
 from sortal.train.probe import LinearHead, single_thread_when_small
 
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -57,9 +58,8 @@ class Ridge:
             root = w.sqrt()[:, None]
             centered = (x - self._mean) * root
             self._unit = float(centered.square().sum() / x.shape[1])
-            variances, axes = torch.linalg.eigh(centered.T @ centered)
-            self._variances, self._axes = variances.clamp(min=0.0), axes
-            self._rotated, self._root = centered @ axes, root
+            self._variances, self._axes = principal_axes(centered)
+            self._rotated, self._root = centered @ self._axes, root
             self._moments = self._rotated.T @ ((targets - self._prior) * root)
             self._targets, self._total = targets, float(w.sum())
 
