@@ -39,7 +39,12 @@ def models(
         for name, table in report.tables.items():
             draw(name, table)
     best = "<name>" if wanted is None else str(report.tables["ranking"].rows[0][1])
-    finish(report, as_json=as_json, results=[], following=[f"sortal train photos/ model={best}"])
+    following = [f"sortal train photos/ model={best}"]
+    if wanted is not None and report.tables["ranking"].rows[0][6] == "no":
+        following = [
+            "allow more with --latency-ms, or give a smaller image: input.size=128; none of these is within it"
+        ]
+    finish(report, as_json=as_json, results=[], following=following)
 
 
 def _wanted(
