@@ -18,8 +18,6 @@ from torch import Tensor, nn
 POOLINGS = ("mean", "sqrt", "stages")
 LAST_STAGES = 4
 """Of which `stages` takes statistics, beside the backbone's own embedding."""
-_SMALLEST = 1e-12
-"""Under the square root, whose slope at zero is infinite."""
 
 
 class Pooling(nn.Module):
@@ -54,15 +52,15 @@ class Pooling(nn.Module):
 
 
 def signed_root(x: Tensor) -> Tensor:
-    """sign(x) * sqrt(|x|)."""
-    return torch.sign(x) * torch.sqrt(x.abs() + _SMALLEST)
+    """sign(x) * sqrt(|x|). Its slope at 0 is infinite: for features that are not trained through."""
+    return torch.sign(x) * torch.sqrt(x.abs())
 
 
 def statistics(feature_map: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over positions: (N, C) each, of (N, C, h, w) or (N, L, C)."""
     flat = feature_map.flatten(2) if feature_map.ndim == 4 else feature_map.transpose(1, 2)
     mean = flat.mean(2)
-    return mean, ((flat - mean[:, :, None]).square().mean(2) + _SMALLEST).sqrt()
+    return mean, (flat - mean[:, :, None]).square().mean(2).sqrt()
 
 
 def _modules(backbone: nn.Module, stages: tuple[str, ...]) -> list[nn.Module]:

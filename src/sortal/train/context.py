@@ -144,4 +144,4 @@ def feature_key(source: ModelSource | None, recipe: Recipe, engine: str, pooling
     model = recipe.model
     if source is None or source.key is None or model.attention or not recipe.train.cache:
         return None
-    return f"{source.key}/{pooling}/{model.views}/{engine}"
+    return f"{source.key}/{pooling} 2/{model.views}/{engine}"
