@@ -34,6 +34,23 @@ run(sys.argv[1:])
 """
 
 
+STUCK = """
+import sys, time
+from sortal.cli.app import run
+from sortal.train import loop
+
+step = loop._train_step
+def stuck(state, *rest):
+    step(state, *rest)
+    if state.step == 3:
+        print("stuck", file=sys.stderr, flush=True)
+        for _ in range(1200):
+            time.sleep(0.05)
+loop._train_step = stuck
+sys.exit(run(sys.argv[1:]))
+"""
+
+
 def _environment() -> dict[str, str]:
     source = str(Path(package.__file__).parents[1])
     return os.environ | {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
@@ -61,19 +78,35 @@ def test_ctrl_c_keeps_the_best_state_and_says_how_to_go_on(world: World, tmp_pat
     err = "".join(said)
     assert process.returncode == 130, err
     assert NO_TRACEBACK not in err
-    assert "To go on from them, train again with model.name=sortal_tiny model.arguments=" in err
-    assert "model.weights=runs/photos-1/checkpoints" in err
+    assert "To go on where it stopped: sortal train --resume runs/photos-1" in err
     report = json.loads(out)
     assert "interrupted" in [finding["code"] for finding in report["findings"]]
     assert report["provenance"]["stopped"] == "interrupted"
     run = tmp_path / "runs" / "photos-1"
-    assert (run / "checkpoints" / "best" / "weights.safetensors").is_file()
+    assert list((run / "checkpoints").glob("step-*"))
     assert not (run / "cache").exists()
     assert _hidden(run) == []
     assert sortal(tmp_path, "predict", "runs/photos-1", world.home / "other").code == 0
-    weights = "model.weights=runs/photos-1/checkpoints/best/weights.safetensors"
-    on = sortal(tmp_path, "train", world.home / "photos", *TINY, weights, "train.epochs=1")
-    assert on.code == 0, on.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(number: int, world: World, tmp_path: Path) -> None:
+    """The first asks for an orderly end, which takes its time when a step does: here one that never ends."""
+    command = [sys.executable, "-c", STUCK, "train", str(world.home / "photos"), *TINY]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line == "stuck\n":
+            process.send_signal(number)
+            break
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM), err
+    assert NO_TRACEBACK not in err
 
 
 def test_killed_while_the_bundle_is_published(world: World, tmp_path: Path) -> None:

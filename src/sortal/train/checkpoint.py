@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sortal.core.canonical import parse, pretty
 from sortal.core.errors import InputError, MachineError
-from sortal.core.publish import machine_error, publish_folder, sweep
+from sortal.core.publish import disk_errors, machine_error, publish_folder, sweep
 
 SPENT_S = "spent_s"
 """In `progress`: how long the run had taken until then, which a time budget has to know."""
@@ -95,7 +95,8 @@ class Shelf:
         sweep(self._folder)
 
     def _steps(self) -> list[Path]:
-        found = [path for path in self._folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+        with disk_errors(self._folder):
+            found = [path for path in self._folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
         return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
     def _forget(self) -> None:
@@ -103,10 +104,13 @@ class Shelf:
         for path in steps[:-_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
         known = [progress for path in steps[-_KEPT:] if (progress := _progress(path)) is not None]
+        if len(known) < len(steps[-_KEPT:]):
+            return  # what one of them refers to is not known
         wanted = {f"best-{progress['best_epoch']}" for progress in known}
-        for path in self._folder.glob("best-*"):
-            if path.name not in wanted:
-                shutil.rmtree(path, ignore_errors=True)
+        with disk_errors(self._folder):
+            unwanted = [path for path in self._folder.glob("best-*") if path.name not in wanted]
+        for path in unwanted:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def save(checkpoint: Checkpoint, target: Path) -> None:
