@@ -63,14 +63,18 @@ def sweep(
 
     chosen = [
         (
-            ", ".join(f"{key}={value}" for key, value in setting.items()),
+            _setting(setting),
             recipe_of(recipe, [*overrides, *(f"{key}={value}" for key, value in setting.items()), f"seed={seed}"]),
         )
         for setting in combinations(vary)
         for seed in range(seeds)
     ]
     table = table_for(source, chosen[0][1])
-    return story(table, chosen, out=Path(out), subject=subject_of(source), metric=metric, listener=listener or Silent())
+    told = listener or Silent()
+    report = story(table, chosen, out=Path(out), subject=subject_of(source), metric=metric, listener=told)
+    named = {_setting(one): [f"{key}={value}" for key, value in one.items()] for one in combinations(vary)}
+    more = {"knee_settings": named[report.provenance["knee"]]}
+    return report.model_copy(update={"provenance": {**report.provenance, **more}})
 
 
 def preview_augmentation(
@@ -177,3 +181,7 @@ def cache(*, clear: bool = False) -> Report:
 
 def _place(out: str | Path | None) -> Path | None:
     return None if out is None else Path(out)
+
+
+def _setting(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())

@@ -8,11 +8,10 @@ goes on where it stopped.
 from __future__ import annotations
 
 import itertools
-import platform
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,44 +24,20 @@ from sortal.core.preprocess import Pixels
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
-from sortal.core.report import Finding, Metric, Report, Table
+from sortal.core.report import Report, Table
 from sortal.core.run import folder_name
 from sortal.data.table import ImageTable
 from sortal.divide import divide
 from sortal.evaluate.study import measure
 from sortal.evaluate.sweep_plot import draw_sweep
 from sortal.runtime.classifier import Classifier, open_classifier
-from sortal.runtime.speed import batch_times_ms
+from sortal.runtime.speed import batch_times_ms, compared_times_ms
+from sortal.sweep_report import Entry, report_of
 from sortal.train.store import read_image
 
-CLOSE = 0.005
-"""Settings whose metric is within this (or within one standard error) of the best count as equally good: the knee is
-the quickest of them."""
 BATCHES_TABLE = "throughput"
 """Name of the table about batches of the knee."""
 _GAP_IMAGES = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One finished run. Times are of this machine; latency is from pixels to answer, the least of several."""
-
-    setting: str
-    seed: int
-    run: str
-    accuracy: float
-    macro_f1: float
-    tail_recall: float | None
-    """Mean recall of the classes with the fewest training images."""
-    train_accuracy: float
-    """On up to 1,000 training images, as they are and not augmented."""
-    train_s: float
-    latency_1_ms: float
-    latency_32_ms: float
-    """Of a batch of 32."""
-    parameters: int
-    macs: int
-    size_mb: float
 
 
 def combinations(varied: Sequence[str]) -> list[dict[str, str]]:
@@ -104,7 +79,9 @@ def sweep(
         listener.say(f"{number}/{len(recipes)} {setting}, seed {recipe.seed}")
         entries[keys[-1]] = _entry(seen, setting, recipe, folder, listener)
         publish_file(folder / "sweep.json", pretty({key: asdict(entry) for key, entry in entries.items()}).encode())
+    listener.say("latencies of all settings in turns")
     wanted = [replace(entries[key], setting=setting) for key, (setting, _) in zip(keys, recipes, strict=True)]
+    wanted = _timed(wanted, images.for_recipe(recipes[0][1]))
     report = report_of(table, wanted, metric, folder)
     knee = next(entry for entry in wanted if entry.setting == report.provenance["knee"])
     listener.say(f"batches of 1 to 64 images with {knee.setting}")
@@ -147,7 +124,6 @@ def _entry(seen: ImageTable, setting: str, recipe: Recipe, folder: Path, listene
         rows = seen.split_rows("train")
         some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _GAP_IMAGES)).astype(np.int64))]
         fitted = measure(classifier, seen.select(some), listener=listener, settings=recipe.evaluate, split="train")
-        times_ms = batch_times_ms(classifier, _image(seen, classifier), (1, 32))
     report, trained = run.report, fitted.report.metrics["accuracy"].value
     facts = _facts(report)
     return Entry(
@@ -159,8 +135,8 @@ def _entry(seen: ImageTable, setting: str, recipe: Recipe, folder: Path, listene
         tail_recall=_tail_recall(report),
         train_accuracy=trained or 0.0,
         train_s=round(train_s, 2),
-        latency_1_ms=round(times_ms[1], 3),
-        latency_32_ms=round(times_ms[32], 3),
+        latency_1_ms=0.0,
+        latency_32_ms=0.0,
         parameters=int(facts.get("parameters", 0)),
         macs=int(facts.get("multiply-accumulates an image", 0)),
         size_mb=float(facts.get("exported files, MB", 0.0)),
@@ -186,6 +162,23 @@ def _image(table: ImageTable, classifier: Classifier) -> Pixels:
     raise DataError("none of the validation images can be read", where=table.source)
 
 
+def _timed(entries: Sequence[Entry], table: ImageTable) -> list[Entry]:
+    """The entries with latencies that one run of each setting has now, when all of them take turns."""
+    first = {entry.setting: entry for entry in reversed(entries)}
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_classifier(Path(entry.run) / "bundle")) for entry in first.values()]
+        found = compared_times_ms([(classifier, _image(table, classifier)) for classifier in opened], (1, 32))
+    times_ms = dict(zip(first, found, strict=True))
+    return [
+        replace(
+            entry,
+            latency_1_ms=round(times_ms[entry.setting][1], 3),
+            latency_32_ms=round(times_ms[entry.setting][32], 3),
+        )
+        for entry in entries
+    ]
+
+
 def _throughput(table: ImageTable, entry: Entry) -> Table:
     """Latency and images a second of one run by batch, and which batch gives most images a second."""
     with open_classifier(Path(entry.run) / "bundle") as classifier:
@@ -207,93 +200,6 @@ def _finished(folder: Path) -> dict[str, Entry]:
     known = set(Entry.__dataclass_fields__)  # results of a version that measured other things are made again
     found = {key: Entry(**value) for key, value in raw.items() if set(value) == known}
     return {key: entry for key, entry in found.items() if Path(entry.run).is_dir()}
-
-
-def report_of(table: ImageTable, entries: Sequence[Entry], metric: str, folder: Path) -> Report:
-    """Settings ranked by the mean of `metric`, the best one and the knee, and every run."""
-    grouped: dict[str, list[Entry]] = {}
-    for entry in entries:
-        grouped.setdefault(entry.setting, []).append(entry)
-    ranked = sorted(grouped.items(), key=lambda item: -_mean(item[1], metric))
-    knee = knee_of(grouped, metric)
-    rows = tuple(_row(setting, runs, metric, knee) for setting, runs in ranked)
-    best = ranked[0][0]
-    message = f"Best {metric}: {best}. The quickest that is as good (within {CLOSE:.1%} or one standard error): {knee}."
-    return Report(
-        kind="sweep",
-        subject=table.source,
-        metrics={
-            f"best_{metric}": Metric(value=_mean(grouped[best], metric), n=len(grouped[best])),
-            "settings": Metric(value=float(len(grouped))),
-        },
-        tables={"settings": Table(columns=_COLUMNS, rows=rows), "runs": _runs_table(entries)},
-        findings=(Finding(code="sweep_result", severity="info", message=message),),
-        provenance={
-            "metric": metric,
-            "judged_on": "validation images",
-            "hardware": f"{platform.machine()}, {platform.system()}",
-            "engine": "onnxruntime, float32",
-            "knee": knee,
-            "folder": str(folder),
-        },
-    )
-
-
-_COLUMNS = (
-    "setting",
-    "seeds",
-    "accuracy",
-    "spread",
-    "macro F1",
-    "tail recall",
-    "train - validation gap",
-    "train s",
-    "latency b1 ms",
-    "images/s b32",
-    "parameters",
-    "MACs",
-    "size MB",
-    "knee",
-)
-
-
-def _row(setting: str, runs: list[Entry], metric: str, knee: str) -> tuple[Any, ...]:
-    values = [getattr(run, metric) for run in runs]
-    return (
-        setting,
-        len(runs),
-        round(_mean(runs, "accuracy"), 4),
-        round(max(values) - min(values), 4),
-        round(_mean(runs, "macro_f1"), 4),
-        None if any(run.tail_recall is None for run in runs) else round(_mean(runs, "tail_recall"), 4),
-        round(_mean(runs, "train_accuracy") - _mean(runs, "accuracy"), 4),
-        round(_mean(runs, "train_s"), 1),
-        round(_mean(runs, "latency_1_ms"), 2),
-        round(32000 / max(_mean(runs, "latency_32_ms"), 1e-9), 1),
-        runs[0].parameters,
-        runs[0].macs,
-        runs[0].size_mb,
-        "<-" if setting == knee else "",
-    )
-
-
-def _runs_table(entries: Sequence[Entry]) -> Table:
-    columns = tuple(asdict(entries[0]))
-    return Table(columns=columns, rows=tuple(tuple(asdict(entry).values()) for entry in entries))
-
-
-def knee_of(grouped: Mapping[str, list[Entry]], metric: str) -> str:
-    """The quickest setting that is as good as the best."""
-    best = max(grouped.values(), key=lambda runs: _mean(runs, metric))
-    values = [getattr(run, metric) for run in best]
-    error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
-    least = _mean(best, metric) - max(CLOSE, error)
-    good = {setting: runs for setting, runs in grouped.items() if _mean(runs, metric) >= least}
-    return min(good, key=lambda setting: (_mean(good[setting], "latency_1_ms"), -_mean(good[setting], metric)))
-
-
-def _mean(runs: Sequence[Entry], field: str) -> float:
-    return float(np.mean([getattr(run, field) for run in runs]))
 
 
 def _divided(text: str) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import typer
 
 from sortal.cli.output import finish, listener
+from sortal.core.report import Table
 
 
 def learning_curve(
@@ -29,7 +32,7 @@ def learning_curve(
         report,
         as_json=as_json,
         results=[report.paths["picture"], report.paths["report"]],
-        following=[f"sortal train {source} train.time=10m"],
+        following=[" ".join(["sortal train", source, *(settings or ()), "train.time=10m"])],
     )
 
 
@@ -50,6 +53,7 @@ def sweep(
     sortal sweep photos/ --vary input.size=128,160,224 --vary model=mobilenetv2_100,resnet18
     """
     from sortal import explore
+    from sortal.cli.tables import draw
 
     report = explore.sweep(
         source,
@@ -61,13 +65,27 @@ def sweep(
         out=out,
         listener=listener(),
     )
-    folder = Path(str(report.provenance["folder"]))
+    folder, knee = Path(str(report.provenance["folder"])), _quoted(report.provenance["knee_settings"])
     if not as_json:
-        for row in report.tables["settings"].rows:
-            print("  ".join(str(cell) for cell in row[:6]))
+        draw("settings", _narrow(report.tables["settings"]))
+        draw("batches of the knee", report.tables["throughput"])
     finish(
         report,
         as_json=as_json,
         results=[folder / "sweep.png", folder / "report.md"],
-        following=[f"sortal train {source} {str(report.provenance['knee']).replace(', ', ' ')}"],
+        following=[" ".join(["sortal train", source, *(settings or ()), *knee])],
     )
+
+
+_SHOWN = ("setting", "seeds", "accuracy", "spread", "macro F1", "train - validation gap", "latency b1 ms", "knee")
+
+
+def _quoted(settings: Sequence[str]) -> list[str]:
+    """As a shell takes them."""
+    return [shlex.quote(setting) for setting in settings]
+
+
+def _narrow(table: Table) -> Table:
+    """What fits on a terminal; the rest is in the report."""
+    places = [table.columns.index(name) for name in _SHOWN]
+    return Table(columns=_SHOWN, rows=tuple(tuple(row[place] for place in places) for row in table.rows))

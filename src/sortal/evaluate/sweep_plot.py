@@ -33,9 +33,10 @@ def draw_sweep(report: Report, path: Path) -> Path:
             f"{place + 1}", (latency_ms, float(np.mean(values))), textcoords="offset points", xytext=(6, 4), fontsize=8
         )
     named = [f"{text}  ({place + 1})" for place, text in enumerate(letters.texts)]
-    left.set_yticks(range(len(settings)), named, fontsize=8, fontfamily=list(letters.families))
-    left.invert_yaxis()
+    left.set_yticks(range(len(settings)), named, fontsize=8, family=list(letters.families), parse_math=False)
+    left.set_ylim(len(settings) - 0.5, -0.5)
     dress(left, "every run (dots) and the mean (bars)", f"{metric} on validation images")
+    right.margins(0.12)
     dress(right, "what it costs", "latency of one image, ms (ONNX Runtime)", metric)
     publish_file(path, png(figure, dpi=130))
     return path

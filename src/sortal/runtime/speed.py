@@ -14,23 +14,30 @@ from sortal.core.preprocess import Pixels
 from sortal.runtime.classifier import Classifier
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_TURNS = 5
-_LIMIT_S = 20.0
+_TURNS = 25
+_LIMIT_S = 12.0
 """No further turn begins after so long."""
 
 
-def batch_times_ms(
-    classifier: Classifier, image: Pixels, batches: Sequence[int] = BATCHES, *, turns: int = _TURNS
-) -> dict[int, float]:
+def batch_times_ms(classifier: Classifier, image: Pixels, batches: Sequence[int] = BATCHES) -> dict[int, float]:
     """Milliseconds that `classifier` takes to answer a batch of so many copies of `image` (height, width, channels)."""
-    begun_s, least_s = time.perf_counter(), dict.fromkeys(batches, np.inf)
-    for batch in batches[:1]:
-        classifier.predict([image] * batch, batch=batch)  # the first answer is slower than all others
-    for _ in range(turns):
-        for batch in batches:
-            started_s = time.perf_counter()
-            classifier.predict([image] * batch, batch=batch)
-            least_s[batch] = min(least_s[batch], time.perf_counter() - started_s)
+    return compared_times_ms([(classifier, image)], batches)[0]
+
+
+def compared_times_ms(
+    classifiers: Sequence[tuple[Classifier, Pixels]], batches: Sequence[int]
+) -> list[dict[int, float]]:
+    """As `batch_times_ms` for each of some classifiers with an image of its size, all of them in every turn."""
+    begun_s = time.perf_counter()
+    least_s = [dict.fromkeys(batches, np.inf) for _ in classifiers]
+    for classifier, image in classifiers:
+        classifier.predict([image])  # the first answer is slower than all others
+    for _ in range(_TURNS):
+        for (classifier, image), least in zip(classifiers, least_s, strict=True):
+            for batch in batches:
+                started_s = time.perf_counter()
+                classifier.predict([image] * batch, batch=batch)
+                least[batch] = min(least[batch], time.perf_counter() - started_s)
         if time.perf_counter() - begun_s > _LIMIT_S:
             break
-    return {batch: 1000 * float(least) for batch, least in least_s.items()}
+    return [{batch: 1000 * float(time_s) for batch, time_s in least.items()} for least in least_s]
