@@ -98,7 +98,9 @@ def test_a_sweep_compares_and_goes_on_where_it_stopped(home: Path) -> None:
     (folder / "sweep.json").write_text(json.dumps({key: run for key, run in kept.items() if key != dropped}))
     again = sortal(home, *command[:-1])
     assert again.err.count("done before") == 1
-    assert "Next:    sortal train photos augment=" in again.out
+    following = again.out.splitlines()[-1]
+    assert following.startswith("Next:    sortal train photos model=sortal_tiny 'model.arguments={width: 0.15")
+    assert following.endswith(("augment=none", "augment=basic"))
     assert set(json.loads((folder / "sweep.json").read_text())) == set(kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -29,5 +30,5 @@ def augment(
         report,
         as_json=as_json,
         results=[report.paths["picture"]],
-        following=[" ".join(["sortal train", source, *(settings or ())])],
+        following=[shlex.join(["sortal", "train", source, *(settings or ())])],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -42,5 +43,5 @@ def profile(
         report,
         as_json=as_json,
         results=[report.paths["report"], report.paths["trace"]],
-        following=[" ".join(["sortal train", *given]), "open the trace in https://ui.perfetto.dev"],
+        following=[shlex.join(["sortal", "train", *given]), "open the trace in https://ui.perfetto.dev"],
     )

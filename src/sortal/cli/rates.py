@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -34,5 +35,5 @@ def find_lr(
         report,
         as_json=as_json,
         results=[report.paths["picture"], report.paths["report"]],
-        following=[" ".join(["sortal train", source, *named, *given, rate])],
+        following=[shlex.join(["sortal", "train", source, *named, *given, rate])],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +31,7 @@ def learning_curve(
         report,
         as_json=as_json,
         results=[report.paths["picture"], report.paths["report"]],
-        following=[" ".join(["sortal train", source, *(settings or ()), "train.time=10m"])],
+        following=[shlex.join(["sortal", "train", source, *(settings or ()), "train.time=10m"])],
     )
 
 
@@ -65,7 +64,7 @@ def sweep(
         out=out,
         listener=listener(),
     )
-    folder, knee = Path(str(report.provenance["folder"])), _quoted(report.provenance["knee_settings"])
+    folder, knee = Path(str(report.provenance["folder"])), report.provenance["knee_settings"]
     if not as_json:
         draw("settings", _narrow(report.tables["settings"]))
         draw("batches of the knee", report.tables["throughput"])
@@ -73,16 +72,11 @@ def sweep(
         report,
         as_json=as_json,
         results=[folder / "sweep.png", folder / "report.md"],
-        following=[" ".join(["sortal train", source, *(settings or ()), *knee])],
+        following=[shlex.join(["sortal", "train", source, *(settings or ()), *knee])],
     )
 
 
 _SHOWN = ("setting", "seeds", "accuracy", "spread", "macro F1", "train - validation gap", "latency b1 ms", "knee")
-
-
-def _quoted(settings: Sequence[str]) -> list[str]:
-    """As a shell takes them."""
-    return [shlex.quote(setting) for setting in settings]
 
 
 def _narrow(table: Table) -> Table:
