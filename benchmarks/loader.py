@@ -1,7 +1,7 @@
 """The training loader against the usual one: 2-process torch DataLoader, Pillow, torchvision transforms; 2 CPUs.
 
     python benchmarks/loader.py [--photos IMAGES] [--trials 5]
-    python benchmarks/loader.py --accuracy IMAGES --card CARD.yaml [--size 224] [--splits 10]
+    python benchmarks/loader.py --accuracy IMAGES --card CARD.yaml [--size 224] [--splits 10] [--most N]
 
 Both read the same JPEG files, 500x375 and 2000x1500, patched together from sharp pieces: of photographs (any source of
 images of 320 px and more), else of drawn parts. Both deliver normalized float32 batches of 32 random resized crops
@@ -239,7 +239,7 @@ def _spread(values: list[float], shown: str) -> str:
     return f"**{shown}** ({shown} to {shown})".format(statistics.median(values), min(values), max(values))
 
 
-def accuracy(source: Path, card: str, side: int, splits: int) -> None:
+def accuracy(source: Path, card: str, side: int, splits: int, most: int) -> None:
     """Validation accuracy of heads that were fitted on reference and on fast training pixels."""
     from sortal.models.backbones import create
     from sortal.models.resolve import resolve
@@ -248,6 +248,7 @@ def accuracy(source: Path, card: str, side: int, splits: int) -> None:
 
     table = images(source)
     known = np.flatnonzero(table.label_array() >= 0)
+    known = np.sort(np.random.default_rng(0).permutation(known)[:most])
     labels, classes = table.label_array()[known], len(table.labels)
     run = live_extractor(create(resolve(card, offline=True), classes=classes, size=(side, side)))
     spec = SPEC.model_copy(update={"size": (side, side)})
@@ -296,10 +297,11 @@ def main() -> None:
     parser.add_argument("--card")
     parser.add_argument("--size", type=int, default=SIDE)
     parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--most", type=int, default=100_000, help="images that the accuracy is judged with")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.accuracy is not None:
-        accuracy(asked.accuracy, asked.card, asked.size, asked.splits)
+        accuracy(asked.accuracy, asked.card, asked.size, asked.splits, asked.most)
         return
     with tempfile.TemporaryDirectory() as name:
         parts = pieces(asked.photos, Path(name))

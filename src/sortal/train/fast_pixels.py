@@ -1,12 +1,11 @@
 """A faster way from image files to training pixels: JPEGs decoded at reduced scale, resized by vector kernels.
 
-A declared second implementation of `core.preprocess.prepare` over `data.decode`, for training alone. Shrinking to no
-less than half is OpenCV's linear interpolation (a third of the time of the next best; on photographs a mean of 0.7 to 1
-grey level from Pillow's bicubic filter, as much as OpenCV's area averages); all other resizing is torch's antialiased
-one of uint8, which follows Pillow's filters within 2 grey levels at any pixel. Reduced scale adds its own difference:
-see `data.fast_jpeg`; both together stay below a mean of 2.5. Windows, regions, 16 bits, grey and other filters go
-through the reference. What it does to accuracy is measured by
-`benchmarks/loader.py --accuracy`.
+A declared second implementation of `core.preprocess.prepare` over `data.decode`, for training alone. Whole images that
+shrink to no less than half are resized by OpenCV's linear interpolation (a third of the time of the next best; on
+photographs a mean of 0.7 to 1 grey level from Pillow's bicubic filter, as much as OpenCV's area averages); all others,
+those at reduced scale among them, by torch's antialiased resize of uint8, which follows Pillow's filters within 2 grey
+levels at any pixel. Reduced scale adds the difference told in `data.fast_jpeg`. Windows, regions, 16 bits, grey and
+other filters go through the reference. What it does to accuracy is measured by `benchmarks/loader.py --accuracy`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _FILTERS = {"bilinear", "bicubic"}
 _MOST_COVERING = 16
 """As in `prepare`: beyond, only the central part of a long image is resized."""
 _LINEAR_FROM = 0.5
-"""Two samples a pixel still see every pixel."""
+"""Two samples a side still see every pixel. Not behind a reduced scale: two coarse steps differ twice as much."""
 _UP = 1 + 1e-9
 """n * (m / n) may come out below m, and torch rounds sizes down."""
 
@@ -73,8 +72,9 @@ def _resized(found: Reduced, wanted: tuple[int, int], method: str) -> Pixels:
     if found.pixels.shape[:2] == wanted == found.size:
         return found.pixels
     down, across = (side / extent for side, extent in zip(wanted, found.extent, strict=True))
-    if min(down, across) >= _LINEAR_FROM and max(down, across) <= 1:
-        resized = cv2.resize(found.pixels, None, fx=across * _UP, fy=down * _UP, interpolation=cv2.INTER_LINEAR)
+    whole = found.pixels.shape[:2] == found.size
+    if whole and min(down, across) >= _LINEAR_FROM and max(down, across) <= 1:
+        resized = cv2.resize(found.pixels, wanted[::-1], interpolation=cv2.INTER_LINEAR)
     else:
         resized = _antialiased(found.pixels, (down * _UP, across * _UP), method)
     return np.asarray(resized[: wanted[0], : wanted[1]])
