@@ -44,7 +44,7 @@ def _log() -> Iterator[None]:
     """
     path = Path(f"dist-{os.environ.get('RANK', '0')}.log").absolute()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "INFO")
-    os.environ.setdefault("TORCH_DISTRIBUTED_DEBUG", "DETAIL")
+    os.environ.setdefault("TORCH_DISTRIBUTED_DEBUG", "INFO")  # DETAIL ends torch 2.14 with Gloo by a segmentation fault
     os.environ.setdefault("NCCL_DEBUG", "INFO")
     os.environ.setdefault("NCCL_DEBUG_FILE", str(path.with_suffix(".nccl.log")))
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)

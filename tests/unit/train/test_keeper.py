@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from gratings import SOURCE, gratings, recipe
+from sortal.core.errors import ImageError, RecipeError
 from sortal.core.recipe import Recipe
 from sortal.core.run import RunFolder, new_run
 from sortal.data.table import ImageTable
@@ -23,6 +24,7 @@ from sortal.train import keeper, loop
 from sortal.train.checkpoint import Shelf
 from sortal.train.fit import FitResult, fit
 from sortal.train.plan import make_plan
+from sortal.train.store import Images
 
 MakeTable = Callable[..., ImageTable]
 TIMES = {"images_per_s", "data_s", "forward_s", "backward_s", "step_s", "eval_s", "epoch_s", "features_s", "head_s"}
@@ -226,6 +228,52 @@ def _machine() -> str:
     from sortal.core.publish import _machine as name
 
     return name()
+
+
+def test_a_run_that_diverged_keeps_its_earlier_checkpoints(
+    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, chosen = make_table(train=16), recipe("train.epochs=3")
+    watch = Watch(monkeypatch)
+    expected = trained(table, chosen)
+    with new_run(tmp_path, "g") as run:
+        with monkeypatch.context() as patched:
+            step = loop._train_step
+
+            def exploding(state: loop.State, *rest: Any) -> None:
+                if state.step == 10:
+                    with torch.no_grad():
+                        next(state.network.parameters()).fill_(math.nan)
+                step(state, *rest)
+
+            patched.setattr(loop, "_train_step", exploding)
+            with pytest.raises(RecipeError, match="diverged"):
+                trained(table, chosen, run=run)
+        found = Shelf(run.path / "checkpoints").newest(say=print)
+        assert found is not None
+        assert 6 <= found.checkpoint.progress["step"] <= 10
+        tensors = [*found.checkpoint.weights.values(), *found.checkpoint.moments.values(), *found.best.values()]
+        assert all(bool(torch.isfinite(value).all()) for value in tensors if value.is_floating_point())
+        result = trained(table, chosen, run=run, resuming=True)
+    assert digest(result) == digest(expected)
+    assert watch.kill_at is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_fails_while_training_is_an_error_and_no_hang(
+    workers: int, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are threads: what fails in one is raised in the loop."""
+    take = Images.take
+
+    def failing(images: Images, samples: Any) -> Any:
+        if len(images) == 48 and 40 in samples:
+            raise ImageError("missing", "gone while training", where="0040.png")
+        return take(images, samples)
+
+    monkeypatch.setattr(Images, "take", failing)
+    with pytest.raises(ImageError, match="gone while training"):
+        trained(make_table(train=16), recipe(f"train.workers={workers}"))
 
 
 def test_a_checkpoint_knows_how_long_the_run_took(
