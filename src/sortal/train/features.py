@@ -69,7 +69,8 @@ def extract(
         listener.progress(stage, len(rows) - len(missing), len(rows))
         work = _Missing(table=table, rows=rows, positions=missing, spec=spec, keyed=cache is not None)
         for batch in _batches(work, errors, threads, listener, stage):
-            found = np.asarray(extractor(normalize(spec, np.stack([image for _, image, _ in batch]))), np.float32)
+            images = normalize(spec, np.stack([image for _, image, _ in batch]))
+            found = np.asarray(extractor(_filled(images)), np.float32)[: len(batch)]
             for (position, _, image_key), value in zip(batch, found, strict=True):
                 values[position] = value
                 if cache is not None and image_key is not None:
@@ -79,6 +80,12 @@ def extract(
         stacked = np.stack(kept) if kept else np.zeros((0, 0), np.float32)
     readable = np.delete(rows, sorted(errors))
     return Features(values=stacked, labels=labels[readable], rows=readable), unreadable(table, rows, errors)
+
+
+def _filled(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A whole batch: kernels are chosen by its size and round differently, and features must not depend on which of
+    them were known before."""
+    return np.concatenate([images, np.repeat(images[-1:], max(0, _BATCH - len(images)), axis=0)])
 
 
 def live_extractor(network: Network) -> Extractor:

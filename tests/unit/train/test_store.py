@@ -197,7 +197,7 @@ def test_features_are_computed_once_for_each_image_spec_and_extractor(table: Ima
     rows, seen = table.split_rows("train"), []
 
     def extractor(batch: np.ndarray) -> np.ndarray:
-        seen.append(len(batch))
+        seen.append(len(np.unique(batch.reshape(len(batch), -1), axis=0)))
         return mean_color(batch)
 
     def run(key: str | None, spec: PreprocessSpec = SPEC) -> tuple[np.ndarray, int, Telling]:
@@ -242,6 +242,21 @@ def test_features_of_some_new_images_among_known_ones_are_in_order(
     plain, _ = extract(table, rows, SPEC, mean_color, **settings)
     assert np.array_equal(mixed.values, plain.values)
     assert np.array_equal(mixed.rows, plain.rows)
+
+
+def test_features_do_not_depend_on_which_were_known(table: ImageTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are chosen by the size of a batch and round differently; here the size is all that counts."""
+    monkeypatch.setattr(features_module, "_BATCH", 8)
+    rows = table.split_rows("train")
+    settings = {"threads": 2, "listener": Silent(), "stage": "features"}
+
+    def sized(batch: np.ndarray) -> np.ndarray:
+        return mean_color(batch) + len(batch)
+
+    whole, _ = extract(table, rows, SPEC, sized, **settings)
+    extract(table, rows[:5], SPEC, sized, key="net", **settings)  # killed after some of them
+    again, _ = extract(table, rows, SPEC, sized, key="net", **settings)
+    assert np.array_equal(whole.values, again.values)
 
 
 def test_no_readable_image_gives_no_features(tmp_path: Path) -> None:
