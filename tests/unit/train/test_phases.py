@@ -14,14 +14,15 @@ def shapes(*settings: str, frozen: bool = False, tuned: bool = True) -> list[tup
 
 
 def test_without_wishes_there_is_one_phase() -> None:
-    assert shapes() == [(1.0, 224, None)]
+    assert shapes(tuned=False) == [(1.0, 224, None)]
+    assert shapes() == [(1.0, 192, None)]  # fine-tuning: production sees the larger input
     assert shapes(frozen=True) == [(1.0, 224, 0)]
-    assert shapes("train.unfreeze=3") == [(1.0, 224, 3)]
+    assert shapes("train.unfreeze=3") == [(1.0, 192, 3)]
 
 
 def test_sizes_divide_the_steps_and_unfreezing_is_laid_over_them() -> None:
     assert shapes("train.sizes=[128,160,224]") == [(0.333, 128, None), (0.333, 160, None), (0.333, 224, None)]
-    assert shapes("train.unfreeze=gradual") == [(0.1, 224, 0), (0.2, 224, 2), (0.7, 224, None)]
+    assert shapes("train.unfreeze=gradual") == [(0.1, 192, 0), (0.2, 192, 2), (0.7, 192, None)]
     both = shapes("train.unfreeze=gradual", "train.sizes=[128,224]")
     assert both == [(0.1, 128, 0), (0.2, 128, 2), (0.2, 128, None), (0.5, 224, None)]
     assert shapes("train.unfreeze=gradual", tuned=False) == [(1.0, 224, None)]  # from scratch all layers learn
