@@ -26,7 +26,7 @@ _SOURCES = (
 )
 _LIBRARIES = {
     "reference": ("pillow", "numpy"),
-    "fast": ("pillow", "numpy", "simplejpeg", "torch", "opencv-python-headless"),
+    "fast": ("pillow", "numpy", "simplejpeg", "torch"),
 }
 
 
