@@ -25,8 +25,9 @@ def principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
         return sums.clamp(min=0.0), axes
     sums, places = _eigh(x @ x.T)
     kept = sums > _NOTHING * sums[-1].clamp(min=1e-300)
-    sums = sums[kept]
-    return sums, x.T @ (places[:, kept] / sums.sqrt())
+    kept[-1] = True  # where all images are alike there is one axis, along which nothing varies
+    sums = sums[kept].clamp(min=0.0)
+    return sums, x.T @ (places[:, kept] / sums.clamp(min=1e-300).sqrt())
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:

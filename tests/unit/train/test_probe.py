@@ -92,3 +92,11 @@ def test_any_number_of_classes(classes: int) -> None:
     features, labels = blobs(0, 2, classes, 24, 0.2)
     head = fit_head(features, labels, classes, strength=0.001)
     assert np.mean(head.logits(features).argmax(1) == labels) > 0.9
+
+
+def test_features_in_which_nothing_varies_give_the_class_shares() -> None:
+    labels = np.array([0, 0, 0, 1])
+    head = fit_head(np.full((4, 9), 0.5), labels, 2, strength=0.01)
+    logits = head.logits(np.full((1, 9), 0.5))[0]
+    assert np.isfinite(logits).all()
+    assert logits[0] - logits[1] == pytest.approx(np.log(3), abs=0.05)
