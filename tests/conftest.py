@@ -5,7 +5,14 @@ Several test processes share few CPUs; threads that spin while they wait would m
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+if "SORTAL_CACHE" not in os.environ:  # the user's own cache is no place for tests; workers inherit this one
+    os.environ["SORTAL_CACHE"] = tempfile.mkdtemp(prefix="sortal-tests-")
+    atexit.register(shutil.rmtree, os.environ["SORTAL_CACHE"], ignore_errors=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sortal.core.report import Finding
+from sortal.data import fast_jpeg
 from sortal.models.network import Network
 from sortal.train.augment import AUGMENTATIONS, ClassFacts, Policy
 from sortal.train.context import Context, Outcome
@@ -157,7 +158,8 @@ def _policy(context: Context, size: tuple[int, int]) -> Policy:
 
 @contextmanager
 def _prepared(context: Context, split: str, spec) -> Iterator[tuple[Images, tuple[Finding, ...]]]:  # type: ignore[no-untyped-def]
-    fast = split == "train" and context.recipe.train.decode != "reference"
+    asked = context.recipe.train.decode
+    fast = split == "train" and (asked == "fast" or (asked == "auto" and fast_jpeg.available()))
     with prepared(
         context.table,
         context.labeled(split),

@@ -24,6 +24,7 @@ from sortal.train.augment.mixing import mix
 from sortal.train.losses import soft
 from sortal.train.randomness import generator, uniforms
 from sortal.train.sampling import EpochPlan, Sampler
+from sortal.train.standardize import standardize
 from sortal.train.store import Images, in_order
 from sortal.train.team import SOLO, Team
 
@@ -135,15 +136,6 @@ class TrainLoader:
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.spec.mean, self.spec.std))
         pixels = (images * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
         return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy()), batch.labels.numpy()
-
-
-def standardize(spec: PreprocessSpec, pixels: Pixels, device: torch.device | None = None) -> Tensor:
-    """(N, height, width, C) samples -> (N, C, height, width) float32, (x / maximum - mean) / std, on `device`."""
-    raw = pixels.astype(np.float32) if pixels.dtype == np.uint16 else pixels
-    sent = torch.from_numpy(raw).to(device or "cpu", non_blocking=True)
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=sent.device) for v in (spec.mean, spec.std))
-    scaled = sent.float().mul_(1.0 / (spec.maximum * std)).sub_(mean / std)
-    return scaled.permute(0, 3, 1, 2)
 
 
 def eval_batches(

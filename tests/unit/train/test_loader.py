@@ -11,13 +11,13 @@ from PIL import Image
 
 from gratings import recipe
 from sortal.core.errors import DataError
-from sortal.core.preprocess import PreprocessSpec, apply, normalize
+from sortal.core.preprocess import PreprocessSpec, apply
 from sortal.core.progress import Silent
 from sortal.data.open import images
 from sortal.data.table import ImageTable
 from sortal.train import store
 from sortal.train.augment import AUGMENTATIONS, ClassFacts
-from sortal.train.loader import Batch, TrainLoader, eval_batches, standardize
+from sortal.train.loader import Batch, TrainLoader, eval_batches
 from sortal.train.sampling import make_sampler
 from sortal.train.store import Images, in_order, prepared
 from sortal.train.team import SOLO, Team
@@ -134,14 +134,6 @@ def test_partners_of_a_class_are_mixed_and_keep_its_label(make_table: Callable[.
     labels = loader.images.labels
     chosen = plan.partners >= 0
     assert np.array_equal(labels[plan.samples[chosen]], labels[plan.partners[chosen]])
-
-
-def test_what_a_batch_is_normalized_to_is_the_reference(make_table: Callable[..., ImageTable]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
-    assert np.abs(standardize(SPEC, pixels).numpy() - normalize(SPEC, pixels)).max() < 1e-5
-    deep = SPEC.model_copy(update={"depth": 16})
-    wide = pixels.astype(np.uint16) * 257
-    assert np.abs(standardize(deep, wide).numpy() - normalize(deep, wide)).max() < 1e-5
 
 
 def test_validation_batches_are_the_reference_exactly(make_table: Callable[..., ImageTable]) -> None:
