@@ -31,6 +31,7 @@ from sortal.graphs import graph_extractor, prepared_pixels, publish
 from sortal.memory import mark_finished, write_state
 from sortal.models.network import Network
 from sortal.start import Start, start_of
+from sortal.train.finish import finish_passes
 from sortal.train.fit import FitResult, fit
 from sortal.train.plan import Plan
 from sortal.train.team import Team, team_of_environment
@@ -181,7 +182,7 @@ def _fit(
     plan, network = start.plan, start.network
     budget_s = recipe.train.time
     deadline_s = (
-        None if budget_s is None else started_s + budget_s - _closing_s(network, table, plan.preprocess(recipe))
+        None if budget_s is None else started_s + budget_s - _closing_s(network, table, plan, plan.preprocess(recipe))
     )
     with graph_extractor(recipe, run if team.leads else None, plan, network) as extractor:
         return fit(
@@ -218,9 +219,13 @@ def _tidied(run: RunFolder, *, keep: bool = False) -> Iterator[None]:
         shutil.rmtree(run.path / "cache", ignore_errors=True)
 
 
-def _closing_s(network: Network, table: ImageTable, spec: PreprocessSpec) -> float:
-    """About how long all that follows the fit will take, from reading and answering 16 training images here and now."""
-    images, rows = len(table.split_rows(evaluated_split(table))), table.split_rows("train")[:16]
+def _closing_s(network: Network, table: ImageTable, plan: Plan, spec: PreprocessSpec) -> float:
+    """About how long all that follows gradient training will take, from reading and answering 16 training images here
+    and now: the passes of the finish over training and validation images, the export, and the evaluation."""
+    count = {split: len(table.split_rows(split)) for split in SPLITS}
+    images, rows = count[evaluated_split(table)], table.split_rows("train")[:16]
+    if "gradient" in plan.stages:
+        images += finish_passes(plan, train=count["train"], val=count["val"])
     times_s = []
     for _ in range(2):  # the first pass warms up
         begun_s = time.monotonic()

@@ -23,6 +23,7 @@ from sortal.train.imbalance import posthoc_adjustment
 from sortal.train.linear import put_head
 from sortal.train.loop import Stopped
 from sortal.train.optim import copy_state
+from sortal.train.plan import HEAD_REMEDIES, Plan
 from sortal.train.remedies import settled, with_remedy
 from sortal.train.scores import Scores, predict_logits, score
 from sortal.train.store import Images
@@ -42,12 +43,21 @@ class Finished:
     """Where one was chosen here."""
 
 
+def finish_passes(plan: Plan, *, train: int, val: int) -> int:
+    """How many images `finish` sends through the network."""
+    tried = (1 + len(SHARES)) * val if plan.interpolate else val
+    return tried + (train + val if plan.refit_head else 0)
+
+
 def finish(
     context: Context, network: Network, val: Images | None, *, pretrained: Mapping[str, Tensor], stopped: Stopped
 ) -> Finished:
     """Leave in `network` what validation images find best."""
     if val is None:
-        return Finished(val_logits=np.zeros((0, context.classes), np.float32))
+        done = Finished(val_logits=np.zeros((0, context.classes), np.float32))
+        if context.remedy in HEAD_REMEDIES and context.plan.refit_head and stopped != "interrupted":
+            _refit_unseen(context, network, done)
+        return done
     done = Finished(val_logits=_predict(context, network, val))
     if stopped == "interrupted":
         return done
@@ -113,6 +123,17 @@ def _refit(context: Context, network: Network, val: Images, done: Finished) -> N
         both = joined(train, held)
         put_head(network, fit_chosen(context, choice, both))
         done.notes.append(f"Head fitted again on {len(both.labels):,} training and validation images.")
+
+
+def _refit_unseen(context: Context, network: Network, done: Finished) -> None:
+    """A remedy that acts on the head alone was asked for by name: without validation images it is fitted all the same,
+    its penalty by cross-validation."""
+    _pool(context, network, context.plan.pooling)
+    train, held = _features(context, network, "train"), _features(context, network, "val")
+    choice = choose_head(context, train, held, network.pooling.parts)
+    put_head(network, fit_chosen(context, choice, train))
+    done.notes.append(f"Head fitted anew for loss.imbalance={context.remedy}; no validation images judge it.")
+    context.listener.say(done.notes[-1])
 
 
 def _with_chosen_remedy(

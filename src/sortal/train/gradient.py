@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from sortal.train.store import Images, prepared
 from sortal.train.teacher_source import open_network
 from sortal.train.team import device
 
+LONGER_HEAD = 3.0
+"""Seconds that the last head takes over those of the probe's, whose features are half as many."""
+
 Loaders = Mapping[tuple[int, int], TrainLoader]
 
 
@@ -64,6 +67,7 @@ def train(context: Context, network: Network, before: Outcome | None, *, notes: 
         for note in notes:
             context.listener.say(note)
     pretrained = copy_state(network) if before is not None else {}
+    context = _with_time_for_the_head(context, before)
     with _material(context) as material:
         _prepare(context, network, material)
         mode = _choose_mode(context, network, material)
@@ -103,6 +107,14 @@ def training_batches(context: Context, network: Network) -> Iterator[TrainLoader
     with _material(context) as material:
         _prepare(context, network, material)
         yield material.largest
+
+
+def _with_time_for_the_head(context: Context, before: Outcome | None) -> Context:
+    """The head that is fitted at the end has about twice the features of the probe's, and takes longer accordingly."""
+    if context.deadline_s is None or before is None or not context.plan.refit_head:
+        return context
+    probe_s = float(before.history[0].get("head_s", 0.0))
+    return replace(context, deadline_s=context.deadline_s - LONGER_HEAD * probe_s)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ Stage = Literal["probe", "gradient"]
 
 _BACKBONE_RATE = 0.6
 """Rate of the uppermost pretrained layers as a share of the head's."""
+HEAD_REMEDIES = ("crt", "smote")
+"""Remedies for unequal classes that act on the last head alone."""
 EARLY_SHARE = 0.2
 """Fine-tuning leaves alone the first stages, as far as together they hold less than this share of the parameters: they
 know edges and colors, and cost half of a step."""
@@ -244,7 +246,7 @@ def _refit_head(recipe: Recipe, *, tuned: bool) -> bool:
     linear = recipe.model.head == "linear"
     if asked is True and not linear:
         raise RecipeError("only a linear head can be fitted anew", where="train.refit_head", received=recipe.model.head)
-    wanted = tuned or recipe.loss.imbalance in ("auto", "crt", "smote")  # these are remedies of the head alone
+    wanted = tuned or recipe.loss.imbalance in ("auto", *HEAD_REMEDIES)
     return linear and (wanted if asked == "auto" else asked)
 
 

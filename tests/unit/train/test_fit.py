@@ -281,3 +281,13 @@ def test_fine_tuning_after_a_probe_keeps_the_statistics_that_its_head_was_fitted
     statistics = [name for name in before if "running_" in name]
     assert statistics
     assert all(torch.equal(before[name], after[name]) for name in statistics)
+
+
+def test_a_remedy_of_the_head_is_fitted_without_validation_images_too(make_table: MakeTable) -> None:
+    table = make_table(classes=3, train=10, val=0)
+    table = table.select(table.frame["split"] == "train")
+    plain = trained(table, recipe("train.epochs=1"))
+    remedied = trained(table, recipe("train.epochs=1", "loss.imbalance=crt"))
+    assert any("loss.imbalance=crt" in note for note in remedied.notes)
+    assert torch.equal(plain.network.backbone.stem.conv.weight, remedied.network.backbone.stem.conv.weight)
+    assert not torch.equal(plain.network.linear.weight, remedied.network.linear.weight)
