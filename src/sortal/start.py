@@ -12,9 +12,11 @@ from sortal.core.recipe import Recipe
 from sortal.data.table import ImageTable
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource, resolve
+from sortal.train.batch_finder import find_batch
 from sortal.train.fit import new_network
 from sortal.train.plan import Plan, make_plan
-from sortal.train.team import SOLO, Team
+from sortal.train.precision import Mode
+from sortal.train.team import SOLO, Team, device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,21 @@ def start_of(
     """Weights, plan (that of process 0) and network. Weights that do not fit are refused before there is a run."""
     source = _source(recipe, table, listener, team, replayed)
     plan = replayed or make_plan(recipe, table, source, processes=team.size)
+    network = new_network(recipe, table, source, plan)
+    if recipe.train.batch == "largest" and replayed is None and plan.phases:
+        plan = make_plan(_with_largest_batch(recipe, plan, network, team), table, source, processes=team.size)
     plan = Plan.model_validate(team.tell(plan.model_dump(mode="json")))
-    return Start(source=source, plan=plan, network=new_network(recipe, table, source, plan))
+    return Start(source=source, plan=plan, network=network)
+
+
+def _with_largest_batch(recipe: Recipe, plan: Plan, network: Network, team: Team) -> Recipe:
+    """The recipe with as many images a step as every process has memory for at the largest size; rates follow."""
+    size = max(phase.size for phase in plan.phases)
+    where = network.to(device()) if device().type == "cuda" else network
+    found = find_batch(where, size, channels=recipe.input.channels, mode=Mode(device=device().type))
+    network.to("cpu")
+    train = recipe.train.model_copy(update={"batch": found * team.size})
+    return recipe.model_copy(update={"train": train})
 
 
 def _source(recipe: Recipe, table: ImageTable, listener: Listener, team: Team, replayed: Plan | None) -> ModelSource:

@@ -144,11 +144,6 @@ def choose_remedy(
     return RemedyChoice(name=best.name, tau=best.tau, tried=tuple(tried), reason=_reason(best, tried, ratio))
 
 
-def remedy_by_rule(counts: Ints) -> Imbalance:
-    """The name alone of `choose_by_rule`."""
-    return choose_by_rule(counts).name
-
-
 def choose_by_rule(counts: Ints) -> RemedyChoice:
     """For networks without pretrained features to try anything on: logit adjustment where classes are very unequal.
 

@@ -192,7 +192,7 @@ def _tune_epochs(images: int) -> int:
 
 def _batch(recipe: Recipe, images: int) -> int:
     """16 to 64, so that an epoch has at least about 25 steps; on a CPU larger batches are not faster."""
-    if recipe.train.batch != "auto":
+    if isinstance(recipe.train.batch, int):
         return recipe.train.batch
     return int(np.clip(2 ** round(math.log2(max(1, images / 25))), 16, 64))
 

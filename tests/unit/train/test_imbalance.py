@@ -14,7 +14,6 @@ from sortal.train.imbalance import (
     choose_remedy,
     posthoc_adjustment,
     remedies_table,
-    remedy_by_rule,
     stacking_finding,
 )
 from sortal.train.losses import logit_offsets
@@ -141,9 +140,9 @@ def test_groups_of_very_unequal_but_large_classes_are_thirds() -> None:
 
 
 def test_the_rule_without_features() -> None:
-    assert remedy_by_rule(LONG) == "logit_adjustment"
+    assert choose_by_rule(LONG).name == "logit_adjustment"
     assert choose_by_rule(LONG).tau == 1.0
-    assert remedy_by_rule(np.array([90, 10])) == "none"
+    assert choose_by_rule(np.array([90, 10])).name == "none"
 
 
 def test_adjustment_afterwards_is_the_adjusted_optimum() -> None:
