@@ -20,6 +20,15 @@ def cache_root() -> Path | None:
         return None
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at `path` that may be looked at; a cache of somebody else is as good as none."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
 def _platform_cache() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sortal.core.errors import WeightsError, nearest
+from sortal.core.places import cache_root, is_there
 
 CARD_SUFFIXES = (".yaml", ".yml")
 
@@ -117,7 +118,7 @@ def zoo_folders() -> tuple[Path, ...]:
     """The folders of `SORTAL_ZOO`, in its order, then the cache where it exists."""
     named = [Path(part).expanduser() for part in os.environ.get("SORTAL_ZOO", "").split(os.pathsep) if part.strip()]
     cache = cache_folder()
-    return (*named, cache) if cache.is_dir() else tuple(named)
+    return (*named, cache) if is_there(cache) else tuple(named)
 
 
 def zoo_cards() -> tuple[StoredCard, ...]:
@@ -142,10 +143,9 @@ def find_card(name: str) -> tuple[StoredCard | None, tuple[str, ...]]:
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights are kept: `SORTAL_CACHE`, or the platform's cache folder. It need not exist."""
-    if own := os.environ.get("SORTAL_CACHE"):
-        return Path(own).expanduser() / "weights"
-    return _platform_cache() / "sortal" / "weights"
+    """Where downloaded weights are kept: in `places.cache_root`, or in the folder for temporary files where there is no
+    home. It need not exist."""
+    return (cache_root() or Path(tempfile.gettempdir()) / "sortal") / "weights"
 
 
 def verified_weights(stored: StoredCard) -> Path:
@@ -188,14 +188,6 @@ def file_sha256(path: Path, *, hint: str | None = None) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"cannot read the weights: {error.strerror}", where=str(path), hint=hint) from error
-
-
-def _platform_cache() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _read_yaml(path: Path) -> Any:

@@ -22,6 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
 from sortal.core.errors import MachineError, WeightsError
+from sortal.core.places import is_there
 from sortal.core.publish import machine_error
 from sortal.models.cards import cache_folder, file_sha256
 
@@ -54,7 +55,7 @@ def is_offline() -> bool:
 def cached(hub_id: str) -> Path | None:
     """The weights of `hub_id` (`owner/name`) if a cache of this user holds them."""
     own = _own_cache(hub_id)
-    if own.is_file():
+    if is_there(own):
         return own
     from huggingface_hub import try_to_load_from_cache
 

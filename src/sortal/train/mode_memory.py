@@ -16,7 +16,7 @@ import torch
 
 from sortal.core.canonical import digest, parse, pretty
 from sortal.core.errors import SortalError
-from sortal.core.places import cache_root
+from sortal.core.places import cache_root, is_there
 from sortal.core.publish import publish_file
 from sortal.models.network import Network
 from sortal.train.precision import Mode
@@ -41,7 +41,7 @@ def mode_key(network: Network, images: torch.Tensor, settings: Mapping[str, Any]
 def remembered(key: str) -> Mode | None:
     """The mode that was chosen before, None where there is none that can be read."""
     path = _path(key)
-    if path is None or not path.is_file():
+    if path is None or not is_there(path):
         return None
     try:
         return Mode.from_plain(parse(path.read_bytes(), where=str(path)))
