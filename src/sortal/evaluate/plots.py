@@ -68,11 +68,12 @@ def results(history: Sequence[Mapping[str, Any]], path: Path) -> Drawn:
     history, key = (tried, "strength") if tried else (history, "epoch")
     panels = {title: series for title, series in _series(history).items() if series}
     figure = new_figure(5.2 * max(len(panels), 1), 3.8)
-    places = [float(row.get(key, number + 1)) for number, row in enumerate(history)]
+    places = np.array([float(row.get(key, number + 1)) for number, row in enumerate(history)])
     for place, (title, series) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
         for name, values in series.items():
-            axes.plot(places, values, marker="o", markersize=3, linewidth=1.6, label=name)
+            for label, rows in _curves(name, history):
+                axes.plot(places[rows], np.array(values)[rows], marker="o", markersize=3, linewidth=1.6, label=label)
         _name_axis(axes, title, key)
     if not panels:
         figure.text(0.5, 0.5, "no epoch was recorded", ha="center", va="center")
@@ -189,6 +190,14 @@ def _color_bar(figure: Figure, axes: Axes, picture: Any) -> None:
     bar = figure.add_axes((box.x1 + 0.18 / width, box.y1 - tall, 0.16 / width, tall))
     figure.colorbar(picture, cax=bar, format=lambda share, _: f"{share:.0%}")
     bar.tick_params(labelsize=9)
+
+
+def _curves(name: str, history: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
+    """The label and the rows of each curve of a number: one for each kind of head, whose strengths do not compare."""
+    kinds: dict[object, list[int]] = {}
+    for number, row in enumerate(history):
+        kinds.setdefault(row.get("kind"), []).append(number)
+    return [(name if len(kinds) == 1 else f"{name}, {kind}", rows) for kind, rows in kinds.items()]
 
 
 def _series(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:

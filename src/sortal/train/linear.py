@@ -126,6 +126,7 @@ def _row(
     if len(val_labels):
         found = score(val_logits, val_labels)
         row |= {"val_loss": found.loss, "val_accuracy": found.accuracy, "val_macro_f1": found.macro_f1}
+        row["val_macro_accuracy"] = found.macro_accuracy
     return row
 
 

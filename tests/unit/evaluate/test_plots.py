@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sortal.evaluate.fonts import font_for, lettering
-from sortal.evaluate.plots import answer_captions, confusion_matrix, mosaic, results
+from sortal.evaluate.plots import _curves, answer_captions, confusion_matrix, mosaic, results
 
 CHINESE = ("六角螺栓", "平垫圈", "齿轮")
 NO_FONT = "\U0001fbff\U000e0041"
@@ -111,3 +111,11 @@ def test_a_head_on_frozen_features_is_drawn_over_the_strengths_tried(tmp_path: P
     many, one = (np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("tried.png", "one.png"))
     blue = [(np.abs(image.astype(int) - (31, 119, 180)).sum(axis=2) < 30).sum() for image in (many, one)]
     assert blue[0] > 2 * blue[1] > 0
+
+
+def test_kinds_of_heads_are_curves_of_their_own() -> None:
+    kinds = ("logistic", "logistic", "ridge")
+    tried = [{"kind": kind, "strength": 0.1, "val_loss": 1.0} for kind in kinds]
+    assert _curves("val_loss", tried) == [("val_loss, logistic", [0, 1]), ("val_loss, ridge", [2])]
+    assert _curves("val_loss", tried[:2]) == [("val_loss", [0, 1])]
+    assert _curves("val_loss", [{"epoch": 1}, {"epoch": 2}]) == [("val_loss", [0, 1])]
