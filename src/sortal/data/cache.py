@@ -1,6 +1,6 @@
-"""A cache of prepared images and frozen features by content: shared by runs, within a budget, safe to delete.
+"""A cache of prepared images, frozen features and surveys by content: shared by runs, within a budget, safe to delete.
 
-    <SORTAL_CACHE or the platform's cache folder>/packs-1/{images,features}/<settings>/<keys>.pack
+    <SORTAL_CACHE or the platform's cache folder>/packs-1/{images,features,surveys}/<settings>/<keys>.pack
 
 An item's key is the SHA-256 of an image's bytes (with its region, where a row has one); everything else that decides
 what an item is goes into `settings`, whose digest names a folder. Packs are published whole and never changed, so any
@@ -31,11 +31,11 @@ from sortal.core.errors import InputError, MachineError
 from sortal.core.places import cache_root
 from sortal.core.publish import publish_file
 from sortal.data.packs import SUFFIX, DamagedPackError, Pack, encode_pack, open_pack
-from sortal.data.scan import array_digest
+from sortal.data.scan import content_digest
 from sortal.data.table import ImageTable
 
-Kind = Literal["images", "features"]
-KINDS: tuple[Kind, ...] = ("images", "features")
+Kind = Literal["images", "features", "surveys"]
+KINDS: tuple[Kind, ...] = ("images", "features", "surveys")
 DEFAULT_GB = 10.0
 PACK_BYTES = 16 << 20
 """A pack is published when its items have this size together."""
@@ -180,19 +180,26 @@ def content_keys(table: ImageTable, rows: NDArray[np.int64]) -> list[bytes | Non
     """The keys of table rows as far as `scan` has found their digests."""
     chosen = table.frame[rows].select("digest", "region")
     return [
-        None if found is None else _key(found, region)
+        None if found is None else content_key(found, region)
         for found, region in zip(chosen["digest"].to_list(), chosen["region"].to_list(), strict=True)
     ]
+
+
+def content_key(found: str, region: Sequence[float] | None) -> bytes:
+    """The key of a content digest (hexadecimal), and of the region that a row is of it."""
+    if region is None:
+        return bytes.fromhex(found)
+    return bytes.fromhex(digest({"digest": found, "region": list(region)}))
 
 
 def read_with_key(table: ImageTable, row: int) -> tuple[bytes | NDArray[Any], bytes]:
     """What `table.read` gives, and the key of exactly these bytes: a file may have changed since it was scanned."""
     whole = table.read_whole(row)
-    found = hashlib.sha256(whole).hexdigest() if isinstance(whole, bytes) else array_digest(whole)
+    found = content_digest(whole)
     region = table.frame["region"][row]
     if region is None:
-        return whole, _key(found, None)
-    return table.read(row), _key(found, region.to_list())
+        return whole, content_key(found, None)
+    return table.read(row), content_key(found, region.to_list())
 
 
 def cache_info() -> CacheInfo:
@@ -258,12 +265,6 @@ def _packs(folder: Path) -> list[Path]:
         return sorted(path for path in folder.rglob(f"*{SUFFIX}") if not path.name.startswith("."))
     except OSError:
         return []
-
-
-def _key(found: str, region: Sequence[float] | None) -> bytes:
-    if region is None:
-        return bytes.fromhex(found)
-    return bytes.fromhex(digest({"digest": found, "region": list(region)}))
 
 
 def _remove(path: Path) -> None:

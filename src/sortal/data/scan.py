@@ -11,7 +11,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sortal.core.errors import IMAGE_ERROR_CODES, ImageError
 from sortal.core.report import Finding
+from sortal.data.containers.header import ImageHeader
 from sortal.data.decode import to_pixels
 from sortal.data.formats.classes import with_label_findings
 from sortal.data.header import read_header
@@ -27,16 +28,18 @@ from sortal.data.table import MAX_NAMED_ROWS, ImageTable, finding
 Progress = Callable[[int, int], None]
 
 _CHUNK = 256
-_SCHEMA = {
+SEEN = {
     "digest": pl.String(),
-    "_width": pl.Int64(),
-    "_height": pl.Int64(),
-    "_mode": pl.String(),
-    "_format": pl.String(),
-    "_code": pl.String(),
-    "_reason": pl.String(),
+    "width": pl.Int64(),
+    "height": pl.Int64(),
+    "mode": pl.String(),
+    "format": pl.String(),
+    "code": pl.String(),
+    "reason": pl.String(),
 }
+"""What is seen of a row: `code` and `reason` of an image that cannot be used, the rest of one that can."""
 Seen = tuple[str | None, int | None, int | None, str | None, str | None, str | None, str | None]
+Part = TypeVar("Part")
 
 
 def scan(
@@ -49,12 +52,17 @@ def scan(
     findings `exact_duplicates` and `conflicting_labels`. `workers` threads (default: the CPUs allowed); `progress` is
     called with (rows done, rows in all).
     """
-    seen = _look(table, workers or _allowed_cpus(), full=full, progress=progress)
-    keep = seen["_code"].is_null().to_numpy()
-    columns = {name: seen[name] for name in ("digest", "_width", "_height", "_mode", "_format")}
+    seen = _look(table, workers, full=full, progress=progress)
+    return settled(table, seen)
+
+
+def settled(table: ImageTable, seen: pl.DataFrame) -> ImageTable:
+    """The table with what was seen of each row (columns SEEN): columns, rows set aside, and findings of both."""
+    keep = seen["code"].is_null().to_numpy()
+    columns = {"digest": seen["digest"], **{f"_{name}": seen[name] for name in ("width", "height", "mode", "format")}}
     looked = table.with_columns(columns)
     bad = seen.filter(pl.Series(~keep))
-    scanned = looked.reject(keep, bad["_code"].to_list(), bad["_reason"].to_list())
+    scanned = looked.reject(keep, bad["code"].to_list(), bad["reason"].to_list())
     found = (*_unreadable(looked, bad, keep), *duplicate_findings(scanned))
     return with_label_findings(scanned).with_findings(*found)
 
@@ -81,25 +89,14 @@ def duplicate_findings(table: ImageTable) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _look(table: ImageTable, workers: int, *, full: bool, progress: Progress | None) -> pl.DataFrame:
-    total, done = len(table), 0
-    parts = [pl.DataFrame(schema=_SCHEMA)]
-    for rows in _in_order(table, workers, full=full):
-        parts.append(pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
-        done += len(rows)
-        if progress is not None:
-            progress(done, total)
-    return pl.concat(parts)
-
-
-def _in_order(table: ImageTable, workers: int, *, full: bool) -> Iterator[list[Seen]]:
-    """Chunks of rows looked at by threads, in row order, at most a few chunks ahead."""
-    waiting: deque[Future[list[Seen]]] = deque()
+def in_order(work: Callable[[range], Part], total: int, workers: int | None) -> Iterator[Part]:
+    """`work` done by threads on the rows 0 .. total in chunks of 256: the parts in row order, a few chunks ahead."""
+    workers = workers or _allowed_cpus()
+    waiting: deque[Future[Part]] = deque()
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sortal-scan")
     try:
-        for start in range(0, len(table), _CHUNK):
-            rows = range(start, min(start + _CHUNK, len(table)))
-            waiting.append(pool.submit(_chunk, table, rows, full=full))
+        for start in range(0, total, _CHUNK):
+            waiting.append(pool.submit(work, range(start, min(start + _CHUNK, total))))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -108,8 +105,35 @@ def _in_order(table: ImageTable, workers: int, *, full: bool) -> Iterator[list[S
         pool.shutdown(cancel_futures=True)
 
 
-def _chunk(table: ImageTable, rows: range, *, full: bool) -> list[Seen]:
-    return [_one(table, row, full=full) for row in rows]
+def content_digest(content: bytes | NDArray[Any]) -> str:
+    """SHA-256 of an encoded file's bytes or of an array (see `array_digest`)."""
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else array_digest(content)
+
+
+def array_header(pixels: NDArray[Any]) -> ImageHeader:
+    """What a file's header says, for the pixels (H, W, C) of an array."""
+    height, width = pixels.shape[:2]
+    return ImageHeader(format="array", width=width, height=height, mode=_mode(pixels))
+
+
+def seen_row(digest: str, header: ImageHeader) -> Seen:
+    """A row of SEEN for an image that can be used."""
+    return digest, header.width, header.height, header.mode, header.format, None, None
+
+
+def refused_row(error: ImageError) -> Seen:
+    """A row of SEEN for one that cannot."""
+    return None, None, None, None, None, error.code, error.what
+
+
+def _look(table: ImageTable, workers: int | None, *, full: bool, progress: Progress | None) -> pl.DataFrame:
+    done, parts = 0, [pl.DataFrame(schema=SEEN)]
+    for rows in in_order(lambda rows: [_one(table, row, full=full) for row in rows], len(table), workers):
+        parts.append(pl.DataFrame(rows, schema=SEEN, orient="row"))
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(table))
+    return pl.concat(parts)
 
 
 def _one(table: ImageTable, row: int, *, full: bool) -> Seen:
@@ -117,14 +141,10 @@ def _one(table: ImageTable, row: int, *, full: bool) -> Seen:
         content = table.read_whole(row)
         if full:
             to_pixels(content, where=table.name(row))
-        if isinstance(content, bytes):
-            header = read_header(content)
-            digest = hashlib.sha256(content).hexdigest()
-            return digest, header.width, header.height, header.mode, header.format, None, None
-        height, width = content.shape[:2]
-        return array_digest(content), width, height, _mode(content), "array", None, None
+        header = read_header(content) if isinstance(content, bytes) else array_header(content)
+        return seen_row(content_digest(content), header)
     except ImageError as error:
-        return None, None, None, None, None, error.code, error.what
+        return refused_row(error)
 
 
 def array_digest(pixels: NDArray[Any]) -> str:

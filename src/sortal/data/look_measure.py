@@ -1,0 +1,108 @@
+"""Numbers, perceptual hash and tiny copy of one small picture: a record of fixed size, as the cache keeps it.
+
+Shapes: (h, w) of the picture, at most 256 px long; everything is computed on it or on its copy of 64 x 64 px.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+SQUARE_PX = 64
+TINY_PX = 16
+HASH_BITS = 256
+MEASURES = ("brightness", "dark", "light", "contrast", "sharpness", "entropy", "chroma", "border")
+RECORD = np.dtype(
+    [
+        *((name, "<f4") for name in MEASURES),
+        ("height", "<u4"),
+        ("width", "<u4"),
+        ("hash", "u1", (HASH_BITS // 8,)),
+        ("tiny", "u1", (TINY_PX, TINY_PX, 3)),
+    ]
+)
+"""`height` and `width` are those of the whole upright image."""
+
+_DARK_SHARE, _LIGHT_SHARE = 0.99, 0.05
+_RADII = (1, 4)
+_NOTHING = 0.5
+"""Levels that count as no detail, so that a blank picture is not sharp by its noise."""
+_EVEN = 8
+"""Levels (of 255) by which a uniform border may vary: JPEG rings as much around what it frames."""
+
+
+def measure(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The bytes of a RECORD for an RGB picture (h, w) of an image whose (height, width) is `size`."""
+    grey = picture.convert("L")
+    square = picture.resize((SQUARE_PX, SQUARE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    colors = np.asarray(square)
+    record = np.zeros(1, RECORD)
+    brightness, dark, light, contrast, entropy = _levels(grey)
+    record["brightness"], record["dark"], record["light"] = brightness, dark, light
+    record["contrast"], record["entropy"] = contrast, entropy
+    record["sharpness"] = sharpness(grey)
+    record["chroma"] = (colors.max(axis=2) - colors.min(axis=2)).mean() / 255
+    record["border"] = border_share(np.asarray(grey))
+    record["height"], record["width"] = size
+    record["hash"] = perceptual_hash(np.asarray(square.convert("L")))
+    block = SQUARE_PX // TINY_PX
+    blocks = colors.reshape(TINY_PX, block, TINY_PX, block, 3)
+    record["tiny"] = (blocks.mean(axis=(1, 3), dtype=np.float32) + 0.5).astype(np.uint8)
+    return record.view(np.uint8)
+
+
+def _levels(grey: Image.Image) -> tuple[float, float, float, float, float]:
+    """Mean, 99th percentile, 5th percentile, standard deviation and entropy of the luma, each of 0..1."""
+    counts = np.asarray(grey.histogram(), dtype=np.float64)
+    shares = counts / counts.sum()
+    levels = np.arange(256) / 255
+    below = np.cumsum(shares) + 1e-9
+    mean = float(shares @ levels)
+    spread = float(np.sqrt(max(0.0, shares @ (levels - mean) ** 2)))
+    there = shares[shares > 0]
+    entropy = max(0.0, float(-(there @ np.log2(there)))) / 8
+    dark, light = (float(levels[np.searchsorted(below, share)]) for share in (_DARK_SHARE, _LIGHT_SHARE))
+    return mean, dark, light, spread, entropy
+
+
+def sharpness(grey: Image.Image) -> float:
+    """0 (no fine detail) to 1: the detail of about 2 px against that of about 6 px, whatever the contrast."""
+    narrow, wide = (grey.filter(ImageFilter.BoxBlur(radius)) for radius in _RADII)
+    levels, smooth, smoother = (np.asarray(image, dtype=np.float32) for image in (grey, narrow, wide))
+    fine, coarse = (float(np.sqrt(np.mean(part * part))) for part in (levels - smooth, smooth - smoother))
+    return fine / (fine + coarse + _NOTHING)
+
+
+def border_share(grey: NDArray[np.uint8]) -> float:
+    """Share of the area that uniform rows and columns along the four sides take; 1 for a blank picture."""
+    rows = np.flatnonzero(_uneven(grey))
+    columns = np.flatnonzero(_uneven(grey.T))
+    if not rows.size or not columns.size:
+        return 1.0
+    inner = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+    return 1.0 - float(inner) / grey.size
+
+
+def _uneven(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows are not of one level."""
+    return np.asarray((grey.max(axis=1) - grey.min(axis=1)) > _EVEN)
+
+
+def _waves(count: int) -> NDArray[np.float32]:
+    """(count, SQUARE_PX) cosines of the discrete cosine transform (type II)."""
+    places = 2 * np.arange(SQUARE_PX) + 1
+    return np.cos(np.pi * np.arange(count)[:, None] * places / (2 * SQUARE_PX)).astype(np.float32)
+
+
+_WAVES = _waves(16)
+
+
+def perceptual_hash(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(HASH_BITS / 8,) which of the lowest 16 x 16 frequencies of (SQUARE_PX, SQUARE_PX) luma are above their median.
+
+    After Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010).
+    """
+    found = _WAVES @ grey.astype(np.float32) @ _WAVES.T
+    found[0, 0] = 0.0
+    return np.packbits(found > np.median(found))
