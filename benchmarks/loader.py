@@ -6,11 +6,12 @@
 Both read the same JPEG files, 500x375 and 2000x1500, patched together from sharp pieces: of photographs (any source of
 images of 320 px and more), else of drawn parts. Both deliver normalized float32 batches of 32 random resized crops
 (8 to 100 % of the area) of 224 px with mirror images. The usual loader decodes every image in every epoch; its workers
-are started before the clock. Ours: `uncached` is a first run with an empty cache, from the files through preparation
-and writing the cache to the last batch of its first epoch; `on demand` decodes in every epoch, for sets that have room
-nowhere; `next run` is the first epoch of a run that finds the cache; `cached` is any later epoch. Ways are measured in
-turn; medians with their range, of wall and of CPU time (its workers included), and the ratio of the usual loader to
-ours. On a machine that others use too, trust the CPU times.
+are started before the clock, and before this process keeps freed memory as `sortal train` does. Ours: `uncached` is a
+first run with an empty cache, from the files through preparation and writing the cache to the last batch of its first
+epoch; `on demand` decodes in every epoch, for sets that have room nowhere; `next run` is the first epoch of a run that
+finds the cache; `cached` is any later epoch. Ways are measured in turn; medians with their range, of wall and of CPU
+time (its workers included), and the ratio of the usual loader to ours. On a machine that others use too, trust the CPU
+times.
 
 `--accuracy` fits linear heads on frozen features of training pixels made by the reference and by the fast way, and
 judges both on the same validation images by the reference, over random 70/30 splits.
@@ -47,6 +48,7 @@ from sortal.data.scan import scan
 from sortal.data.synth.dataset import synthesize
 from sortal.data.synth.options import SynthOptions
 from sortal.data.table import ImageTable
+from sortal.train.allocator import keep_freed_memory
 from sortal.train.augment import AUGMENTATIONS, ClassFacts
 from sortal.train.loader import TrainLoader
 from sortal.train.sampling import make_sampler
@@ -210,19 +212,15 @@ def ours(table: ImageTable, folder: Path) -> dict[str, Cost]:
     return costs
 
 
-def compare(size: tuple[int, int], count: int, parts: list[NDArray[np.uint8]], trials: int) -> None:
+def compare(size: tuple[int, int], folder: Path, table: ImageTable, usual: Usual, trials: int) -> None:
     """Measure in turn and print rows of the table."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["SORTAL_CACHE"] = str(folder / "cache")
-        table = write_files(folder / "files", size, count, parts)
-        usual = Usual(table)
-        seen: dict[str, list[Cost]] = {}
-        for _ in range(trials):
-            for way, cost in {"usual": measured(usual.epoch, usual.workers), **ours(table, folder)}.items():
-                seen.setdefault(way, []).append(cost)
-        for way in seen:
-            print(_row(size, way, seen[way], seen["usual"]), flush=True)
+    os.environ["SORTAL_CACHE"] = str(folder / "cache")
+    seen: dict[str, list[Cost]] = {}
+    for _ in range(trials):
+        for way, cost in {"usual": measured(usual.epoch, usual.workers), **ours(table, folder)}.items():
+            seen.setdefault(way, []).append(cost)
+    for way in seen:
+        print(_row(size, way, seen[way], seen["usual"]), flush=True)
 
 
 def _row(size: tuple[int, int], way: str, costs: list[Cost], usual: list[Cost]) -> str:
@@ -304,10 +302,14 @@ def main() -> None:
         accuracy(asked.accuracy, asked.card, asked.size, asked.splits, asked.most)
         return
     with tempfile.TemporaryDirectory() as name:
-        parts = pieces(asked.photos, Path(name))
-    print("| files | loader | wall, ms an image | ratio | CPU, ms an image | ratio |\n|---|---|---|---|---|---|")
-    for size, count in KINDS.items():
-        compare(size, count, parts, asked.trials)
+        folder = Path(name)
+        parts = pieces(asked.photos, folder)
+        tables = {size: write_files(folder / f"{size[0]}", size, count, parts) for size, count in KINDS.items()}
+        usual = {size: Usual(table) for size, table in tables.items()}
+        keep_freed_memory()
+        print("| files | loader | wall, ms an image | ratio | CPU, ms an image | ratio |\n|---|---|---|---|---|---|")
+        for size, table in tables.items():
+            compare(size, folder, table, usual[size], asked.trials)
 
 
 if __name__ == "__main__":
