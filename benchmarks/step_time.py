@@ -2,12 +2,14 @@
 
 Each has a process of its own, because Sortal also tells the C library to keep freed memory, which would help both.
 
-    python benchmarks/step_time.py [--rounds 9] [--batch 32] [--threads 2] [--compile] [--json FILE] [MODEL:SIZE ...]
+    python benchmarks/step_time.py [--rounds 9] [--batch 32] [--threads 2] [--compile] [--memory] [--json FILE]
+                                   [MODEL:SIZE ...]
 
 Plain: contiguous float32, torch.optim.AdamW with its defaults, clipping by torch. Sortal: the mode that `choose_mode`
-measures (with `--compile` torch.compile is tried), and its optimizer and gradient step. Both clip at 1.0 and read the
-loss every step. Prints medians of the wall time and of the CPU time of the process (on a busy machine the steadier of
-the two) as a Markdown table.
+measures (with `--compile` torch.compile is tried), and its optimizer and gradient step. With `--memory` the second is
+the plain step too, freed memory kept: what that alone is worth. Both clip at 1.0 and read the loss every step. Prints
+medians of the wall time and of the CPU time of the process (on a busy machine the steadier of the two) as a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -68,8 +70,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--side", choices=("plain", "sortal"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("plain", "kept", "sortal"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     if asked.side:
@@ -81,17 +84,19 @@ def main() -> None:
     lines = []
     for case in asked.cases:
         model, size = case.split(":")
-        lines.append(measure(model, int(size), asked.batch, asked.rounds, asked.threads, compiling=asked.compile))
+        lines.append(measure(model, int(size), asked))
         print(as_row(lines[-1]), flush=True)
     if asked.json:
         asked.json.write_text(json.dumps([asdict(line) for line in lines], indent=1), encoding="utf-8")
 
 
-def measure(model: str, size: int, batch: int, rounds: int, threads: int, *, compiling: bool) -> Line:
+def measure(model: str, size: int, asked: argparse.Namespace) -> Line:
     """Medians over rounds in which both take one step, one after the other."""
-    sides = [Side(side, model, size, batch, threads, compiling=compiling) for side in ("plain", "sortal")]
+    batch, threads = asked.batch, asked.threads
+    names = ("plain", "kept" if asked.memory else "sortal")
+    sides = [Side(side, model, size, batch, threads, compiling=asked.compile) for side in names]
     with sides[0] as before, sides[1] as after:
-        times = [[side.step() for side in (before, after)] for _ in range(rounds)]
+        times = [[side.step() for side in (before, after)] for _ in range(asked.rounds)]
         mode = after.mode
     wall = [one[0] / other[0] for one, other in times]
     low, _, high = statistics.quantiles(wall, n=4)
@@ -143,10 +148,11 @@ def serve(side: str, model: str, size: int, batch: int, *, compiling: bool) -> N
     """The child: prints its mode, then the time of a step for every line it reads."""
     images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(batch) % CLASSES
-    if side == "plain":
+    if side != "plain":
+        keep_freed_memory()
+    if side != "sortal":
         mode, step = "fp32 contiguous", plain(make(model, size), images, targets)
     else:
-        keep_freed_memory()
         train = TrainSection(compile="auto" if compiling else False)
         worth_s = COMPILE_FROM_S if compiling else None
         found = choose_mode(make(model, size), images, targets, cross_entropy, train, compile_worth_s=worth_s).mode
