@@ -51,8 +51,8 @@ def read(path: Path, options: ReadOptions) -> ImageTable:
     given = read_frame(path)
     if not given.height:
         raise DataError("a table without rows", where=str(path))
-    roles = _roles(given, options.label, str(path))
-    rows = Rows(_core_columns(given, roles, path))
+    roles, columns = placed(given, path, options.label)
+    rows = Rows(columns)
     rows.reject_missing(path.parent)
     if "region" in rows.frame.columns:
         rows.reject_regions()
@@ -67,6 +67,12 @@ def read(path: Path, options: ReadOptions) -> ImageTable:
         rejected=rows.rejected,
     )
     return table.with_findings(*_unlabeled(table, given, roles), *label_findings(table))
+
+
+def placed(given: pl.DataFrame, path: Path, label: str) -> tuple[dict[str, str], pl.DataFrame]:
+    """Which column plays which part, and for each row of the file uri, text (its class), region ... where they exist."""
+    roles = _roles(given, label, str(path))
+    return roles, _core_columns(given, roles, path)
 
 
 def _roles(given: pl.DataFrame, label: str, where: str) -> dict[str, str]:
