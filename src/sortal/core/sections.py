@@ -285,6 +285,9 @@ class DistillSection(Section):
     """Weight of the labels' cross-entropy; the teacher has the rest."""
     kind: Literal["soft", "hard"] = "soft"
     """The teacher's probabilities, or its answers as labels."""
+    answers: Auto | Literal["live", "kept"] = "auto"
+    """`live`: about each varied picture that the student sees; `kept`: once about every image as it is, which costs
+    nothing a step. `auto`: kept where pictures never change."""
     init: Literal["weights", "teacher"] = "weights"
     """`teacher`: layers of the (first) teacher whose names and shapes fit are what the student starts from."""
     feature: NonNegative = 0.0

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sortal.core.errors import RecipeError
 from sortal.core.preprocess import Pixels
 from sortal.core.recipe import Recipe
 from sortal.core.report import Finding
@@ -93,11 +94,12 @@ class DistillLoss(nn.Module):
 def make_teaching(context: Context, network: Network, rows: NDArray[np.int64] | None = None) -> DistillLoss | None:
     """The loss that the `distill` section asks for, on the training device, or None where no teacher is named.
 
-    `rows` are the table's rows of the training samples, in their order: where pictures never change (`fixed_pictures`),
-    the teacher then answers once, before the first step, for all epochs. Its accuracy on validation images is measured
-    and said. Raises as `open_teachers` does.
+    `rows` are the table's rows of the training samples, in their order: with kept answers (`answers_once`) the teacher
+    is asked about them before the first step, for all epochs. Its accuracy on validation images is measured and said.
+    Raises as `open_teachers` does, and RecipeError where kept answers cannot fit the pictures.
     """
     recipe = context.recipe
+    once = answers_once(recipe, context.remedy)
     teacher = open_teachers(
         recipe.distill,
         context.table,
@@ -110,10 +112,9 @@ def make_teaching(context: Context, network: Network, rows: NDArray[np.int64] | 
     )
     if teacher is None:
         return None
-    fixed = fixed_pictures(recipe, context.remedy)
     made = DistillLoss(
         recipe.distill,
-        (remembered(context, teacher, rows) if fixed and rows is not None else None) or _live(teacher),
+        (remembered(context, teacher, rows) if once and rows is not None else None) or _live(teacher),
         student_dim=network.embedding_dim,
         teacher_dim=teacher.embedding_dim,
         seed=recipe.seed,
@@ -123,11 +124,22 @@ def make_teaching(context: Context, network: Network, rows: NDArray[np.int64] | 
     return made.to(device())
 
 
-def fixed_pictures(recipe: Recipe, remedy: str) -> bool:
-    """Whether every epoch shows the student the same pictures: nothing is varied, mixed or erased."""
+def answers_once(recipe: Recipe, remedy: str) -> bool:
+    """Whether the teacher answers once about every image, instead of about each picture that the student sees.
+
+    A picture that was varied is not quite the one that was answered about: steps are several times as cheap and the
+    student's pictures are not those of the teacher (Beyer et al. 2022, "A good teacher is patient and consistent", say
+    what that costs in very long training). Raises RecipeError where pictures are mixed: an answer about one image says
+    nothing about two.
+    """
     augment = recipe.augment
-    mixed = augment.mixup > 0 or augment.cutmix > 0 or augment.erase > 0
-    return (augment.name == "none" or augment.strength == 0) and not mixed and remedy != "mixup_rare"
+    mixed = augment.mixup > 0 or augment.cutmix > 0 or remedy == "mixup_rare"
+    if recipe.distill.answers == "kept" and mixed:
+        hint = "distill.answers=live, or augment.mixup=0 augment.cutmix=0"
+        raise RecipeError("kept answers of a teacher do not fit mixed pictures", where="distill.answers", hint=hint)
+    if recipe.distill.answers != "auto":
+        return recipe.distill.answers == "kept"
+    return (augment.name == "none" or augment.strength == 0) and not mixed and augment.erase == 0
 
 
 def remembered(context: Context, teacher: Teacher, rows: NDArray[np.int64]) -> Ask | None:

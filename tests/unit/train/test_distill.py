@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from gratings import SOURCE, recipe
+from sortal.core.errors import RecipeError
 from sortal.core.preprocess import prepare
 from sortal.core.progress import Silent
 from sortal.core.recipe import load_recipe
@@ -24,7 +25,7 @@ from sortal.models.network import Network
 from sortal.models.resolve import ModelSource
 from sortal.models.weights import save_weights
 from sortal.train.context import Context
-from sortal.train.distill import DistillLoss, copy_matching_layers, cosine_distance, fixed_pictures, make_teaching
+from sortal.train.distill import DistillLoss, answers_once, copy_matching_layers, cosine_distance, make_teaching
 from sortal.train.losses import cross_entropy
 from sortal.train.plan import make_plan
 from sortal.train.teacher import Outputs
@@ -239,12 +240,22 @@ def test_pictures_that_never_change_are_answered_once_and_alike(
     assert not torch.allclose(once(torch.tensor(1.0), logits, embedding, pixels, chosen[::-1].copy()), first)
 
 
-def test_which_recipes_show_the_same_pictures_again() -> None:
-    assert fixed_pictures(recipe("augment=none"), "none")
-    assert fixed_pictures(recipe("augment.strength=0"), "none")
-    assert not fixed_pictures(recipe(), "none")
-    assert not fixed_pictures(recipe("augment=none", "augment.mixup=0.2"), "none")
-    assert not fixed_pictures(recipe("augment=none"), "mixup_rare")
+def test_a_teacher_answers_once_where_pictures_stay_the_same_or_where_it_is_told_to() -> None:
+    assert answers_once(recipe("augment=none"), "none")
+    assert answers_once(recipe("augment.strength=0"), "none")
+    assert not answers_once(recipe(), "none")
+    assert not answers_once(recipe("augment=none", "augment.mixup=0.2"), "none")
+    assert not answers_once(recipe("augment=none"), "mixup_rare")
+    assert not answers_once(recipe("augment=none", "distill.answers=live"), "none")
+    assert answers_once(recipe("augment.erase=0.2", "distill.answers=kept"), "none")
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"), [("augment.mixup=0.2", "none"), ("augment.cutmix=1", "none"), ("seed=0", "mixup_rare")]
+)
+def test_kept_answers_do_not_fit_mixed_pictures(key: str, remedy: str) -> None:
+    with pytest.raises(RecipeError, match="mixed pictures"):
+        answers_once(recipe("distill.answers=kept", key), remedy)
 
 
 def test_a_student_learns_what_only_its_teacher_knows(taught: Callable[..., tuple[Context, Network]]) -> None:
