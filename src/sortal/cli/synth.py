@@ -8,6 +8,7 @@ from typing import cast
 import typer
 
 from sortal.cli.output import finish, listener
+from sortal.core.errors import InputError
 
 _TASK = (
     "kind: classes are kinds of part; defect: grades of a defect. On sheet metal, scratches: ok, light, medium, severe "
@@ -19,7 +20,7 @@ def synth(
     out: Path = typer.Argument(..., help="The folder to make; it must not exist or be empty."),
     classes: int = typer.Option(12, "--classes", help="Kinds of part, or of sheet metal."),
     images: int = typer.Option(1200, "--images", help="Images in all."),
-    size: int = typer.Option(128, "--size", help="Pixels a side."),
+    size: str = typer.Option("128", "--size", help="Pixels a side, or WIDTHxHEIGHT."),
     long_tail: float = typer.Option(1.0, "--long-tail", help="Images of the largest class over the smallest."),
     label_noise: float = typer.Option(0.0, "--label-noise", help="Share of images in the wrong folder."),
     exact_duplicates: float = typer.Option(0.0, "--exact-duplicates", help="Share of byte-identical copies."),
@@ -46,7 +47,7 @@ def synth(
     options = SynthOptions(
         classes=classes,
         images=images,
-        size_px=size,
+        size_px=_size(size),
         long_tail=long_tail,
         label_noise=label_noise,
         exact_duplicates=exact_duplicates,
@@ -63,3 +64,12 @@ def synth(
     report = api.synthesize(out, options=options, listener=listener())
     tables = [out / "truth.csv", *([out / "marks.csv"] if options.on_sheets else [])]
     finish(report, as_json=as_json, results=[out, *tables], following=[f"sortal train {out}"])
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    """`128` or `500x375`; what the numbers may be is checked with all other options."""
+    width, times, height = text.lower().partition("x")
+    try:
+        return (int(width), int(height)) if times else int(width)
+    except ValueError:
+        raise InputError("must be a number of pixels or WIDTHxHEIGHT", where="--size", received=text) from None

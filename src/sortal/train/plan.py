@@ -234,7 +234,8 @@ def _pooling(recipe: Recipe, source: ModelSource) -> Literal["mean", "sqrt", "st
 def _small(recipe: Recipe, stages: tuple[Stage, ...], images: int) -> float:
     """How much smaller the input becomes where there is little time to train on it: processor seconds an image.
 
-    12 passes cost a mobile network 0.3 s an image at 160 px, 0.45 at 192, 0.6 at 224 (benchmarks/RESULTS.md).
+    12 passes cost a mobile network 0.35 s an image at 160 px (70 images a second on two cores: benchmarks/RESULTS.md),
+    and in proportion to the pixels 0.5 at 192 and 0.7 at 224.
     """
     if "gradient" not in stages or "probe" not in stages or recipe.train.time is None:
         return math.inf

@@ -189,6 +189,17 @@ def test_every_kind_shows_a_part_inside_the_picture():
         assert image[16:48, 16:48].std() > 5, part.name
 
 
+@pytest.mark.parametrize("size", [(65, 47), (33, 64), 51])
+def test_odd_sizes_are_drawn_as_asked(tmp_path, size):
+    made = synthesize(tmp_path / "odd", SynthOptions(classes=3, images=9, size_px=size, seed=1)).path
+    wanted = (size, size) if isinstance(size, int) else size
+    found = set()
+    for file in made.rglob("*.jpg"):
+        with Image.open(file) as image:
+            found.add(image.size)
+    assert found == {wanted}
+
+
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(DataError, match="not empty"):

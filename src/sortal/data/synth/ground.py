@@ -36,15 +36,16 @@ def shadow(relief: Relief, cover: Field, light: Light, pixel_mm: float) -> Field
 
     cover: at the picture's size, whose pixels are `pixel_mm` wide. Shadows are smooth: computed at half that size.
     """
-    half, coarse = shrink(cover, 2), 2 * pixel_mm
+    rows, columns = cover.shape
+    half, coarse = shrink(np.pad(cover, ((0, rows % 2), (0, columns % 2)), mode="edge"), 2), 2 * pixel_mm
     tall = _tallness(relief)
     soft, fall = max(1, round((0.35 + 0.2 * tall) / coarse)), tall * _SHADOW_MM / coarse
     main = blur(shift(half, fall, fall * math.sin(light.azimuth)), soft)
     second = blur(shift(half, -fall * 0.8, 0), soft + 1)
     contact = blur(half, max(1, round(0.4 / coarse)))
     left = np.clip(1 - 0.5 * main - 0.3 * light.fill * second - 0.3 * contact, 0.12, 1).astype(np.float32)
-    grown = Image.fromarray(left).resize((cover.shape[1], cover.shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(grown, dtype=np.float32)
+    grown = Image.fromarray(left).resize((2 * left.shape[1], 2 * left.shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(grown, dtype=np.float32)[:rows, :columns]
 
 
 def lamplight(size: tuple[int, int], light: Light) -> Field:
