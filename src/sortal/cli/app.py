@@ -16,6 +16,7 @@ import typer
 from sortal.core.errors import InputError, SortalError
 
 COMMANDS: dict[str, str] = {
+    "audit": "sortal.cli.audit:audit",
     "train": "sortal.cli.train:train",
     "reproduce": "sortal.cli.train:reproduce",
     "evaluate": "sortal.cli.evaluate:evaluate",
@@ -28,7 +29,10 @@ COMMANDS: dict[str, str] = {
     "import": "sortal.cli.importer:import_",
     "show": "sortal.cli.show:show",
     "models": "sortal.cli.models:models",
+    "fix": "sortal.cli.fix:fix",
+    "data": "sortal.cli.data:data",
     "cache": "sortal.cli.cache:cache",
+    "convert": "sortal.cli.convert:convert",
     "synth": "sortal.cli.synth:synth",
     "doctor": "sortal.cli.doctor:doctor",
 }
