@@ -23,6 +23,7 @@ from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe, load_recipe
 from sortal.core.run import RunFolder
 from sortal.core.team import team_size
+from sortal.data.dvc import version_of_table
 from sortal.data.scan import scan
 from sortal.data.split import check_leaks
 from sortal.data.split_file import load_split
@@ -50,9 +51,17 @@ def write_state(run: RunFolder, table: ImageTable, origin: Mapping[str, Any]) ->
         "finished": False,
         "origin": dict(origin),
         "data_digest": table.content_digest,
+        "data_version": version_of_table(table),
         "machine": this_machine(),
     }
     publish_file(run.state_path, pretty(state).encode())
+
+
+def data_version(run: RunFolder) -> dict[str, Any] | None:
+    """The version of the images that DVC and Git named when the run began; None where they are not under DVC."""
+    state = parse(run.state_path.read_bytes(), where=str(run.state_path))
+    found = state.get("data_version")
+    return found if isinstance(found, dict) else None
 
 
 def mark_finished(run: RunFolder) -> None:

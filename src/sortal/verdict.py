@@ -18,6 +18,7 @@ from sortal.core.report import Cell, Finding, Report
 from sortal.core.run import RunFolder
 from sortal.data.table import ImageTable
 from sortal.evaluate.study import measure, write_study
+from sortal.memory import data_version
 from sortal.models.catalog import count_macs
 from sortal.pictures import draw_run, run_pictures
 from sortal.runtime.classifier import open_classifier
@@ -105,6 +106,7 @@ def _with_provenance(report: Report, run: RunFolder, recipe: Recipe, fitted: Fit
         "stopped": fitted.stopped,
         "best_epoch": fitted.best_epoch,
         "test_reads": len(run.test_reads()),
+        "data_version": data_version(run),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("sortal", "torch", "timm", "onnxruntime", "pillow", "numpy")},
     }

@@ -21,9 +21,11 @@ import yaml
 from sortal.core.errors import InputError, MachineError
 from sortal.core.publish import disk_errors, publish_file
 from sortal.data.repair.journal import HOME
+from sortal.data.table import ImageTable
 
 _INSTALL = "install it beside Sortal, in an environment of its own: pipx install dvc (or: uv tool install dvc)"
 _IGNORED = f"{HOME}/"
+_MOST_PLACES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +42,27 @@ def repository(path: Path) -> Path | None:
     return _above(path, ".dvc")
 
 
-def version_of(path: Path) -> dict[str, Any] | None:
-    """The version of the images at `path` by DVC and Git, as plain data; None where DVC does not track them.
+def version_of(*paths: Path) -> dict[str, Any] | None:
+    """The version of the images at `paths` by DVC and Git, as plain data; None where DVC tracks none of them.
 
-    What covers `path`, and what it holds one level below, counts. The commit is None outside Git.
+    What covers a path, and what a folder holds right below it, counts. The commit is None outside Git.
     """
-    home = repository(path)
-    if home is None:
-        return None
-    found = sorted(tracked(path, home), key=lambda entry: (entry.path, entry.file))
+    homes = {path: home for path in paths if path.exists() and (home := repository(path)) is not None}
+    found = {entry for path, home in homes.items() for entry in tracked(path, home)}
     if not found:
         return None
-    outs = [{"path": entry.path, "file": entry.file, "md5": entry.md5} for entry in found]
-    return {"tool": "dvc", "outs": outs, "git_commit": commit(home)}
+    ordered = sorted(found, key=lambda entry: (entry.path, entry.file))
+    outs = [{"path": entry.path, "file": entry.file, "md5": entry.md5} for entry in ordered]
+    return {"tool": "dvc", "outs": outs, "git_commit": commit(next(iter(homes.values())))}
+
+
+def version_of_table(table: ImageTable) -> dict[str, Any] | None:
+    """The version of a table's source; for a table, manifest or list, of what holds its images as well."""
+    source = Path(table.source)
+    if not source.is_file() or table.root is None:
+        return version_of(source)
+    tops = table.frame["uri"].str.extract(r"^([^/]+)").drop_nulls().unique().sort().head(_MOST_PLACES)
+    return version_of(source, *(table.root / top for top in tops))
 
 
 def tracked(path: Path, home: Path) -> Iterator[Tracked]:

@@ -12,6 +12,7 @@ import pytest
 
 from sortal.core.errors import InputError, MachineError
 from sortal.data import dvc
+from sortal.data.open import images
 from trees import make
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
@@ -50,6 +51,24 @@ def test_the_version_of_a_folder_that_was_added(home: Path) -> None:
     assert dvc.version_of(home / "data" / "photos") == expected
     assert dvc.version_of(home / "data" / "photos" / "cat") == expected
     assert dvc.version_of(home / "data") == expected
+
+
+def test_the_version_of_a_table_is_that_of_its_images_too(home: Path) -> None:
+    make(home / "data" / "others", {"cat": 1})
+    (home / "data" / "others.dvc").write_text("outs:\n- md5: 77.dir\n  path: others\n")
+    path = home / "data" / "labels.csv"
+    path.write_text("path,label\nphotos/cat/0.png,cat\n")
+    found = dvc.version_of_table(images(path))
+    assert found is not None
+    assert [out["path"] for out in found["outs"]] == ["data/photos"]
+    (home / "data" / "labels.csv.dvc").write_text("outs:\n- md5: 88\n  path: labels.csv\n")
+    found = dvc.version_of_table(images(path))
+    assert found is not None
+    assert [(out["path"], out["md5"]) for out in found["outs"]] == [
+        ("data/labels.csv", "88"),
+        ("data/photos", f"{MD5}.dir"),
+    ]
+    assert dvc.version_of_table(images([path.parent / "photos/cat/0.png"])) is None
 
 
 def test_what_dvc_does_not_track_has_no_version(home: Path, tmp_path: Path) -> None:

@@ -80,9 +80,10 @@ def resolve(located: Located, table: ImageTable, *, skip_changed: bool = False) 
     places = _places(table, [action.image for _, action in images])
     problems = [*_class_problems(classes, table), *_image_problems(images, known, places, located, classes, table)]
     problems += _changed_content(images, places, {problem.entry for problem in problems})
+    problems.sort(key=lambda problem: problem.entry)
     skipped = [problem for problem in problems if problem.changed] if skip_changed else []
     if len(problems) > len(skipped):
-        raise _refused(located, sorted(problems, key=lambda problem: problem.entry))
+        raise _refused(located, problems)
     left_out = {problem.entry for problem in skipped}
     doable = [action for number, action in images if number not in left_out]
     return Changes(

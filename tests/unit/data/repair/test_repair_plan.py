@@ -54,7 +54,7 @@ def test_the_file_says_at_its_top_how_it_is_used(tmp_path: Path) -> None:
     text = plan.to_yaml()
     assert "sortal fix --undo photos --apply" in text
     assert yaml.safe_load(text)["actions"][0]["from"] == "no"
-    assert text.splitlines()[-5].startswith("- do: relabel")
+    assert text.splitlines()[-7].startswith("- do: relabel")
 
 
 @pytest.mark.parametrize(
