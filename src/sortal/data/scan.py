@@ -164,13 +164,13 @@ def _unreadable(table: ImageTable, bad: pl.DataFrame, keep: NDArray[np.bool_]) -
     if not bad.height:
         return []
     names = table.name_series().filter(pl.Series(~keep))
-    counts = Counter(bad["_code"].to_list())
+    counts = Counter(bad["code"].to_list())
     return [
         finding(
             "unreadable",
             "warning",
             f"{number} images left out, {code}: {IMAGE_ERROR_CODES.get(code, 'cannot be used')}",
-            names.filter(bad["_code"] == code).head(MAX_NAMED_ROWS),
+            names.filter(bad["code"] == code).head(MAX_NAMED_ROWS),
             "replace or remove them",
         )
         for code, number in sorted(counts.items())
