@@ -1,6 +1,7 @@
 """What a dataset consists of, as a Report: images by class and split, balance, rare classes, and every finding.
 
-Nothing is computed from pixels here; sizes appear when the table was scanned.
+Nothing is computed from pixels here; sizes appear when the table was scanned. How balance is judged (`class_buckets`,
+`rare_findings`, `imbalance_findings`) is shared with the check `balance`.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def statistics(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_I
         tables={"classes": _class_table(table, counts, buckets), "splits": _split_table(table)},
         findings=(
             *with_label_findings(table).findings,
-            *_rare(buckets["rare"], rare),
-            *_imbalance(list(_to_learn_from(table).values())),
+            *rare_findings(buckets["rare"], rare),
+            *imbalance_findings(list(images_to_learn_from(table).values())),
             *check_leaks(table),
         ),
         body={"dataset_id": digest[:16], "digest": "content" if scanned else "listing", "buckets": buckets},
@@ -51,7 +52,7 @@ def statistics(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_I
 def class_buckets(table: ImageTable, *, rare: int = RARE_IMAGES, head: int = HEAD_IMAGES) -> dict[str, list[str]]:
     """Class names by number of images to learn from (the train split where there is one): `rare`, `mid`, `head`."""
     buckets: dict[str, list[str]] = {"rare": [], "mid": [], "head": []}
-    for name, number in _to_learn_from(table).items():
+    for name, number in images_to_learn_from(table).items():
         buckets["rare" if number < rare else "mid" if number < head else "head"].append(name)
     return buckets
 
@@ -62,10 +63,29 @@ def imbalance_ratio(counts: NDArray[np.int64]) -> float:
     return float(filled.max() / filled.min()) if len(filled) else 1.0
 
 
-def _to_learn_from(table: ImageTable) -> dict[str, int]:
+def images_to_learn_from(table: ImageTable) -> dict[str, int]:
     """Images of each class in the train split, or in all where there is none."""
     column = "train" if table.split_rows("train").size else "all"
     return {name: row.get(column, 0) for name, row in split_counts(table).items()}
+
+
+def rare_findings(names: list[str], rare: int) -> list[Finding]:
+    """`rare_class` where classes of these names have fewer than `rare` images to learn from."""
+    if not names:
+        return []
+    message = f"{len(names)} classes have fewer than {rare} images to learn from: {', '.join(names[:5])}"
+    hint = "collect more images of these classes; in training, loss.imbalance=auto looks for a remedy"
+    return [finding("rare_class", "warning", message, names, hint)]
+
+
+def imbalance_findings(per_class: list[int]) -> list[Finding]:
+    """`imbalance` where the numbers of images of the classes differ by UNEVEN_RATIO or more."""
+    ratio = imbalance_ratio(np.array(per_class, np.int64))
+    if ratio < UNEVEN_RATIO:
+        return []
+    message = f"The largest class has {ratio:,.0f} times the images of the smallest: plain accuracy hides rare classes."
+    hint = "train with loss.imbalance=auto, which chooses a remedy by validation images, and judge by macro F1"
+    return [finding("imbalance", "warning", message, [], hint)]
 
 
 def _metrics(table: ImageTable, per_class: list[int]) -> dict[str, Metric]:
@@ -99,20 +119,3 @@ def _split_table(table: ImageTable) -> Table:
     return Table(
         columns=("split", "images", "classes"), rows=tuple((split or "none", *found[split]) for split in order)
     )
-
-
-def _rare(names: list[str], rare: int) -> list[Finding]:
-    if not names:
-        return []
-    message = f"{len(names)} classes have fewer than {rare} images to learn from: {', '.join(names[:5])}"
-    hint = "collect more images of these classes; in training, loss.imbalance=auto looks for a remedy"
-    return [finding("rare_class", "warning", message, names, hint)]
-
-
-def _imbalance(per_class: list[int]) -> list[Finding]:
-    ratio = imbalance_ratio(np.array(per_class, np.int64))
-    if ratio < UNEVEN_RATIO:
-        return []
-    message = f"The largest class has {ratio:,.0f} times the images of the smallest: plain accuracy hides rare classes."
-    hint = "train with loss.imbalance=auto, which chooses a remedy by validation images, and judge by macro F1"
-    return [finding("imbalance", "warning", message, [], hint)]
