@@ -17,7 +17,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sortal.api import evaluate, images, import_model, load_model, predict, reproduce, resume, synthesize, train
+    from sortal.api import (
+        audit,
+        evaluate,
+        images,
+        import_model,
+        load_model,
+        predict,
+        reproduce,
+        resume,
+        synthesize,
+        train,
+    )
     from sortal.core.contract import Contract
     from sortal.core.errors import SortalError
     from sortal.core.labels import LabelSet
@@ -30,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "audit": "sortal.api",
     "images": "sortal.api",
     "train": "sortal.api",
     "load_model": "sortal.api",
@@ -59,6 +71,7 @@ __all__ = [
     "Report",
     "SortalError",
     "__version__",
+    "audit",
     "evaluate",
     "images",
     "import_model",

@@ -33,7 +33,7 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class FaultOptions:
-    """How much to plant: shares of the images, 0 to 0.45 each, and a number of groups. `val` and `test` are shares too."""
+    """How much to plant: shares of the images, 0 to 0.45 each, and a number of groups; `val` and `test` are shares."""
 
     corrupt: float = 0.02
     exact_duplicates: float = 0.03

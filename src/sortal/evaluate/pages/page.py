@@ -49,28 +49,39 @@ def render_page(
         for pair, shown in (thumbnails or {}).items()
         if pair in pairs
     }
-    return _template().render(
-        view=page_view(report, small), figures=figures, style=_own("page.css"), script=_own("page.js")
-    )
+    return fill("page.html.jinja", view=page_view(report, small), figures=figures, anchors={})
 
 
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_own("page.html.jinja"))
+def fill(template: str, **values: object) -> str:
+    """One of the templates here with its values; `style` and `script` are those of every page."""
+    return _environment().get_template(template).render(style=own("page.css"), script=own("page.js"), **values)
 
 
-def _own(name: str) -> str:
+def own(name: str) -> str:
+    """The text of a file beside this one."""
     return files("sortal.evaluate.pages").joinpath(name).read_text(encoding="utf-8")
 
 
-def _data_uri(picture: Picture, longest_px: int) -> str:
-    kind, data = _encode(*_open(picture), longest_px)
+def data_uri(kind: str, data: bytes) -> str:
+    """An encoded picture as the address that holds it; `kind` is `png` or `jpeg`."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(own),
+    )
+
+
+def _data_uri(picture: Picture, longest_px: int) -> str:
+    return data_uri(*_encode(*_open(picture), longest_px))
 
 
 def _open(picture: Picture) -> tuple[Image.Image, str]:

@@ -1,0 +1,166 @@
+"""The three things most worth doing after an audit, in plain words, with the command to type where there is one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from sortal.core.report import Finding
+from sortal.data.checks.material import Outcome
+from sortal.data.table import ImageTable
+
+MOST = 3
+PLAN = "{plan}"
+"""Stands for the path of the audit in a command until that is known."""
+
+_WEIGHT = {"leaks": 8.0, "repair": 4.0, "decide": 3.0, "collect": 1.0, "shortcut": 2.0, "together": 0.5, "look": 0.8}
+"""What an affected image, or class, is worth doing something about: a leak makes every number wrong, a blurred image is
+one image less."""
+_LOOKED_AT = ("exposure", "blur", "information", "shape")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """One thing to do. `command` is empty where there is nothing to type; `value` ranks it, 0 and more."""
+
+    text: str
+    command: str
+    value: float
+
+
+def worth_doing(
+    findings: Sequence[Finding], issues: pl.DataFrame, table: ImageTable, outcomes: Mapping[str, Outcome]
+) -> tuple[Action, ...]:
+    """Up to MOST actions, the most valuable first."""
+    candidates = [
+        *_split_anew(table, outcomes),
+        *_repair(issues, table, outcomes),
+        *_decide(issues, table),
+        *_shortcut(findings),
+        *_collect(findings, table),
+        *_keep_together(table, outcomes),
+        *_look(table, outcomes),
+    ]
+    return tuple(sorted(candidates, key=lambda action: -action.value)[:MOST])
+
+
+def _split_anew(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
+    leaks = _names(outcomes, "leaks")
+    if leaks:
+        text = (
+            f"Divide the images anew: {_images(leaks)} in one split are, or show, what is in another one too, "
+            "so results on them are better than they will be."
+        )
+        yield Action(
+            text=text,
+            command=_typed(table, "sortal split", "--ignore-splits --out split.csv"),
+            value=_value("leaks", leaks, len(table)),
+        )
+
+
+def _repair(issues: pl.DataFrame, table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
+    broken = _to_repair(outcomes, "readable")
+    copies = (_to_repair(outcomes, "duplicates") | _to_repair(outcomes, "leaks")) - broken
+    wrong = set(issues.filter(pl.col("do") == "relabel")["name"])
+    parts = [
+        f"{len(names):,} {one if len(names) == 1 else many}"
+        for names, one, many in (
+            (broken, "file cannot be used", "files cannot be used"),
+            (copies, "image is a copy of another", "images are copies of others"),
+            (wrong, "label looks wrong", "labels look wrong"),
+        )
+        if names
+    ]
+    if parts:
+        text = (
+            f"Repair what can be repaired: {', '.join(parts)}. The plan can be read and edited, nothing is deleted, "
+            "and all of it can be undone."
+        )
+        command = _typed(table, "sortal fix", f"--plan {PLAN}")
+        yield Action(text=text, command=command, value=_value("repair", len(broken | copies | wrong), len(table)))
+
+
+def _decide(issues: pl.DataFrame, table: ImageTable) -> Iterator[Action]:
+    odd = issues.filter(pl.col("code") == "conflicting_labels")["name"].n_unique()
+    if odd:
+        text = f"Decide what {_images(odd)} show: they are there more than once, under different labels."
+        yield Action(text=text, command="", value=_value("decide", odd, len(table)))
+
+
+def _shortcut(findings: Sequence[Finding]) -> Iterator[Action]:
+    for found in findings:
+        if found.code == "shortcut":
+            text = f"Even out how images were made: {_decapitalized(found.message)}. {_sentence(found.hint)}"
+            yield Action(text=text, command="", value=_WEIGHT["shortcut"] * 0.3)
+            return
+
+
+def _collect(findings: Sequence[Finding], table: ImageTable) -> Iterator[Action]:
+    few = next((found for found in findings if found.code in ("rare_class", "rare_classes") and found.rows), None)
+    few = few or next((found for found in findings if found.code == "few_images" and found.rows), None)
+    if few is None:
+        return
+    counts = dict(table.frame["label"].value_counts().rows())
+    have = {name: counts.get(index, 0) for index, name in enumerate(table.labels.names)}
+    known = sorted((name for name in few.rows if name in have), key=lambda name: have[name])
+    if known:
+        shown = ", ".join(f"{name} ({have[name]:,})" for name in known[:3])
+        more = f" and {len(known) - 3:,} more classes" if len(known) > 3 else ""
+        scarce = len(known) / max(1, len(have)) * (1.0 if few.code.startswith("rare") else 0.1)
+        yield Action(
+            text=f"Collect images of {shown}{more}: they have the fewest to learn from.",
+            command="",
+            value=_WEIGHT["collect"] * scarce,
+        )
+
+
+def _keep_together(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
+    taken = _names(outcomes, "bursts")
+    if taken and not (len(table.split_rows("val")) or len(table.split_rows("test"))):
+        text = f"Keep pictures that were taken together on one side of the split: {_images(taken)} are in bursts."
+        command = _typed(table, "sortal split", "--out split.csv")
+        yield Action(text=text, command=command, value=_value("together", taken, len(table)))
+
+
+def _look(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
+    names: set[str] = set()
+    for check in _LOOKED_AT:
+        if check in outcomes:
+            names |= set(outcomes[check].issues["name"])
+    if names:
+        text = f"Look at {_images(len(names))} that are dark, overexposed, blurred, blank or of an odd shape."
+        yield Action(text=text, command="", value=_value("look", len(names), len(table)))
+
+
+def _names(outcomes: Mapping[str, Outcome], check: str) -> int:
+    return outcomes[check].issues["name"].n_unique() if check in outcomes else 0
+
+
+def _to_repair(outcomes: Mapping[str, Outcome], check: str) -> set[str]:
+    found = outcomes[check].issues if check in outcomes else None
+    return set() if found is None else set(found.filter(pl.col("do").is_in(["quarantine", "drop"]))["name"])
+
+
+def _value(kind: str, affected: int, total: int) -> float:
+    return round(_WEIGHT[kind] * affected / max(1, total), 6)
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def _typed(table: ImageTable, command: str, rest: str) -> str:
+    """The command about this source; empty where the source is nothing that can be typed."""
+    return f"{command} {shlex.quote(table.source)} {rest}" if Path(table.source).exists() else ""
+
+
+def _decapitalized(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+def _sentence(text: str | None) -> str:
+    return "" if not text else f"{text[:1].upper()}{text[1:].rstrip('.')}."
