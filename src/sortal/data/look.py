@@ -27,8 +27,8 @@ from sortal.data.header import read_header
 from sortal.data.look_measure import measure
 from sortal.data.pixels import upright
 
-PICTURE_PX = 256
-"""Longer side of the picture that is measured; smaller images are measured as they are."""
+PICTURE_PX, SHORTEST_PX = 256, 64
+"""Longer and least shorter side of the picture that is measured; smaller images are measured as they are."""
 
 _SOURCES = (
     "core/preprocess.py",
@@ -85,6 +85,6 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 
 def _fitted(width: int, height: int) -> tuple[int, int]:
-    """The size with a longer side of PICTURE_PX at most."""
-    longer = max(width, height, PICTURE_PX)
-    return max(1, round(width * PICTURE_PX / longer)), max(1, round(height * PICTURE_PX / longer))
+    """The size with a longer side of PICTURE_PX, or a shorter one of SHORTEST_PX where that is larger; never larger."""
+    scale = min(1.0, max(PICTURE_PX / max(width, height), SHORTEST_PX / min(width, height)))
+    return round(width * scale), round(height * scale)

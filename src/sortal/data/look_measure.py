@@ -1,6 +1,6 @@
 """Numbers, perceptual hash and tiny copy of one small picture: a record of fixed size, as the cache keeps it.
 
-Shapes: (h, w) of the picture, at most 256 px long; everything is computed on it or on its copy of 64 x 64 px.
+Shapes: (h, w) of the picture, about 256 px long; everything is computed on it or on its copy of 64 x 64 px.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ RECORD = np.dtype(
 """`height` and `width` are those of the whole upright image."""
 
 _DARK_SHARE, _LIGHT_SHARE = 0.99, 0.05
-_RADII = (1, 4)
-_NOTHING = 0.5
-"""Levels that count as no detail, so that a blank picture is not sharp by its noise."""
+_BLUR_PX = 4
+"""To each side."""
 _EVEN = 8
 """Levels (of 255) by which a uniform border may vary: JPEG rings as much around what it frames."""
 
@@ -67,11 +66,19 @@ def _levels(grey: Image.Image) -> tuple[float, float, float, float, float]:
 
 
 def sharpness(grey: Image.Image) -> float:
-    """0 (no fine detail) to 1: the detail of about 2 px against that of about 6 px, whatever the contrast."""
-    narrow, wide = (grey.filter(ImageFilter.BoxBlur(radius)) for radius in _RADII)
-    levels, smooth, smoother = (np.asarray(image, dtype=np.float32) for image in (grey, narrow, wide))
-    fine, coarse = (float(np.sqrt(np.mean(part * part))) for part in (levels - smooth, smooth - smoother))
-    return fine / (fine + coarse + _NOTHING)
+    """0 (a blur of nine pixels more changes nothing) to 1, of the softer of both directions, whatever the contrast.
+
+    The share of the steps between neighbors that such a blur removes: Crete, Dolmiere, Ladret and Nicolas, "The blur
+    effect: perception and estimation with a new no-reference perceptual blur metric" (2007), counted the other way.
+    """
+    return min(_removed(grey, axis) for axis in (0, 1))
+
+
+def _removed(grey: Image.Image, axis: int) -> float:
+    blurred = grey.filter(ImageFilter.BoxBlur((0, _BLUR_PX) if axis == 0 else (_BLUR_PX, 0)))
+    before, after = (np.abs(np.diff(np.asarray(image).astype(np.int16), axis=axis)) for image in (grey, blurred))
+    total = int(before.sum(dtype=np.int64))
+    return int(np.maximum(before - after, 0).sum(dtype=np.int64)) / total if total else 0.0
 
 
 def border_share(grey: NDArray[np.uint8]) -> float:

@@ -219,11 +219,11 @@ def test_info_counts_and_clearing_leaves_other_folders_alone(root: Path) -> None
     (root / "weights").mkdir()
     info = cache_info()
     assert info.folder == root / "packs-1"
-    assert info.items == {"images": 7, "features": 0}
-    assert info.packs == {"images": 1, "features": 0}
+    assert info.items == {"images": 7, "features": 0, "surveys": 0}
+    assert info.packs == {"images": 1, "features": 0, "surveys": 0}
     assert clear_cache() == info.used_bytes["images"] > 7 * item(0).nbytes
     assert (root / "weights").is_dir()
-    assert cache_info().items == {"images": 0, "features": 0}
+    assert cache_info().items == {"images": 0, "features": 0, "surveys": 0}
 
 
 def test_keys_are_of_content_and_region(tmp_path: Path) -> None:

@@ -52,15 +52,20 @@ def check(material: Material) -> Outcome:
     frame = material.survey.frame
     if not frame.height:
         return Outcome()
-    depth = _depth(frame["mode"])
+    color, depth = _color(frame["mode"]), _depth(frame["mode"])
     wrong = (frame["suffix"] != frame["format"]).fill_null(value=False)
     return joined(
         _listed(material, "wrong_extension", wrong, frame["suffix"] + " by name, " + frame["format"] + " by content"),
-        _mixed(material, "mode", frame["mode"], ~frame["mode"].is_in(_PLAIN)),
-        _mixed(material, "depth", depth, pl.Series([True]).new_from_index(0, frame.height)),
+        _mixed(material, "mode", color, ~color.is_in(_PLAIN)),
+        _mixed(material, "depth", depth, depth.is_not_null()),
         _listed(material, "animated", frame["frames"] > 1, frame["frames"].cast(pl.String) + " frames"),
         Outcome(tables={"storage": _table(frame)}),
     )
+
+
+def _color(mode: pl.Series) -> pl.Series:
+    """The mode without its depth: `I;16` and `1` are grey (`L`) too."""
+    return mode.str.strip_suffix(";16").replace({"I": "L", "1": "L"})
 
 
 def _depth(mode: pl.Series) -> pl.Series:
