@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 SQUARE_PX = 64
 TINY_PX = 16
 HASH_BITS = 256
-MEASURES = ("brightness", "dark", "light", "contrast", "sharpness", "entropy", "chroma", "border")
+MEASURES = ("brightness", "dark", "light", "contrast", "sharpness", "entropy", "chroma", "border", "filled")
 RECORD = np.dtype(
     [
         *((name, "<f4") for name in MEASURES),
@@ -27,6 +27,7 @@ RECORD = np.dtype(
 _DARK_SHARE, _LIGHT_SHARE = 0.99, 0.05
 _BLUR_PX = 4
 """To each side."""
+_MIDDLE = 128
 _EVEN = 8
 """Levels (of 255) by which a uniform border may vary: JPEG rings as much around what it frames."""
 
@@ -43,6 +44,7 @@ def measure(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     record["sharpness"] = sharpness(grey)
     record["chroma"] = (colors.max(axis=2) - colors.min(axis=2)).mean() / 255
     record["border"] = border_share(np.asarray(grey))
+    record["filled"] = filled_share(np.asarray(picture))
     record["height"], record["width"] = size
     record["hash"] = perceptual_hash(np.asarray(square.convert("L")))
     block = SQUARE_PX // TINY_PX
@@ -94,6 +96,25 @@ def border_share(grey: NDArray[np.uint8]) -> float:
 def _uneven(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows are not of one level."""
     return np.asarray((grey.max(axis=1) - grey.min(axis=1)) > _EVEN)
+
+
+def filled_share(pixels: NDArray[np.uint8]) -> float:
+    """Share of the height or width of (h, w, 3) pixels that is exactly middle grey at one side and not at the opposite
+    one, which would be a frame.
+
+    That grey is what libjpeg puts, without a word, where the coded data of a JPEG with an end marker ends too early.
+    """
+    if not (pixels[:: max(1, len(pixels) - 1), :: max(1, pixels.shape[1] - 1)] == _MIDDLE).all(axis=2).any():
+        return 0.0
+    grey = (pixels == _MIDDLE).all(axis=2)
+    ends = [(_leading(lines), _leading(lines[::-1]), len(lines)) for lines in (grey, grey.T)]
+    return max(0.0 if first and last else (first + last) / length for first, last, length in ends)
+
+
+def _leading(lines: NDArray[np.bool_]) -> int:
+    """How many lines, from the first on, are all True."""
+    broken = np.flatnonzero(~lines.all(axis=1))
+    return int(broken[0]) if broken.size else len(lines)
 
 
 def _waves(count: int) -> NDArray[np.float32]:

@@ -62,13 +62,15 @@ COLUMNS: dict[str, pl.DataType] = {
     "chroma": pl.Float64(),
     "border": pl.Float64(),
     "personal": pl.Boolean(),
+    "filled": pl.Float64(),
 }
 """Of `Survey.frame`. `bytes` of the file (of the pixels of an array); `suffix` is the format that the file's name says,
 null where it says none; `format`, `mode`, `frames`, `orientation` from the header; `width` and `height` of the upright
 image, or of the region that a row is; `camera` (make and model), `taken`, `gps` (whether there is a position) and
 `personal` (whether an artist, owner or serial number is named) from EXIF. The rest is measured on pixels, 0..1: mean
 luma, its 99th (`dark`) and 5th (`light`) percentile, its standard deviation, sharpness and entropy scores, mean chroma
-(0: no color), and the share of the area that uniform rows and columns along the sides take."""
+(0: no color), the share of the area that uniform rows and columns along the sides take, and the share of height or
+width that is plain middle grey at one side (`look_measure.filled_share`)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

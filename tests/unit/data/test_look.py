@@ -62,7 +62,7 @@ def test_every_shape_is_measured(shape: tuple[int, int]) -> None:
     found = record(rng.integers(0, 256, (*shape, 3), np.uint8))
     assert (found["height"], found["width"]) == shape
     numbers = [float(found[name]) for name, kind in RECORD.fields.items() if kind[0] == np.float32]
-    assert len(numbers) == 8
+    assert len(numbers) == 9
     assert all(0 <= number <= 1 for number in numbers)
 
 

@@ -101,6 +101,21 @@ def test_files_that_cannot_be_read_are_named_with_their_error(folder: Path) -> N
     assert sorted(found.rows for found in outcome.findings) == [("a/cut.jpg",), ("b/empty.jpg",), ("b/text.png",)]
 
 
+@pytest.mark.parametrize("side_px", [120, 900])
+def test_a_jpeg_that_was_cut_and_closed_again_is_incomplete(folder: Path, side_px: int) -> None:
+    """Decoders fill the rest with grey and say nothing."""
+    photograph(80, side_px * 4 // 3, side_px).save(folder / "a" / "whole.jpg", quality=90)
+    data = (folder / "a" / "whole.jpg").read_bytes()
+    (folder / "a" / "closed.jpg").write_bytes(data[: len(data) * 2 // 3] + b"\xff\xd9")
+    framed = Image.new("RGB", (160, 120), (128, 128, 128))
+    framed.paste(photograph(81, 160, 64), (0, 32))
+    framed.save(folder / "b" / "framed.jpg")
+    outcome = checked(folder)["readable"]
+    assert outcome.issues.select("name", "code", "do").rows() == [("a/closed.jpg", "incomplete", "quarantine")]
+    assert 0.2 < outcome.issues["score"][0] < 0.5
+    assert [(found.code, found.severity) for found in outcome.findings] == [("incomplete", "warning")]
+
+
 def test_rows_that_a_format_left_out_keep_its_code(folder: Path) -> None:
     (folder / "t.csv").write_text("path,label\na/0.jpg,a\nb/1.jpg,b\nb/gone.jpg,b\n")
     outcome = CHECKS.get("readable").check(material(folder / "t.csv"))
