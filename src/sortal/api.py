@@ -30,15 +30,18 @@ def images(
     label: str = "label",
     group: str | None = None,
     level: str | None = None,
+    boxes: str | None = None,
+    margin: float = 0.0,
 ) -> ImageTable:
-    """The images at `source`: class folders, a table, a list, an archive, arrays, or a sequence of paths.
+    """The images at `source`: class folders, a table, a list, annotations, an archive, arrays, or a sequence of paths.
 
-    `label` is the label column of tables, `group` a column or a pattern over paths, `level` that of a taxonomy. Raises
+    `label` is the label column of tables, `group` a column or a pattern over paths, `level` that of a taxonomy.
+    Annotated boxes are crops grown by `margin`, or with `boxes` = `image` or `largest` classes of their images. Raises
     DataError that says what was found and what is expected.
     """
     from sortal.data.open import images as open_images
 
-    return open_images(source, label=label, group=group, level=level)
+    return open_images(source, label=label, group=group, level=level, boxes=boxes, margin=margin)
 
 
 def train(

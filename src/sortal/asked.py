@@ -24,17 +24,22 @@ def as_table(
     label: str = "label",
     group: str | None = None,
     level: str | None = None,
+    boxes: str | None = None,
+    margin: float = 0.0,
 ) -> ImageTable:
     """A table as it is, anything else opened."""
     from sortal.data.open import images
     from sortal.data.table import ImageTable
 
-    return source if isinstance(source, ImageTable) else images(source, label=label, group=group, level=level)
+    if isinstance(source, ImageTable):
+        return source
+    return images(source, label=label, group=group, level=level, boxes=boxes, margin=margin)
 
 
 def table_for(source: str | Path | Sequence[str | Path] | ImageTable, recipe: Recipe) -> ImageTable:
     """The images at `source`, with labels, groups and level as the recipe says."""
-    return as_table(source, label=recipe.data.label, group=recipe.data.group, level=recipe.data.level)
+    data = recipe.data
+    return as_table(source, label=data.label, group=data.group, level=data.level, boxes=data.boxes, margin=data.margin)
 
 
 def recipe_of(recipe: str | Path | None, overrides: Sequence[str] | Mapping[str, Any]) -> Recipe:

@@ -13,6 +13,7 @@ from sortal.core.report import Finding, Metric, Report
 from sortal.core.run import RunFolder
 from sortal.core.team import leading
 from sortal.data.open import images
+from sortal.data.remote import is_remote
 from sortal.data.table import ImageTable
 from sortal.memory import Remembered, machine_differences, remember, same_images
 from sortal.train.checkpoint import Shelf
@@ -108,14 +109,15 @@ def _images(known: Remembered, source: ImageTable | None, run: RunFolder) -> Ima
             hint="hand the same table over: sortal.resume(run, source=table)",
         )
     data = known.recipe.data
-    gone = [path for path in ([where] if isinstance(where, str) else where) if not Path(path).exists()]
+    listed = [where] if isinstance(where, str) else where
+    gone = [path for path in listed if not is_remote(path) and not Path(path).exists()]
     if gone:
         raise DataError(
             "the images of this run are not where they were",
             where=gone[0],
             hint="put them back, or from Python: sortal.resume(run, source=sortal.images(new_place))",
         )
-    return images(where, label=data.label, group=data.group, level=data.level)
+    return images(where, label=data.label, group=data.group, level=data.level, boxes=data.boxes, margin=data.margin)
 
 
 def _weights_digest(bundle: Path) -> str:

@@ -15,14 +15,16 @@ from sortal.core.errors import DataError, MachineError, nearest
 from sortal.data.formats import FORMATS
 from sortal.data.formats.classes import with_label_findings
 from sortal.data.formats.image import read_paths
-from sortal.data.formats.options import ReadOptions
+from sortal.data.formats.options import Boxes, ReadOptions
+from sortal.data.formats.tree import Tree, remote_tree
+from sortal.data.remote import is_remote, local_path
 from sortal.data.table import ImageTable, finding
 
 Level = Literal["fine", "coarse"]
 
 _EXPECTED = (
-    "expected class folders, a CSV/TSV/JSONL/Parquet table, list files, a JSON manifest, .npz, CIFAR or MNIST files, "
-    "a .zip or .tar of these folders, or an image"
+    "expected class folders, a CSV/TSV/JSONL/Parquet table, list files, a JSON manifest, annotations of COCO, YOLO, "
+    "Pascal VOC, CVAT or Label Studio, .npz, CIFAR or MNIST files, a .zip or .tar of these folders, or an image"
 )
 
 
@@ -33,17 +35,23 @@ def images(
     group: str | None = None,
     level: str | None = None,
     format: str | None = None,
+    boxes: str | None = None,
+    margin: float = 0.0,
 ) -> ImageTable:
-    """The images at `source`: a path of any known format, or a sequence of image paths.
+    """The images at `source`: a path of any known format, the URL of a remote folder, or a sequence of image paths.
 
     `label` is the label column of tables; `group` a column, or a regular expression over row names whose first group is
-    the key; `level` the level of a taxonomy to learn; `format` the name of a format, found by itself when None. Raises
-    DataError that says what was found and what is expected, MachineError when the source may not be read.
+    the key; `level` the level of a taxonomy to learn; `format` the name of a format, found by itself when None.
+    Annotated boxes become crops with a `margin` (share of a box's side), or with `boxes` = `image` or `largest` one
+    label an image. Raises DataError that says what was found and what is expected, MachineError when the source may not
+    be read.
     """
     if level not in (None, *get_args(Level)):
         raise DataError("unknown level", received=str(level), hint="fine or coarse")
-    options = ReadOptions(label=label, group=group, level=level)  # type: ignore[arg-type]
-    table = read_paths(source) if not isinstance(source, str | Path) else _read(Path(source), format, options)
+    if boxes not in (None, *get_args(Boxes)):
+        raise DataError("unknown way to take boxes", received=str(boxes), hint=", ".join(get_args(Boxes)))
+    options = ReadOptions(label=label, group=group, level=level, boxes=boxes or "crops", margin=margin)  # type: ignore[arg-type]
+    table = _any(source, format, options)
     table = table if group is None else with_group(table, group)
     return to_coarse(table) if level == "coarse" else table
 
@@ -87,6 +95,32 @@ def _extract(table: ImageTable, pattern: str) -> pl.Series:
     except (re.error, pl.exceptions.ComputeError) as error:
         hint = "a pattern such as '(lot[0-9]+)_' without look-around"
         raise DataError("not a valid pattern", where="group", received=pattern, hint=hint) from error
+
+
+def _any(source: str | Path | Sequence[str | Path], name: str | None, options: ReadOptions) -> ImageTable:
+    if isinstance(source, str) and is_remote(source):
+        path = local_path(source)
+        return _read_remote(source, name, options) if path is None else _read(path, name, options)
+    return _read(Path(source), name, options) if isinstance(source, str | Path) else read_paths(source)
+
+
+def _read_remote(url: str, name: str | None, options: ReadOptions) -> ImageTable:
+    """A remote folder in the first format that reads listed trees and knows this one; class folders know every tree."""
+    tree = remote_tree(url)
+    members = [FORMATS.get(known) for known in (FORMATS.names() if name is None else [name])]
+    readers = [member for member in members if hasattr(member, "read_tree")]
+    if not readers:
+        raise DataError("this format is not read from remote folders", where=url, received=str(name))
+    reader = readers[0] if name is not None else next(member for member in readers if _knows(member, tree))
+    try:
+        table: ImageTable = reader.read_tree(tree, options)
+    except ValidationError as error:
+        raise DataError(f"the classes are not valid: {error.errors()[0]['msg']}", where=url) from error
+    return table
+
+
+def _knows(member: Any, tree: Tree) -> bool:
+    return bool(member.sniff(tree))
 
 
 def _read(path: Path, name: str | None, options: ReadOptions) -> ImageTable:

@@ -25,6 +25,7 @@ from sortal.data.decode import decode
 from sortal.data.files import read_file
 from sortal.data.header import read_header
 from sortal.data.members import read_member
+from sortal.data.remote import read_remote
 
 UNKNOWN = -1
 SPLITS = ("train", "val", "test")
@@ -51,8 +52,9 @@ class ImageTable:
     """Rows of images with labels. Build one with `build_table` or `sortal.data.open.images`.
 
     `frame` has the columns of `COLUMNS`, then technical ones that start with `_`, then whatever else the source had.
-    `uri` is relative to `root` (POSIX) where it lies below it. `rejected` lists rows that were left out: name, code,
-    reason. Labels are indices into `labels`, -1 where unknown; a split is `train`, `val`, `test` or null.
+    `uri` is relative to `root` (POSIX) where it lies below it, or to the URL `remote`. `rejected` lists rows that were
+    left out: name, code, reason. Labels are indices into `labels`, -1 where unknown; a split is `train`, `val`, `test`
+    or null.
     """
 
     frame: pl.DataFrame
@@ -61,6 +63,7 @@ class ImageTable:
     root: Path | None
     findings: tuple[Finding, ...] = ()
     rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED_SCHEMA))
+    remote: str | None = None
 
     def __len__(self) -> int:
         return self.frame.height
@@ -92,7 +95,9 @@ class ImageTable:
         return self._source(self.frame.row(row, named=True))
 
     def path(self, row: int) -> Path:
-        """The file that row lies in."""
+        """The file that row lies in. Raises DataError where that is a remote one."""
+        if self.remote is not None:
+            raise DataError("a remote image is no file of this machine", where=self.remote)
         return self._file(self.frame["uri"][row])
 
     def label_array(self) -> NDArray[np.int64]:
@@ -151,6 +156,8 @@ class ImageTable:
         )
 
     def _source(self, values: Mapping[str, Any]) -> bytes | NDArray[Any]:
+        if self.remote is not None:
+            return read_remote(self.remote, values["uri"], size=values.get("_size"), where=_row_name(values))
         file = self._file(values["uri"])
         if values["frame"] is not None:
             return frame_pixels(file, values["member"], values["frame"])
@@ -171,6 +178,7 @@ def build_table(
     root: Path | None,
     findings: Iterable[Finding] = (),
     rejected: pl.DataFrame | None = None,
+    remote: str | None = None,
 ) -> ImageTable:
     """An ImageTable from a frame that has at least `uri`; missing columns of `COLUMNS` are filled with their defaults.
 
@@ -190,7 +198,7 @@ def build_table(
     if names.n_unique() != names.len():
         twice = names.filter(names.is_duplicated()).unique().sort().head(3).to_list()
         raise DataError(f"rows given twice: {', '.join(twice)}", where=source)
-    table = ImageTable(frame=frame, labels=labels, source=source, root=root, findings=tuple(findings))
+    table = ImageTable(frame=frame, labels=labels, source=source, root=root, findings=tuple(findings), remote=remote)
     return table if rejected is None else replace(table, rejected=rejected)
 
 

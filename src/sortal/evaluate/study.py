@@ -61,7 +61,11 @@ def evaluate_source(
     asked = bundle.recipe.data if bundle is not None and bundle.recipe is not None else DataSection()
     if out is not None:
         _check_out(out)
-    table = source if isinstance(source, ImageTable) else images(source, label=asked.label, level=asked.level)
+    table = (
+        source
+        if isinstance(source, ImageTable)
+        else images(source, label=asked.label, level=asked.level, boxes=asked.boxes, margin=asked.margin)
+    )
     chosen, name = _choose(table, split)
     if by is not None:
         source_values(chosen, by)  # a wrong name is refused before anything is done

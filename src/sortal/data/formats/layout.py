@@ -35,12 +35,12 @@ def read_layout(tree: Tree, order: ClassOrder | None = None) -> ImageTable:
     """The images of `tree` as a table. Raises DataError when there is none, or a class folder is not in `order`."""
     images = tree.images()
     if not images.height:
-        raise DataError(f"no images here: {_what_is_there(tree)}", where=str(tree.path), hint=_nearby(tree) or EXPECTED)
+        raise DataError(f"no images here: {_what_is_there(tree)}", where=tree.source, hint=_nearby(tree) or EXPECTED)
     prefix, findings = _descend(images["path"])
     placed, notes = _place(images, prefix)
     kept = placed.filter(pl.col("reason").is_null())
     if not kept.height:
-        raise DataError("no image lies in a class folder", where=str(tree.path), hint=EXPECTED)
+        raise DataError("no image lies in a class folder", where=tree.source, hint=EXPECTED)
     labels, indices = _encoded(kept["class"], order, tree)
     frame = tree.rows(kept).with_columns(label=indices).drop("path", "class", "reason")
     rejected = tree.rows(placed.filter(pl.col("reason").is_not_null())).select(
@@ -53,8 +53,9 @@ def read_layout(tree: Tree, order: ClassOrder | None = None) -> ImageTable:
     table = build_table(
         frame,
         labels=labels,
-        source=str(tree.path),
-        root=tree.root,
+        source=tree.source,
+        root=None if tree.remote else tree.root,
+        remote=tree.remote,
         findings=(*tree.findings, *findings),
         rejected=rejected,
     )
@@ -123,7 +124,7 @@ def _encoded(texts: pl.Series, order: ClassOrder | None, tree: Tree) -> tuple[La
         return encode(texts) if order is None else encode(texts, order.names, display=dict(order.display))
     except DataError as error:
         raise DataError(
-            error.what, where=str(tree.path), hint="add them to the class list, or remove their folders"
+            error.what, where=tree.source, hint="add them to the class list, or remove their folders"
         ) from error
 
 
@@ -160,7 +161,11 @@ def _unlabeled(table: ImageTable) -> list[Finding]:
 def _nearby(tree: Tree) -> str | None:
     """Point at a table, array file or archive that lies in the folder."""
     found = tree.files["path"].filter(tree.files["path"].str.contains(_SOURCES))
-    return None if tree.is_archive or not found.len() else f"point at the file itself: {tree.path / found[0]}"
+    return (
+        None
+        if tree.is_archive or tree.remote or not found.len()
+        else f"point at the file itself: {tree.path / found[0]}"
+    )
 
 
 def _what_is_there(tree: Tree) -> str:

@@ -7,6 +7,7 @@ manifest's folder, or to the one above where that is where the images are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -18,9 +19,13 @@ from sortal.core.labels import LabelSet
 from sortal.core.publish import publish_file
 from sortal.core.report import Finding
 from sortal.data.formats.classes import label_findings, normal_splits, tidy
-from sortal.data.formats.options import ReadOptions
+from sortal.data.formats.options import Images, ReadOptions, Written
+from sortal.data.formats.pictures import left_behind
+from sortal.data.formats.placing import Failures, beside, check_free
 from sortal.data.formats.rows import Rows
 from sortal.data.table import ImageTable, build_table, finding
+
+_OWN = ("id", "class_id")
 
 
 class _Model(BaseModel):
@@ -82,26 +87,49 @@ def read(path: Path, _options: ReadOptions) -> ImageTable:
     return table.with_findings(*_unlabeled(table), *_folder_disagrees(table), *label_findings(table))
 
 
-def write_manifest(table: ImageTable, path: Path) -> Path:
-    """Write `table` as a manifest that reads back to the same rows.
+def can_hold(table: ImageTable) -> str | None:
+    """Paths are written with `/` only."""
+    odd = table.frame["uri"].filter(table.frame["uri"].str.contains("\\", literal=True))
+    return f"it has no backslashes in paths, as in {odd[0]!r}" if odd.len() else None
 
-    Raises DataError for members, frames and regions: a manifest lists whole files.
+
+def loses(table: ImageTable) -> tuple[str, ...]:
+    """Only class and split are kept, beside `id` and `class_id`; boxes become images of their own."""
+    plain = replaced(table, frame=table.frame.drop([name for name in _OWN if name in table.frame.columns]))
+    return left_behind(plain, "split", "images")
+
+
+def write(table: ImageTable, path: Path, *, images: Images = "refer", replace: bool = False) -> Written:
+    """A manifest that reads back to the same rows; crops, members and frames become files in `<stem>-images`.
+
+    `id` and `class_id` of a table that has them are kept where they still fit. Raises DataError when `can_hold` says
+    why not, or there is something at `path`.
     """
-    frame = table.frame
-    if frame.select(pl.any_horizontal(pl.col("member", "frame", "region").is_not_null()).any()).item():
-        raise DataError("a manifest lists whole image files only", where=table.source)
-    ids = frame["id"] if "id" in frame.columns else pl.Series(range(len(table)))
-    class_ids = frame["class_id"] if "class_id" in frame.columns else frame["label"]
-    images = [
-        _entry(table, *values)
-        for values in zip(ids, frame["uri"], frame["label"], class_ids, frame["split"], strict=True)
-    ]
-    publish_file(path, pretty({"images": images}).encode())
-    return path
+    if (reason := can_hold(table)) is not None:
+        raise DataError(f"a manifest cannot hold this: {reason}", where=table.source)
+    check_free(path, replace=replace)
+    failures, frame = Failures(), table.frame
+    names = beside(table, path, images, failures, crops=True, replace=replace)
+    whole = "id" in frame.columns and frame["id"].n_unique() == len(table)
+    ids = frame["id"].to_list() if whole else list(range(len(table)))
+    class_ids = frame["class_id"] if _fits(frame) else frame["label"]
+    values = zip(ids, frame["label"], class_ids, frame["split"], strict=True)
+    entries = [_entry(table, names[row], *parts) for row, parts in enumerate(values) if row in names]
+    publish_file(path, pretty({"images": entries}).encode())
+    return Written(path=path, rows=len(entries), findings=failures.findings())
+
+
+def _fits(frame: pl.DataFrame) -> bool:
+    """Whether the column `class_id` still means the classes: one number each, none shared."""
+    if "class_id" not in frame.columns or frame["class_id"].dtype != pl.Int64:
+        return False
+    pairs = frame.filter(pl.col("label") >= 0).select("label", "class_id").unique()
+    good = pairs["class_id"].null_count() == 0 and bool((pairs["class_id"] >= 0).all())
+    return good and pairs["label"].n_unique() == pairs.height == pairs["class_id"].n_unique()
 
 
 def _entry(
-    table: ImageTable, key: int | str, uri: str, label: int, class_id: int, split: str | None
+    table: ImageTable, uri: str, key: int | str, label: int, class_id: int, split: str | None
 ) -> dict[str, object]:
     annotations = [] if label < 0 else [{"class_id": class_id, "label": table.labels.names[label]}]
     entry: dict[str, object] = {"id": key, "file_path": uri, "annotations": annotations}

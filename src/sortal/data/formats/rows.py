@@ -12,6 +12,9 @@ from sortal.core.errors import DataError
 from sortal.core.report import Finding
 from sortal.data.table import REJECTED_SCHEMA, finding
 
+RESERVED = ("uri", "member", "frame", "region", "digest")
+"""Columns of a table that no column of a source may be called."""
+
 MULTI_LABEL_SHARE = 0.05
 """Above this share of images listed under several classes the data are taken for multi-label, not for mistakes."""
 

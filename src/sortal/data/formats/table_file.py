@@ -21,6 +21,11 @@ def read_frame(path: Path) -> pl.DataFrame:
         data = path.read_bytes()
     except OSError as error:
         raise MachineError(f"cannot read this file: {error.strerror}", where=str(path)) from error
+    return parse_frame(path, data)
+
+
+def parse_frame(path: Path, data: bytes) -> pl.DataFrame:
+    """All rows of a table whose bytes are at hand; the suffix of `path` says its kind. Raises DataError."""
     if not data.strip():
         raise DataError("an empty file", where=str(path), hint="expected a table with a path and a label column")
     try:
@@ -29,6 +34,18 @@ def read_frame(path: Path) -> pl.DataFrame:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"not a readable table: {reason}", where=str(path)) from error
     return frame.rename({name: name.strip().lstrip("\ufeff") for name in frame.columns})
+
+
+def frame_bytes(frame: pl.DataFrame, suffix: str) -> bytes:
+    """A frame as the bytes of a file of that suffix, UTF-8. Lists go into JSON lines and Parquet only."""
+    buffer = io.BytesIO()
+    if suffix in PARQUET_SUFFIXES:
+        frame.write_parquet(buffer)
+    elif suffix in JSON_SUFFIXES:
+        frame.write_ndjson(buffer)
+    else:
+        frame.write_csv(buffer, separator="\t" if suffix == ".tsv" else ",")
+    return buffer.getvalue()
 
 
 def _parse(path: Path, data: bytes) -> pl.DataFrame:

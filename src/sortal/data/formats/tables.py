@@ -1,7 +1,8 @@
 """Tables of images: one row an image, a path and a class under their common names, everything else kept.
 
 Known columns (without regard to case): path, label, split, group, weight, and a region x0, y0, x1, y1 in fractions of
-the upright image. Relative paths are relative to the table's own folder.
+the upright image. Relative paths are relative to the table's own folder. Columns `box` and `polygon` may hold lists of
+numbers, also as JSON text. Writing is the matter of `table_writer`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import polars as pl
 
 from sortal.core.errors import DataError, nearest
 from sortal.core.report import Finding
+from sortal.data.boxes import BOX, POLYGON
 from sortal.data.formats.classes import encode, label_findings, normal_splits
 from sortal.data.formats.options import ReadOptions
-from sortal.data.formats.rows import Rows, merge_repeats
+from sortal.data.formats.rows import RESERVED, Rows, merge_repeats
 from sortal.data.formats.table_file import SUFFIXES, read_frame
+from sortal.data.formats.table_writer import REGION_NAMES as REGION_NAMES
+from sortal.data.formats.table_writer import can_hold as can_hold
+from sortal.data.formats.table_writer import loses as loses
+from sortal.data.formats.table_writer import write as write
 from sortal.data.table import ImageTable, build_table, finding
 
 PATH_NAMES = (
@@ -34,8 +40,6 @@ PATH_NAMES = (
     "image_id",
 )
 LABEL_NAMES = ("label", "class_name", "class", "category", "target", "labels")
-REGION_NAMES = ("x0", "y0", "x1", "y1")
-RESERVED = ("uri", "member", "frame", "region", "digest")
 
 
 def sniff(path: Path) -> bool:
@@ -70,7 +74,7 @@ def read(path: Path, options: ReadOptions) -> ImageTable:
 
 
 def placed(given: pl.DataFrame, path: Path, label: str) -> tuple[dict[str, str], pl.DataFrame]:
-    """Which column plays which part, and for each row of the file uri, text (its class), region ... where they exist."""
+    """Which column plays which part, and for each row of the file uri, text (its class), region ... where known."""
     roles = _roles(given, label, str(path))
     return roles, _core_columns(given, roles, path)
 
@@ -147,7 +151,17 @@ def _core_columns(given: pl.DataFrame, roles: Mapping[str, str], path: Path) -> 
         region = pl.when(has).then(pl.concat_list(REGION_NAMES).list.to_array(4)).alias("region")
         frame = frame.with_columns(pl.DataFrame(corners).select(region).to_series())
     extra = [name for name in given.columns if name not in roles.values()]
-    return frame.with_columns(given[name].alias(_free(name, frame.columns)) for name in extra)
+    frame = frame.with_columns(given[name].alias(_free(name, frame.columns)) for name in extra)
+    return frame.with_columns(_shape(frame[name]) for name in ("box", "polygon") if name in frame.columns)
+
+
+def _shape(cells: pl.Series) -> pl.Series:
+    """Lists of numbers as the boxes or polygons that they are; a stranger's column of that name stays as it is."""
+    try:
+        lists = cells.str.json_decode(POLYGON) if cells.dtype == pl.String else cells.cast(POLYGON)
+        return lists.list.to_array(4).cast(BOX) if cells.name == "box" else lists
+    except pl.exceptions.PolarsError:
+        return cells
 
 
 def _free(name: str, taken: list[str]) -> str:
