@@ -43,7 +43,7 @@ def main(operation: str, source: Path) -> int:
         print(error, file=sys.stderr)
         return 3
     except OSError:
-        if operation != "naive":
+        if operation != "naive":  # the repair itself has to say it in its own words
             raise
         return 3
     finally:

@@ -17,10 +17,10 @@ SHOWN_CLASSES = 20
 
 
 def fix(
-    source: Path = typer.Argument(None, help="Class folders, a table, a manifest or list files."),
-    plan: Path = typer.Option(None, "--plan", help="audit.json, or the plan as YAML."),
+    source: Path | None = typer.Argument(None, help="Class folders, a table, a manifest or list files."),
+    plan: Path | None = typer.Option(None, "--plan", help="audit.json, or the plan as YAML."),
     do: bool = typer.Option(False, "--apply", help="Do it. Without this, only look."),
-    undo: Path = typer.Option(None, "--undo", help="Take back: a data set (its newest repair) or a journal."),
+    undo: Path | None = typer.Option(None, "--undo", help="Take back: a data set (its newest repair) or a journal."),
     resume: bool = typer.Option(False, "--resume", help="Go on with a repair that was broken off."),
     status: bool = typer.Option(False, "--status", help="List the repairs of this data set."),
     skip_changed: bool = typer.Option(False, "--skip-changed", help="Leave out images that are gone or changed."),
@@ -51,7 +51,7 @@ def fix(
         raise InputError("name the data set", where="sortal fix", hint=f"sortal fix photos/ {asked[0]}")
     if status:
         return _status(source, as_json=as_json)
-    if resume:
+    if plan is None:
         return _resume(source, as_json=as_json)
     return _plan(source, plan, do=do, label=label, skip_changed=skip_changed, as_json=as_json)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sortal.core.errors import DataError, InputError
 from sortal.core.progress import Listener, Silent
+from sortal.core.publish import disk_errors
 from sortal.data.formats import FORMATS
 from sortal.data.formats.folders import CLASS_LISTS
 from sortal.data.open import images
@@ -51,12 +52,13 @@ def preview(source: Path, located: Located, *, label: str = "label", skip_change
 
     Raises DataError for a source that cannot be changed in place, and with all entries that cannot be done.
     """
-    kind = _format(source)
-    table = images(source, label=label)
-    changes = resolve(located, table, skip_changed=skip_changed)
     name = new_id()
-    script = _script(kind, source, table, changes, name, label) if changes else Script(steps=())
-    notes = (*_notes(located, table), *_link_notes(table, script))
+    with disk_errors(source):
+        kind = _format(source)
+        table = images(source, label=label)
+        changes = resolve(located, table, skip_changed=skip_changed)
+        script = _script(kind, source, table, changes, name, label) if changes else Script(steps=())
+        notes = (*_notes(located, table), *_link_notes(table, script))
     return Preview(source=source, name=name, located=located, table=table, changes=changes, script=script, notes=notes)
 
 
@@ -124,9 +126,11 @@ def refuse_unfinished(root: Path) -> None:
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
+    """Nobody else repairs `root` meanwhile; what the system refuses is a MachineError."""
     lock = locked(root)
     try:
-        yield
+        with disk_errors(root):
+            yield
     finally:
         lock.release()
 

@@ -128,11 +128,12 @@ class _Work:
     def script(self, homes: Homes) -> Script:
         """The steps in order, and the times of all folders in which something changes."""
         renames = renamed_folders(self.steps["rename_folder"])
-        for folder in sorted(self._with_parents(homes), key=lambda path: (-path.count("/"), path)):
+        leaving = self._with_parents(homes)
+        for folder in sorted(leaving, key=lambda path: (-path.count("/"), path)):
             mode = (self.root / folder).stat().st_mode & 0o7777
             self.steps["remove_folder"].append(Step(do="remove_folder", path=after(folder, renames), mode=mode))
         steps = tuple(step for phase in PHASES for step in self.steps[phase])
-        return Script(steps=steps, texts=self.texts, folders=self._times(steps))
+        return Script(steps=steps, texts=self.texts, folders=self._times(steps, leaving))
 
     def _with_parents(self, homes: Homes) -> set[str]:
         """Folders that may be empty in the end: where something was, and above that up to the class folder."""
@@ -142,8 +143,8 @@ class _Work:
             found |= {"/".join(pieces[:end]) for end in range(homes.depth + 1, len(pieces) + 1)}
         return {folder for folder in found if folder and not (self.root / folder).is_symlink()}
 
-    def _times(self, steps: Iterable[Step]) -> Mapping[str, int]:
-        touched = {"."} | {step.path for step in self.steps["rename_folder"]}
+    def _times(self, steps: Iterable[Step], leaving: set[str]) -> Mapping[str, int]:
+        touched = {"."} | leaving | {step.path for step in self.steps["rename_folder"]}
         places = (place for step in steps for place in (step.path, step.to) if place)
         touched |= {place.rpartition("/")[0] or "." for place in places} | self._left
         found = {}

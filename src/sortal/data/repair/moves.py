@@ -203,12 +203,13 @@ def _same(source: Path, target: Path) -> bool:
 @lru_cache(maxsize=1)
 def _exclusive_rename() -> Callable[[bytes, bytes], int] | None:
     """A rename that refuses an existing target by itself; None where the system has none that we know."""
+    system: str = sys.platform
     with suppress(OSError, AttributeError):
-        if sys.platform.startswith("linux"):
+        if system.startswith("linux"):
             rename = ctypes.CDLL(None, use_errno=True).renameat2
             rename.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
             return lambda one, other: int(rename(_AT_FDCWD, one, _AT_FDCWD, other, _NOREPLACE))
-        if sys.platform == "darwin":
+        if system == "darwin":
             renamex = ctypes.CDLL(None, use_errno=True).renamex_np
             renamex.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint]
             return lambda one, other: int(renamex(one, other, 4))  # RENAME_EXCL

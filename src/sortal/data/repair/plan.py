@@ -225,8 +225,14 @@ def _explained(error: ValidationError, path: Path, lines: list[int]) -> DataErro
 
 
 def _keys(loc: tuple[int | str, ...]) -> list[str]:
-    kinds = {"quarantine": Quarantine, "drop": Drop, "relabel": Relabel, "merge": Merge, "rename": Rename}
-    model: type[BaseModel] = kinds.get(str(loc[2]), Plan) if len(loc) > 2 else Plan
+    kinds: dict[str, type[BaseModel]] = {
+        "quarantine": Quarantine,
+        "drop": Drop,
+        "relabel": Relabel,
+        "merge": Merge,
+        "rename": Rename,
+    }
+    model = kinds.get(str(loc[2]), Plan) if len(loc) > 2 else Plan
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

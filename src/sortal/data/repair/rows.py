@@ -164,7 +164,7 @@ def _lines_of_json(path: Path, old: bytes, edited: pl.DataFrame, stays: pl.Serie
 def _class_ids(entries: Sequence[Mapping[str, Any]], frame: pl.DataFrame) -> dict[str, int]:
     """class_id by name, as it is for the classes that stay; a renamed class keeps its own."""
     ids: dict[str, int] = {}
-    notes = [(entry.get("annotations") or ({},))[0] for entry in entries]
+    notes: list[Mapping[str, Any]] = [(entry.get("annotations") or ({},))[0] for entry in entries]
     for note in notes:
         if note:
             ids.setdefault(tidy(note["label"]), note["class_id"])

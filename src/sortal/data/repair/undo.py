@@ -125,11 +125,10 @@ def _take(journal: Journal, step: Step) -> bool:
 
 
 def _make_again(path: Path, step: Step) -> bool:
-    if os.path.lexists(path):
-        return False
-    path.mkdir(parents=True)
-    path.chmod(step.mode)
-    return True
+    if not os.path.lexists(path):
+        path.mkdir(parents=True)
+        path.chmod(step.mode)
+    return False  # no image came back by it
 
 
 def _rename_back(path: Path, to: Path, step: Step) -> bool:
