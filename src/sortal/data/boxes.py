@@ -79,7 +79,8 @@ def overlap(one: Floats, other: Floats) -> Floats:
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     common = np.prod(np.clip(high - low, 0.0, None), axis=2)
     union = _area(one)[:, None] + _area(other)[None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    shares: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return shares
 
 
 def _area(boxes: Floats) -> Floats:

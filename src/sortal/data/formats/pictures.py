@@ -152,7 +152,7 @@ def _note(table: ImageTable, values: Mapping[str, Any], columns: list[str]) -> N
     return Note(
         text=table.labels.names[values["label"]],
         label=values["label"],
-        box=box,  # type: ignore[arg-type]  # four numbers
+        box=box,
         polygon=values.get("polygon") if box is not None else None,
         attributes={name: _plain(values[name]) for name in columns if values[name] is not None},
     )

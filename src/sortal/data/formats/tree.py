@@ -122,7 +122,7 @@ class Tree:
         return files.with_columns(uri=pl.col("path"), member=pl.lit(None, dtype=pl.String))
 
     def _bytes(self, values: dict[str, Any]) -> bytes:
-        path = values["path"]
+        path: str = values["path"]
         if self.remote is not None:
             return read_remote(self.remote, path, size=values["_size"])
         if not self.is_archive:

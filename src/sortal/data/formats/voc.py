@@ -141,7 +141,7 @@ def _parse(data: bytes, name: str, position: int) -> tuple[dict[str, Any], list[
     size = root.find("size")
     width, height = (None if size is None else _pixels(text_of(size, side)) for side in ("width", "height"))
     filename = text_of(root, "filename") or Path(name).stem
-    image = {"name": filename, "base": name.rpartition("/")[0], "annotation": name}
+    image: dict[str, Any] = {"name": filename, "base": name.rpartition("/")[0], "annotation": name}
     image |= {"_canvas_width": width, "_canvas_height": height, "folder": text_of(root, "folder")}
     return image, [_object(element, position) for element in root.iter("object")]
 
