@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import itertools
+import json
 import os
 import random
 import re
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import repair_crash_child
@@ -238,7 +239,8 @@ def run_state(parent: Path, state: State, *, onward: bool) -> Outcome | None:
     said = {0: "done", 3: "failed", -9: "killed", 137: "killed"}.get(code, "crashed")
     lost, doubled = scene.lost(), scene.doubled()
     outcome = Outcome(said=said, lost=lost, doubled=doubled, restored=scene.finish(onward=onward) and not scene.lost())
-    if outcome.lost or not outcome.restored or outcome.said == "crashed":
+    broken = outcome.lost or not outcome.restored or outcome.said == "crashed"
+    if broken and state.operation != CONTROL:
         print(f"broken: {state} onward={onward} {outcome}", file=sys.stderr)
     scene.remove()
     return outcome
@@ -261,20 +263,38 @@ def kill_at_random(parent: Path, seed: int, count: int, longest_s: float = 0.25)
     return tally
 
 
+def sample(chosen: list[str]) -> None:
+    """Run single states, `operation/call/index/fault` (index into the states of that call and fault), and print what
+    came of each as JSON: gone on with, and undone at once. For tests, whose own process may not be forked."""
+    with tempfile.TemporaryDirectory() as name:
+        known = {operation: states(Path(name), operation) for operation in (*OPERATIONS, CONTROL)}
+        for text in chosen:
+            operation, call, index, fault = text.split("/")
+            fitting = [state for state in known[operation] if (state.call, state.fault) == (call, fault)]
+            state = fitting[int(index)]
+            outcomes = [run_state(Path(name), state, onward=onward) for onward in (True, False)]
+            print(json.dumps({"state": text, "outcomes": [outcome and asdict(outcome) for outcome in outcomes]}))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", nargs="+", default=[])
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--random", type=int, default=100)
     asked = parser.parse_args()
-    began_s = time.monotonic()
     warm_up()
+    if asked.sample:
+        sample(asked.sample)
+        return 0
+    began_s = time.monotonic()
     total: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as name:
         parent = Path(name)
         print("operation  states killed failed  done crashed doubled | lost  not restored")
         for operation in (*OPERATIONS, CONTROL):
             counts: collections.Counter[str] = collections.Counter()
-            for number, state in enumerate(itertools.islice(states(parent, operation), 0, None, asked.every)):
+            every = 1 if operation == CONTROL else asked.every
+            for number, state in enumerate(itertools.islice(states(parent, operation), 0, None, every)):
                 outcome = run_state(parent, state, onward=number % 2 == 0)
                 if outcome is not None:
                     counts.update(["states", outcome.said])

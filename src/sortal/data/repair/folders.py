@@ -82,6 +82,7 @@ class _Work:
     _listed: dict[str, set[str]] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
     _left: set[str] = field(default_factory=set)
+    _renamed: set[str] = field(default_factory=set)
     _real: dict[str, bool] = field(default_factory=dict)
 
     def move(self, path: str, to: str) -> None:
@@ -116,6 +117,8 @@ class _Work:
                 "there is something else of this name", where=str(self.root / to), hint="move it away first"
             )
         self.steps["rename_folder"].append(Step(do="rename_folder", path=folder, to=to))
+        below = (parent for parent, _, _ in os.walk(self.root / folder) if not (self.root / folder).is_symlink())
+        self._renamed |= {Path(parent).relative_to(self.root).as_posix() for parent in below}
 
     def rewrite(self, path: str, old: bytes, new: bytes) -> None:
         """Give a text file another text."""
@@ -146,7 +149,7 @@ class _Work:
     def _times(self, steps: Iterable[Step], leaving: set[str]) -> Mapping[str, int]:
         touched = {"."} | leaving | {step.path for step in self.steps["rename_folder"]}
         places = (place for step in steps for place in (step.path, step.to) if place)
-        touched |= {place.rpartition("/")[0] or "." for place in places} | self._left
+        touched |= {place.rpartition("/")[0] or "." for place in places} | self._left | self._renamed
         found = {}
         for folder in touched:
             path = self.root / folder

@@ -70,12 +70,14 @@ def move_folder(source: Path, target: Path) -> list[Path]:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
+    status = source.lstat()  # before what is taken out changes its time
     target.mkdir(exist_ok=True)
     taken = []
     for name in sorted(os.listdir(source)):  # noqa: PTH208  names that are no text stay as they are
         taken += _move_inner(source / name, target / name)
     if not taken:
         _like(source, target)
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         flush([target])
         source.rmdir()
     return taken

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, Valida
 from sortal.core.canonical import parse
 from sortal.core.errors import DataError, MachineError, nearest
 from sortal.core.publish import publish_file
+from sortal.data.files import shown
 
 BY_HAND = "by_hand"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -112,7 +113,7 @@ class Plan(_Model):
         """The file that people edit, with a few lines at its top that say how."""
         data = self.content()
         actions = [_readable(entry) for entry in data.pop("actions")]
-        text = _HEAD.format(source=self.source.replace("\n", " ")) + _dump(data)
+        text = _HEAD.format(source=shown(self.source)) + _dump(data)
         if not actions:
             return text + "actions: []\n"
         return text + "actions:\n" + "".join(_listed(entry) for entry in actions)
