@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sortal.audit_actions import Action, worth_doing
+from sortal.audit_actions import worth_doing
 from sortal.audit_files import Pieces, check_out, write_audit
 from sortal.audit_sight import Sight, see
 from sortal.core.errors import DataError, InputError
@@ -132,7 +132,7 @@ def compose(
         body={
             "headline": ["images", "cannot_be_used", "images_with_issues", "severe"],
             "counts": {"images": len(table), "classes": len(table.labels)},
-            "summary": _summary(table, issues, actions),
+            "summary": [_summary(table, issues)],
             "actions": [asdict(action) for action in actions],
             "limits": asdict(material.limits),
             "checks": {name: dict(one.body) for name, one in outcomes.items()},
@@ -145,11 +145,10 @@ def compose(
 def in_order(issues: pl.DataFrame) -> pl.DataFrame:
     """Errors first; then in the order of the checks; the surest of each code first."""
     rank = pl.col("severity").replace_strict(list(SEVERITIES), [0, 1, 2], return_dtype=pl.Int64)
-    place = pl.int_range(pl.len()).min().over("code")
-    keyed = issues.with_columns(_rank=rank, _place=place)
+    keyed = issues.with_row_index("_at").with_columns(_rank=rank, _place=pl.col("_at").min().over("code"))
     descending = [False, False, True, False]
     order = keyed.sort("_rank", "_place", "score", "name", descending=descending, nulls_last=True, maintain_order=True)
-    return order.drop("_rank", "_place")
+    return order.drop("_at", "_rank", "_place")
 
 
 def _rows(material: Material, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Material:
@@ -198,14 +197,13 @@ def _tables(issues: pl.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, Tab
     return tables
 
 
-def _summary(table: ImageTable, issues: pl.DataFrame, actions: Sequence[Action]) -> list[str]:
+def _summary(table: ImageTable, issues: pl.DataFrame) -> str:
     total = len(table) + table.rejected.height
     touched = issues.filter(pl.col("severity") != "info")["name"].n_unique()
     severe = issues.filter(pl.col("severity") == "error")["name"].n_unique()
     if not touched:
-        return [f"Nothing is wrong with these {total:,} images as far as this audit can see."]
-    first = f"{touched:,} of {total:,} images need a look" + (f", {severe:,} of them urgently." if severe else ".")
-    return [first, *(action.text for action in actions[:1])]
+        return f"No image needs a look, as far as this audit can see ({total:,} in all)."
+    return f"{touched:,} of {total:,} images need a look" + (f", {severe:,} of them urgently." if severe else ".")
 
 
 def refuse_contradictions(wish: Wish) -> None:

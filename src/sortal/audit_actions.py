@@ -12,11 +12,14 @@ import polars as pl
 from sortal.core.report import Finding
 from sortal.data.checks.material import Outcome
 from sortal.data.table import ImageTable
+from sortal.evaluate.audit_view import title_of
 
 MOST = 3
 PLAN = "{plan}"
 """Stands for the path of the audit in a command until that is known."""
 
+SEVERE = 10.0
+"""What comes on top where something is wrong for certain."""
 _WEIGHT = {"leaks": 8.0, "repair": 4.0, "decide": 3.0, "collect": 1.0, "shortcut": 2.0, "together": 0.5, "look": 0.8}
 """What an affected image, or class, is worth doing something about: a leak makes every number wrong, a blurred image is
 one image less."""
@@ -58,7 +61,7 @@ def _split_anew(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[
         yield Action(
             text=text,
             command=_typed(table, "sortal split", "--ignore-splits --out split.csv"),
-            value=_value("leaks", leaks, len(table)),
+            value=SEVERE + _value("leaks", leaks, len(table)),
         )
 
 
@@ -81,14 +84,15 @@ def _repair(issues: pl.DataFrame, table: ImageTable, outcomes: Mapping[str, Outc
             "and all of it can be undone."
         )
         command = _typed(table, "sortal fix", f"--plan {PLAN}")
-        yield Action(text=text, command=command, value=_value("repair", len(broken | copies | wrong), len(table)))
+        value = _value("repair", len(broken | copies | wrong), len(table))
+        yield Action(text=text, command=command, value=value + SEVERE * bool(broken))
 
 
 def _decide(issues: pl.DataFrame, table: ImageTable) -> Iterator[Action]:
     odd = issues.filter(pl.col("code") == "conflicting_labels")["name"].n_unique()
     if odd:
         text = f"Decide what {_images(odd)} show: they are there more than once, under different labels."
-        yield Action(text=text, command="", value=_value("decide", odd, len(table)))
+        yield Action(text=text, command="", value=SEVERE + _value("decide", odd, len(table)))
 
 
 def _shortcut(findings: Sequence[Finding]) -> Iterator[Action]:
@@ -127,13 +131,14 @@ def _keep_together(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterat
 
 
 def _look(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
-    names: set[str] = set()
-    for check in _LOOKED_AT:
-        if check in outcomes:
-            names |= set(outcomes[check].issues["name"])
-    if names:
-        text = f"Look at {_images(len(names))} that are dark, overexposed, blurred, blank or of an odd shape."
-        yield Action(text=text, command="", value=_value("look", len(names), len(table)))
+    found = [outcomes[check].issues.select("name", "code") for check in _LOOKED_AT if check in outcomes]
+    issues = pl.concat(found) if found else pl.DataFrame(schema={"name": pl.String, "code": pl.String})
+    if issues.height:
+        counted = issues.group_by("code").agg(pl.col("name").n_unique()).sort("name", "code", descending=[True, False])
+        listed = ", ".join(f"{title_of(code).lower()} ({count:,})" for code, count in counted.head(4).iter_rows())
+        affected = issues["name"].n_unique()
+        text = f"Look at {_images(affected)} and leave out or take again what shows too little: {listed}."
+        yield Action(text=text, command="", value=_value("look", affected, len(table)))
 
 
 def _names(outcomes: Mapping[str, Outcome], check: str) -> int:

@@ -6,6 +6,7 @@ thumbnails of these, `audit_view` puts everything into words. The template only 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,8 +58,10 @@ class Shown:
 
     name: str
     uri: str
-    caption: str
-    """Class and split."""
+    file: str
+    """The last part of the name."""
+    label: str
+    split: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,16 +244,19 @@ def _section(picked: Picked, captions: Mapping[str, tuple[str, str]], thumbnails
 
 
 def _item(kind: str, item: PickedItem, captions: Mapping[str, tuple[str, str]], thumbnails: Mapping[str, str]) -> Item:
-    images = [
-        Shown(name=name, uri=thumbnails.get(name, ""), caption=" · ".join(filter(None, captions.get(name, ("", "")))))
-        for name in item.names
-    ]
+    images = [_shown(name, captions.get(name, ("", "")), thumbnails.get(name, ""), kind) for name in item.names]
     if kind == "suspects":
         given = captions.get(item.names[0], ("", ""))[0]
         sure = "" if item.score is None else f"{item.score:.0%}"
         return Item(images=images, lines=[("given", given), ("suggested", item.to), ("confidence", sure)])
-    lines = [("", item.value)] if item.value else []
+    told_already = kind == "sets" and (item.value.startswith("in ") or item.names[0] in item.value)
+    lines = [("", item.value)] if item.value and not told_already else []
     return Item(images=images, lines=[*lines, *([("", f"and {item.more:,} more")] if item.more else [])])
+
+
+def _shown(name: str, caption: tuple[str, str], uri: str, kind: str) -> Shown:
+    label = "" if kind == "suspects" else caption[0]  # the given label is said below
+    return Shown(name=name, uri=uri, file=re.split(r"/|::", name)[-1], label=label, split=caption[1])
 
 
 def _captions(table: ImageTable, names: set[str]) -> dict[str, tuple[str, str]]:

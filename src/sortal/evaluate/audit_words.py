@@ -19,13 +19,15 @@ TITLES: dict[str, str] = {
     "light": "Overexposed images",
     "blurry": "Blurred images",
     "low_information": "Images that show next to nothing",
-    "odd_aspect": "Unusual shapes",
+    "odd_aspect_ratio": "Unusual shapes",
     "odd_size": "Unusual sizes",
     "odd_mode": "Unusual color modes",
     "odd_depth": "Unusual bit depths",
     "wrong_extension": "Names that say another format",
     "animated": "Several frames or pages",
-    "gps": "Images that say where they were taken",
+    "gps_position": "Images that say where they were taken",
+    "personal_exif": "Images that name people or cameras",
+    "grayscale": "Images without color",
     "synthetic_in_test": "Synthetic images in validation or test",
 }
 
@@ -44,5 +46,5 @@ HELP: dict[str, str] = {
     "keeps the first of each.",
     "bursts": "They count as about one image when it comes to how much was seen; a split has to keep them together.",
     "outlier": "Another object, a wrong region, a test picture? Or a rare case that is worth more than all others.",
-    "gps": "Position and owner travel with the files whenever they are shared. This page carries neither.",
+    "gps_position": "Position and owner travel with the files whenever they are shared. This page carries neither.",
 }
