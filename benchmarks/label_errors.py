@@ -26,6 +26,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sortal.data.checks.labels import suspects
+from sortal.data.checks.material import Limits
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import ImageTable
@@ -131,8 +132,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--peer", type=Path)
     asked = parser.parse_args()
-    table = scan(images(asked.images))
-    table = table.select((table.frame["split"] != "test").fill_null(value=True).to_numpy())
+    table = images(asked.images)
+    table = scan(table.select((table.frame["split"] != "test").fill_null(value=True).to_numpy()))
     features = features_of(table, asked.card, asked.size, asked.pooling, asked.features)
     together = units(table)
     print(f"{len(table):,} images, {len(table.labels)} classes, {features.shape[1]} features", flush=True)
@@ -149,10 +150,11 @@ def main() -> None:
         for name, result in of_seed.items():
             rows.setdefault(name, []).append(result)
             print(f"seed {seed}  {name:40} precision {result[0]:.4f}  average precision {result[1]:.4f}", flush=True)
-        listed = found.confidence >= 0.5
+        listed = found.confidence >= Limits().label_error
         print(
             f"seed {seed}  planted {int(wrong.sum())}, listed {int(listed.sum())} of which wrong "
-            f"{wrong[listed].mean():.2f}, counted by confident learning {int(found.wrong.sum())}; {took_s:.1f} s CPU"
+            f"{wrong[listed].mean():.2f}, counted by confident learning {int(found.wrong.sum())}, expected "
+            f"{found.confidence.sum():.0f}; {took_s:.1f} s CPU"
         )
     for name, results in rows.items():
         precision, average = zip(*results, strict=True)

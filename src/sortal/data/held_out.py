@@ -74,7 +74,7 @@ def scores_of_fold(sums: Sums, features: Singles, fold: int, strength: float) ->
     scatter[np.diag_indices_from(scatter)] += strength * unit
     weight = np.linalg.solve(scatter, moments)
     shift = prior - mean @ weight
-    return ((features - sums.origin) @ weight.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
+    return np.asarray((features - sums.origin) @ weight.astype(np.float32) + shift.astype(np.float32), np.float32)
 
 
 def held_out_scores(features: Singles, labels: Ints, folds: Ints, classes: int, *, strength: float) -> Singles:

@@ -229,7 +229,7 @@ def _from_brackets(text: str) -> list[tuple[str, str]]:
 
 
 def _from_scanner(text: str) -> list[tuple[str, str]]:
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     while text := text.lstrip(GROUP_SEPARATOR):
         code = next((text[:n] for n in (2, 3, 4) if len(text) >= n and _field(text[:n])), None)
         if code is None:

@@ -26,13 +26,12 @@ def binned(column: pl.Series) -> Ints:
         table = {value: number for number, value in enumerate(sorted(counts.to_series(0).to_list()), start=1)}
         if not table:
             return np.zeros(len(values), np.int64)
-        return values.replace_strict(table, default=BINS, return_dtype=pl.Int64).fill_null(0).to_numpy() * (
-            values.is_not_null().to_numpy()
-        )
+        numbered = values.replace_strict(table, default=BINS, return_dtype=pl.Int64)
+        return np.where(values.is_null().to_numpy(), 0, numbered.to_numpy())
     numbers = values.cast(pl.Float64).to_numpy()
     known = np.isfinite(numbers)
     edges = np.unique(np.quantile(numbers[known], np.linspace(0, 1, BINS)[1:-1]))
-    return np.where(known, 1 + np.searchsorted(edges, numbers, side="right"), 0)
+    return np.where(known, 1 + np.searchsorted(edges, numbers, side="right"), 0).astype(np.int64)
 
 
 def held_out_answers(bins: Sequence[Ints], labels: Ints, folds: Ints, classes: int) -> Ints:
@@ -43,10 +42,11 @@ def held_out_answers(bins: Sequence[Ints], labels: Ints, folds: Ints, classes: i
     answers = np.empty(len(labels), np.int64)
     for fold in range(int(folds.max(initial=0)) + 1):
         held, seen = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        prior = (np.bincount(labels[seen], minlength=classes) + 1e-3) / (len(seen) + 1e-3 * classes)
+        counts = np.bincount(labels[seen], minlength=classes).astype(np.float64) + 1e-3
+        prior: NDArray[np.float64] = counts / counts.sum()
         total = np.tile(np.log(prior), (len(held), 1))
         for column in bins:
-            total += _evidence(column, labels, seen, prior)[column[held]]
+            total = total + _evidence(column, labels, seen, prior)[column[held]]
         answers[held] = total.argmax(1)
     return answers
 

@@ -37,7 +37,7 @@ def kolmogorov_tail(x: float) -> float:
     """P(K > x) of Kolmogorov's distribution."""
     if x < 0.2:
         return 1.0  # the series alternates too slowly there; the value is 1 to 12 digits
-    terms = [(-1) ** (k - 1) * math.exp(-2.0 * k * k * x * x) for k in range(1, 101)]
+    terms = [(-1.0) ** (k - 1) * math.exp(-2.0 * k * k * x * x) for k in range(1, 101)]
     return min(1.0, max(0.0, 2.0 * sum(terms)))
 
 

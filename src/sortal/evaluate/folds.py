@@ -1,8 +1,9 @@
-"""Out-of-fold probabilities: what a linear model on frozen features says about every image without having seen it, its
+"""Out-of-fold probabilities: what simple models on frozen features say about every image without having seen it, its
 copies or its group. Suspected label errors are read from them (`data.checks.labels`). NumPy only.
 
-Ridge regression onto the classes (`data.held_out`), a softmax whose factor and penalty are chosen by held-out log loss,
-and a second fit in which labels that the first one doubts count less, so that wrong labels teach less.
+Ridge regression onto the classes (`data.held_out`), with a softmax whose factor and penalty are chosen by held-out log
+loss, mixed with the votes of the nearest neighbors. The ridge knows what tells classes apart, the votes know pictures
+of one thing; together they find more planted label errors than either (`benchmarks/label_errors.py`).
 
 Shapes: N rows, D features, K classes.
 """
@@ -14,14 +15,23 @@ from numpy.typing import NDArray
 
 from sortal.data.assign import assign
 from sortal.data.held_out import Sums, collect, scores_of_fold
+from sortal.data.neighbors import nearest, references
 
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-STRENGTHS = (0.05, 0.2, 0.5, 1.0, 2.0)
+STRENGTHS = (0.05, 0.1, 0.2, 0.5)
 """Penalties that are tried, as multiples of the features' mean variance."""
-LEAST_WEIGHT = 0.02
-MOST_FEATURES = 2048
+RIDGE_SHARE = 0.8
+"""Of the mixture; the rest are votes."""
+NEIGHBORS = 10
+REFERENCES = 10_000
+"""Images that may vote, a sample of more."""
+VOTE_WIDTH = 0.25
+"""Of a vote's bell curve, in units of the typical squared distance to a neighbor."""
+ROOT_TOLERANCE = 1.03
+"""Roots are taken of features unless held-out log loss grows by more than this factor."""
+MOST_FEATURES = 2560
 _FACTORS = np.geomspace(1.0, 64.0, 25)
 _BLOCK = 8192
 
@@ -29,26 +39,50 @@ _BLOCK = 8192
 def out_of_fold(
     features: Singles, labels: Ints, units: Ints, classes: int, *, folds: int = 5, seed: int = 0
 ) -> Singles:
-    """(N, K) probabilities of (N, D) features from fits that never saw rows of the same `units` (N,).
+    """(N, K) probabilities of (N, D) features from models that never saw rows of the same `units` (N,).
 
     Rows of NaN where the label is -1 or a feature is not finite, and everywhere where fewer than two units or classes
-    are left.
+    are left. Copies must share a unit, or a wrong label is confirmed by its own copy; pictures of one burst may be
+    apart, then a wrong label among them shows.
     """
     found = np.full((len(features), classes), np.nan, np.float32)
     rows = np.flatnonzero((labels >= 0) & np.isfinite(features).all(axis=1))
     count = min(folds, len(np.unique(units[rows])))
     if count < 2 or len(np.unique(labels[rows])) < 2:
         return found
-    x, y = _narrowed(features[rows], seed), labels[rows]
     generator = np.random.Generator(np.random.Philox(key=seed))
+    x, y = _unit(_narrowed(features[rows], generator)), labels[rows]
     dealt = assign(y, units[rows], [1 / count] * count, generator)
-    sums = collect(x, y, dealt, classes)
-    strength = _strength(sums, x, y, dealt)
-    first = _probabilities(_scores(sums, x, dealt, strength), y, np.ones(len(y), np.float32))
-    trust = _trust(first, y)
-    second = _scores(collect(x, y, dealt, classes, weights=trust), x, dealt, strength)
-    found[rows] = _probabilities(second, y, trust)
+    x, sums, strength = _prepared(x, y, dealt, classes)
+    answers = _softmax(_scores(sums, x, dealt, strength), y)
+    votes = _votes(x, y, units[rows], classes, seed)
+    voted = np.isfinite(votes[:, 0])
+    answers[voted] = RIDGE_SHARE * answers[voted] + (1.0 - RIDGE_SHARE) * votes[voted]
+    found[rows] = answers
     return found
+
+
+def _prepared(x: Singles, y: Ints, dealt: Ints, classes: int) -> tuple[Singles, Sums, float]:
+    """Features with or without roots taken, their sums, and the penalty for them.
+
+    The signed square root keeps a few strong features from drowning the rest (Perronnin et al. 2010, "Improving the
+    Fisher kernel for large-scale image classification"); what went through it already does not gain by it again.
+    """
+    rooted = _unit(np.sign(x) * np.sqrt(np.abs(x)))
+    tried = []
+    for values in (x, rooted):
+        sums = collect(values, y, dealt, classes)
+        tried.append((values, sums, *_strength(sums, values, y, dealt)))
+    plain, root = tried
+    chosen = root if root[3] <= ROOT_TOLERANCE * plain[3] else plain
+    return chosen[:3]
+
+
+def _strength(sums: Sums, x: Singles, y: Ints, dealt: Ints) -> tuple[float, float]:
+    """The penalty with the lowest log loss, each at its best factor, on the first fold; and that loss."""
+    rows = np.flatnonzero(dealt == 0)
+    losses = [_best(scores_of_fold(sums, x[rows], 0, strength), y[rows])[1] for strength in STRENGTHS]
+    return STRENGTHS[int(np.argmin(losses))], min(losses)
 
 
 def _scores(sums: Sums, x: Singles, dealt: Ints, strength: float) -> Singles:
@@ -60,18 +94,10 @@ def _scores(sums: Sums, x: Singles, dealt: Ints, strength: float) -> Singles:
     return scores
 
 
-def _strength(sums: Sums, x: Singles, y: Ints, dealt: Ints) -> float:
-    """The penalty with the lowest log loss, each at its best factor, on the first fold."""
-    rows = np.flatnonzero(dealt == 0)
-    losses = [_best(scores_of_fold(sums, x[rows], 0, strength), y[rows])[1] for strength in STRENGTHS]
-    return STRENGTHS[int(np.argmin(losses))]
-
-
-def _probabilities(scores: Singles, y: Ints, trust: Singles) -> Singles:
-    """(N, K) softmax of scores times the factor with the lowest log loss on labels that are trusted."""
-    trusted = np.flatnonzero(trust >= 0.5)
-    factor, _ = _best(scores[trusted], y[trusted])
-    logits = scores * np.float32(factor)
+def _softmax(scores: Singles, y: Ints) -> Singles:
+    """(N, K) probabilities from scores times the factor with the lowest log loss."""
+    factor, _ = _best(scores, y)
+    logits: Singles = scores * np.float32(factor)
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=1, keepdims=True)
@@ -94,21 +120,29 @@ def _log_loss(scores: Singles, y: Ints, factor: float) -> float:
     return total / max(len(y), 1)
 
 
-def _trust(probabilities: Singles, y: Ints) -> Singles:
-    """(N,) 1 where the label is at least as probable as every other class, towards 0 the more another is."""
-    rows = np.arange(len(y))
-    given = probabilities[rows, y]
-    others = probabilities.copy()
-    others[rows, y] = 0.0
-    doubt = others.max(axis=1) / np.maximum(others.max(axis=1) + given, 1e-12)
-    return np.clip(2.0 * (1.0 - doubt), LEAST_WEIGHT, 1.0).astype(np.float32)
+def _votes(x: Singles, y: Ints, units: Ints, classes: int, seed: int) -> Singles:
+    """(N, K) shares of the classes among the nearest neighbors of other units, near ones counting more; NaN where a row
+    has no neighbor."""
+    chosen = references(len(x), REFERENCES, seed=seed)
+    near = nearest(x, chosen, units, count=NEIGHBORS)
+    known = np.isfinite(near.squares)
+    width = max(VOTE_WIDTH * float(np.median(near.squares[known])) if known.any() else 1.0, 1e-6)
+    weights = np.where(known, np.exp(-(near.squares - near.squares[:, :1]) / width), 0.0)
+    weights[~known[:, 0]] = np.nan
+    votes = np.zeros((len(x), classes), np.float32)
+    rows = np.broadcast_to(np.arange(len(x))[:, None], near.references.shape)
+    np.add.at(votes, (rows, y[chosen[near.references]]), weights / weights.sum(axis=1, keepdims=True))
+    votes[~known[:, 0]] = np.nan
+    return votes
 
 
-def _narrowed(x: Singles, seed: int) -> Singles:
-    """At most MOST_FEATURES numbers a row: the axes along which a sample of rows spreads most."""
+def _unit(x: Singles) -> Singles:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def _narrowed(x: Singles, generator: np.random.Generator) -> Singles:
+    """At most MOST_FEATURES numbers a row: a random projection, which keeps distances (Johnson and Lindenstrauss)."""
     if x.shape[1] <= MOST_FEATURES:
         return x
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    sample = x[generator.permutation(len(x))[: 2 * MOST_FEATURES]]
-    _, _, axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)
-    return np.asarray(x @ axes[:MOST_FEATURES].T, np.float32)
+    drawn = generator.standard_normal((x.shape[1], MOST_FEATURES), dtype=np.float32)
+    return np.asarray(x @ drawn / np.float32(np.sqrt(MOST_FEATURES)))

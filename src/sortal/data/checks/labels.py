@@ -2,8 +2,8 @@
 
 Probabilities out of fold are judged by confident learning (Northcutt, Jiang and Chuang 2021, "Confident learning:
 estimating uncertainty in dataset labels"): a class speaks for an image where it is at least as probable as it is for
-the images that carry it on average, which allows for classes that are hard. The confidence that a label is wrong is
-what remains of the two most probable answers for the other one. No probabilities, no finding.
+the images that carry it on average, which allows for classes that are hard. The confidence that a label is wrong weighs
+the most probable other class against the given one. No probabilities, no finding.
 
 Shapes: N rows, K classes.
 """
@@ -27,6 +27,9 @@ from sortal.data.units import units
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+PRIOR = 0.1
+"""How often a label is thought to be wrong before an image is looked at: another class must be nine times as probable
+as the given one for even odds. Where one label in twenty is wrong, nine of ten listed are (Grocery Store)."""
 LEAST_UNITS = 3
 """Independent images a class needs to be judged: with fewer, the model that judges has hardly seen it."""
 MIXED = 0.3
@@ -96,7 +99,8 @@ def suspects(probabilities: NDArray[np.float32], labels: Ints, kept_together: In
         p[at, y] = -1.0
         suggested[rows] = p.argmax(axis=1)
         other = p[at, suggested[rows]]
-        confidence[rows] = other / np.maximum(other + given, 1e-12)
+        doubt, trust = PRIOR * other, (1.0 - PRIOR) * given
+        confidence[rows] = doubt / np.maximum(doubt + trust, 1e-12)
     return Suspects(confidence=confidence, suggested=suggested, answered=answered, wrong=wrong, judged=len(rows))
 
 

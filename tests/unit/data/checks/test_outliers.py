@@ -7,7 +7,7 @@ import pytest
 
 from materials import blobs, material
 from sortal.data.checks import outliers
-from sortal.data.checks.outliers import check, nearest, strangeness
+from sortal.data.checks.outliers import check, strangeness
 
 CLASSES = ("a", "b", "c", "d")
 LABELS = np.repeat(np.arange(4), 100)
@@ -55,17 +55,6 @@ def test_rows_without_features_are_left_out() -> None:
 def test_without_features_or_with_few_images_nothing_is_said() -> None:
     assert check(material(LABELS, classes=CLASSES)).findings == ()
     assert check(material(LABELS[:9], classes=CLASSES, features=blobs(LABELS[:9]))).findings == ()
-
-
-def test_neighbors_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outliers, "_BLOCK", 7)
-    features = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-    own = np.arange(0, 60, 2)
-    found = nearest(features, features[own], own=own)
-    whole = np.linalg.norm(features[:, None] - features[own][None], axis=2)
-    whole[own, np.arange(30)] = np.inf
-    assert np.allclose(found.distances, np.sort(whole, axis=1)[:, :10], atol=1e-4)
-    assert np.array_equal(found.references, np.argsort(whole, axis=1)[:, :10])
 
 
 def test_a_sample_of_references_finds_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
