@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from sortal.core.errors import DataError, MachineError, SortalError
-from sortal.data.formats.manifest import Manifest, write_manifest
+from sortal.data.formats.manifest import Manifest
+from sortal.data.formats.manifest import write as write_manifest
 from sortal.data.open import images
 from sortal.data.table import ImageTable
 
@@ -268,7 +269,7 @@ def test_a_manifest_round_trip(tmp_path: Path) -> None:
     assert again.frame.equals(table.frame)
     assert json.loads((tmp_path / "again.json").read_text()) == json.loads(path.read_text())
     with_splits = table.with_columns({"split": ["train", "test", None]})
-    assert images(write_manifest(with_splits, tmp_path / "s.json")).frame.equals(with_splits.frame)
+    assert images(write_manifest(with_splits, tmp_path / "s.json").path).frame.equals(with_splits.frame)
 
 
 def test_a_folder_that_disagrees_with_the_label_is_reported(tmp_path: Path) -> None:

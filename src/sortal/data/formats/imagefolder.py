@@ -26,7 +26,7 @@ from sortal.data.formats.pictures import attribute_columns, left_behind, mixed_s
 from sortal.data.formats.placing import Failures, check_free, file_names, place
 from sortal.data.formats.table_file import frame_bytes, parse_frame
 from sortal.data.formats.tables import LABEL_NAMES
-from sortal.data.formats.tree import Tree, is_tree, open_tree
+from sortal.data.formats.tree import Tree, is_tree, tree_of
 from sortal.data.table import ImageTable
 
 _METADATA = re.compile(r"(?i)(?:[^/]+/){0,2}metadata\.(csv|jsonl|parquet)")
@@ -42,7 +42,7 @@ def sniff(path: Path | Tree) -> bool:
 
 def read(path: Path, options: ReadOptions) -> ImageTable:
     """A row for each image (or box). Raises DataError for metadata without `file_name` or the label asked for."""
-    return read_tree(open_tree(path), options)
+    return read_tree(tree_of(path), options)
 
 
 def read_tree(tree: Tree, options: ReadOptions) -> ImageTable:
