@@ -221,6 +221,43 @@ def import_model(
             raise
 
 
+def audit(
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    model: str | Path | TrainedRun | None = None,
+    out: str | Path | None = None,
+    features: str = "auto",
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    label: str = "label",
+    group: str | None = None,
+    thumbnails: bool = True,
+    listener: Listener | None = None,
+) -> Report:
+    """What is wrong with images, most important first; page, list and plan of repair go to `audits/<source>-N`.
+
+    `features` is `auto` (a weights card where one is at hand), `none`, or a card; `model` a run or bundle to see the
+    images through instead. `only` and `skip` name checks. Nothing is changed. Raises DataError for a source that cannot
+    be read, InputError for an unknown check.
+    """
+    from sortal.audit import Wish, audit_table
+
+    wish = Wish(
+        model=None if model is None else as_path(model),
+        features=features,
+        only=tuple(only),
+        skip=tuple(skip),
+        thumbnails=thumbnails,
+    )
+    return audit_table(
+        as_table(source, label=label, group=group),
+        wish=wish,
+        out=None if out is None else Path(out),
+        subject=subject_of(source),
+        listener=listener or Silent(),
+    )
+
+
 def synthesize(out: str | Path, *, listener: Listener | None = None, options: SynthOptions | None = None) -> Report:
     """Draw images of mechanical parts into a new folder. Raises InputError for options out of range."""
     from sortal.data.synth.options import SynthOptions
