@@ -94,11 +94,10 @@ def repair(
 def resume(source: Path, *, listener: Listener | None = None) -> Journal:
     """Go on with a repair that was broken off. Raises InputError where there is none."""
     root = root_of(source)
+    if not _broken_off(root):
+        raise InputError("no repair was broken off here", where=str(source))
     with _alone(root):
-        broken = [journal for journal in journals(root) if journal.state == "broken off"]
-        if not broken:
-            raise InputError("no repair was broken off here", where=str(source))
-        return apply.carry_out(broken[-1], listener or Silent())
+        return apply.carry_out(_broken_off(root)[-1], listener or Silent())
 
 
 def take_back(where: Path, *, do: bool, listener: Listener | None = None) -> tuple[Journal, Undone]:
@@ -122,6 +121,10 @@ def refuse_unfinished(root: Path) -> None:
             if journal.state == "undo broken off":
                 hint = f"finish it: {back}"
             raise InputError(f"a repair waits here that is {journal.state}", where=str(journal.folder), hint=hint)
+
+
+def _broken_off(root: Path) -> list[Journal]:
+    return [journal for journal in journals(root) if journal.state == "broken off"]
 
 
 @contextmanager
@@ -160,7 +163,7 @@ def _format(source: Path) -> str:
         "images of this kind cannot be repaired in place",
         where=str(source),
         received=f"format {found}",
-        hint=f"make a manifest or class folders of them first: sortal convert {source} --to manifest",
+        hint=f"make class folders of them first: sortal convert {source} --to folder --out NEW --copy",
     )
 
 

@@ -232,7 +232,7 @@ def _line(
     if before == after:
         return line[0]
     if after not in ids:
-        hint = "give it a line in the file of classes and to one image by hand, or convert to a manifest first"
+        hint = "name it by hand in the file of classes and in one line, or: sortal convert SOURCE --to csv --out FILE"
         raise DataError(f"no line has the class {after!r} yet, so its id is not known", where=str(file), hint=hint)
     fine, coarse = ids[after]
     return (

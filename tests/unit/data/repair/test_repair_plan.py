@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sortal.core.errors import DataError
+from sortal.core.labels import LabelSet
 from sortal.core.report import Report
 from sortal.data.checks.material import issues
 from sortal.data.open import images
@@ -20,6 +21,7 @@ from sortal.data.repair.plan import Plan, load_plan, save_plan
 from sortal.data.repair.resolve import resolve
 from sortal.data.repair.suggest import plan_from
 from sortal.data.scan import scan
+from sortal.data.table import build_table
 from trees import make, plan_of
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
@@ -174,3 +176,36 @@ def test_a_plan_from_issues_takes_one_action_an_image(tmp_path: Path) -> None:
     assert entries["cat/2.png"].digest == content_digest(root / "cat/2.png")
     assert plan.content_digest == table.content_digest
     resolve(plan_of(*plan.content()["actions"]), images(root))
+
+
+def test_one_copy_stays_whoever_asks_for_the_others(tmp_path: Path) -> None:
+    """A leak takes the copy in train, a duplicate takes the later one: together they ask for both."""
+    table = scan(images(make(tmp_path / "photos", {"cat": 6})))
+    names = [f"cat/{number}.png" for number in range(6)]
+    found = pl.concat(
+        [
+            issues("exact_duplicates", "warning", names[1:3], score=[1, 1], other=[names[0]] * 2, do="quarantine"),
+            issues("leak", "error", names[:2], other=[names[2]] * 2, do="quarantine"),
+            issues("near_duplicates", "warning", [names[4]], score=[0.95], other=[names[3]], do="quarantine"),
+            issues("incomplete", "warning", [names[3]], do="quarantine"),
+            issues("near_duplicates", "warning", [names[5]], score=[0.95], other=[names[4]], do="quarantine"),
+        ]
+    )
+    out = sorted(action.image for action in plan_from(found, table).actions)  # type: ignore[union-attr]
+    assert out == [*names[:2], names[3], names[5]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.booleans()).filter(lambda p: p[0] != p[1])))
+def test_no_chain_of_copies_loses_its_last_one(pairs: list[tuple[int, int, bool]]) -> None:
+    frame = pl.DataFrame({"uri": [f"{n}.png" for n in range(8)]})
+    table = build_table(frame, labels=LabelSet(names=()), source="x", root=Path("/nowhere"))
+    names = table.names()
+    parts = [
+        issues("copy", "error" if bad else "warning", [names[a]], score=[1.0], other=[names[b]], do="quarantine")
+        for a, b, bad in pairs
+    ]
+    plan = plan_from(pl.concat([issues("none", "info", []), *parts]), table)
+    out = {action.image for action in plan.actions}  # type: ignore[union-attr]
+    for name in out:
+        assert {names[b] for a, b, _ in pairs if names[a] == name} - out
