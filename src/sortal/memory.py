@@ -24,6 +24,7 @@ from sortal.core.recipe import Recipe, load_recipe
 from sortal.core.run import RunFolder
 from sortal.core.team import team_size
 from sortal.data.dvc import version_of_table
+from sortal.data.remote import is_remote
 from sortal.data.scan import scan
 from sortal.data.split import check_leaks
 from sortal.data.split_file import load_split
@@ -129,7 +130,9 @@ def this_machine() -> dict[str, str]:
 
 
 def origin_of(source: object) -> dict[str, Any]:
-    """Where images came from, as far as it can be written down: a path or paths; empty for a table made in Python."""
+    """Where images came from, as far as it can be written down: path, paths or URL; empty for a table made in Python."""
+    if is_remote(source):
+        return {"source": str(source)}
     if isinstance(source, str | Path):
         return {"source": str(Path(source).absolute())}
     if isinstance(source, Sequence) and all(isinstance(part, str | Path) for part in source):

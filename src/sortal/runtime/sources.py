@@ -41,7 +41,7 @@ def items_of(images: Images) -> Sequence[Item]:
     if isinstance(images, str | os.PathLike) and not _is_one_image(Path(images)):
         from sortal.data.open import images as open_images
 
-        return _TableItems(open_images(Path(images)))
+        return _TableItems(open_images(images if isinstance(images, str) else Path(images)))
     if isinstance(images, str | os.PathLike | bytes | Image.Image) or (
         isinstance(images, np.ndarray) and images.ndim < 4
     ):
@@ -55,7 +55,7 @@ def _is_one_image(path: Path) -> bool:
 
 
 _COLLECTIONS = frozenset(
-    {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".list", ".lst", ".npz", ".npy", ".bin"}
+    {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xml", ".txt", ".list", ".lst", ".npz", ".npy", ".bin"}
     | {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
 )
 
