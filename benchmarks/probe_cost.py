@@ -112,7 +112,7 @@ def fine_tune(
             chosen = order[begin : begin + BATCH]
             batch = finish(torch.stack([vary(stored[i]) for i in chosen]))
             loss = nn.functional.cross_entropy(
-                network(batch.contiguous(memory_format=torch.channels_last)), truth[chosen]
+                network(batch.contiguous(memory_format=torch.channels_last))[0], truth[chosen]
             )
             optimizer.zero_grad()
             loss.backward()
@@ -125,7 +125,7 @@ def fine_tune(
 def judge(network: nn.Module, batches: list[NDArray[np.float32]], labels: NDArray[np.int64]) -> float:
     """Accuracy."""
     network.eval()
-    answers = [network(torch.from_numpy(batch)).argmax(1).numpy() for batch in batches]
+    answers = [network(torch.from_numpy(batch))[0].argmax(1).numpy() for batch in batches]
     return float((np.concatenate(answers) == labels).mean())
 
 
