@@ -130,7 +130,7 @@ def this_machine() -> dict[str, str]:
 
 
 def origin_of(source: object) -> dict[str, Any]:
-    """Where images came from, as far as it can be written down: path, paths or URL; empty for a table made in Python."""
+    """Where images came from, as far as it can be written down: paths or a URL; empty for a table made in Python."""
     if is_remote(source):
         return {"source": str(source)}
     if isinstance(source, str | Path):
