@@ -59,7 +59,10 @@ def audit_table(table: ImageTable, *, wish: Wish, out: Path | None, subject: str
         raise DataError("there are no images", where=table.source)
     scanned, found = survey(table, progress=lambda done, total: listener.progress("looking at images", done, total))
     sight = see(scanned, model=wish.model, features=wish.features, listener=listener)
-    material = related(scanned, found, sight, listener)
+    if len(scanned):
+        material = related(scanned, found, sight, listener)
+    else:  # nothing can be said but why
+        material, names = Material(table=scanned, survey=found), [name for name in names if name == "readable"]
     outcomes = run_checks(names, material, listener)
     report, issues = compose(material, outcomes, sight, subject=subject)
     plan = plan_from(issues, material.table, source=material.table.source)

@@ -151,9 +151,9 @@ def test_thumbnails_carry_pixels_alone_and_can_be_left_out(tmp_path: Path) -> No
     exif = Image.Exif()
     exif[0x010F] = "SecretCamera"
     exif.get_ifd(0x8825)[1] = "N"
-    (tmp_path / "p" / "a").mkdir(parents=True)
-    for name in ("1.jpg", "2.jpg"):
-        Image.effect_noise((300, 200), 90).convert("RGB").save(tmp_path / "p" / "a" / name, exif=exif)
+    for name in ("a/1.jpg", "b/2.jpg"):
+        (tmp_path / "p" / name).parent.mkdir(parents=True)
+        Image.effect_noise((300, 200), 90).convert("RGB").save(tmp_path / "p" / name, exif=exif)
     (tmp_path / "p" / "a" / "3.jpg").write_bytes((tmp_path / "p" / "a" / "1.jpg").read_bytes())
     assert sortal(tmp_path, "audit", "p", "--features", "none").code == 0
     page = (tmp_path / "audits" / "p-1" / "report.html").read_text(encoding="utf-8")
