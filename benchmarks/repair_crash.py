@@ -265,15 +265,15 @@ def kill_at_random(parent: Path, seed: int, count: int, longest_s: float = 0.25)
 
 def sample(chosen: list[str]) -> None:
     """Run single states, `operation/call/index/fault` (index into the states of that call and fault), and print what
-    came of each as JSON: gone on with, and undone at once. For tests, whose own process may not be forked."""
+    came of each as JSON; in turns gone on with and undone at once. For tests, whose own process may not be forked."""
     with tempfile.TemporaryDirectory() as name:
-        known = {operation: states(Path(name), operation) for operation in (*OPERATIONS, CONTROL)}
-        for text in chosen:
+        parent = Path(name)
+        known = {operation: states(parent, operation) for operation in {text.split("/")[0] for text in chosen}}
+        for number, text in enumerate(chosen):
             operation, call, index, fault = text.split("/")
             fitting = [state for state in known[operation] if (state.call, state.fault) == (call, fault)]
-            state = fitting[int(index)]
-            outcomes = [run_state(Path(name), state, onward=onward) for onward in (True, False)]
-            print(json.dumps({"state": text, "outcomes": [outcome and asdict(outcome) for outcome in outcomes]}))
+            outcome = run_state(parent, fitting[int(index)], onward=number % 2 == 0)
+            print(json.dumps({"state": text, "outcome": outcome and asdict(outcome)}))
 
 
 def main() -> int:

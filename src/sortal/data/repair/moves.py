@@ -84,6 +84,7 @@ def move_folder(source: Path, target: Path) -> list[Path]:
 
 
 def _move_inner(source: Path, target: Path) -> list[Path]:
+    remove_partial(target)
     if source.name.startswith(PARTIAL):
         source.unlink()
     elif source.is_dir() and not source.is_symlink():

@@ -291,7 +291,7 @@ def _cases(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, int, int]], list
     return paths, draw(st.lists(acts, max_size=6)), draw(st.lists(of_class, max_size=2))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=_cases())
 def test_any_plan_loses_nothing_and_is_undone_to_the_byte(
     tmp_path_factory: pytest.TempPathFactory,

@@ -35,7 +35,7 @@ ENTRIES = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(entries=st.lists(ENTRIES, max_size=4), source=TEXT)
 def test_a_plan_reads_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, entries: list[object], source: str
@@ -195,7 +195,7 @@ def test_one_copy_stays_whoever_asks_for_the_others(tmp_path: Path) -> None:
     assert out == [*names[:2], names[3], names[5]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pairs=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.booleans()).filter(lambda p: p[0] != p[1])))
 def test_no_chain_of_copies_loses_its_last_one(pairs: list[tuple[int, int, bool]]) -> None:
     frame = pl.DataFrame({"uri": [f"{n}.png" for n in range(8)]})
