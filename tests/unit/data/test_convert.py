@@ -12,9 +12,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import annotated
+from sortal.asked import table_for
 from sortal.cli.app import build
 from sortal.core.errors import DataError, InputError
 from sortal.core.labels import LabelSet
+from sortal.core.recipe import load_recipe
 from sortal.data.convert import convert
 from sortal.data.decode import decode
 from sortal.data.formats.placing import png
@@ -133,6 +135,15 @@ def test_an_ordinal_grade_survives_box_formats(tmp_path: Path) -> None:
         back = images(out)
         assert sorted(back.frame["grade"].drop_nulls().cast(pl.Int64)) == grades
         assert back.frame["polygon"].drop_nulls().to_list() == table.frame["polygon"].drop_nulls().to_list()
+
+
+def test_a_recipe_says_what_boxes_become(tmp_path: Path) -> None:
+    source = annotated.voc(tmp_path)
+    recipes = [load_recipe(None, words) for words in ([], ["data.boxes=largest"], ["data.margin=0.2"])]
+    crops, largest, grown = (table_for(source, recipe) for recipe in recipes)
+    assert (len(crops), len(largest), len(grown)) == (3, 2, 3)
+    assert largest.frame["region"].null_count() == 2
+    assert np.allclose(grown.frame["region"].to_numpy()[0], [0.05, 0.0, 0.4, 0.7])
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 1), (3, 5, 3), (3, 5, 4)])
