@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 _MOST_ENTRIES = 512
 _MOST_SEGMENTS = 1000
@@ -182,9 +181,9 @@ def _when(text: str | None, fraction: str | None) -> datetime | None:
     found = _WHEN.match(text or "")
     if found is None:
         return None
-    parts: tuple[Any, ...] = tuple(map(int, found.groups()))
+    year, month, day, hour, minute, second = map(int, found.groups())
     digits = fraction if fraction and fraction.isascii() and fraction.isdigit() else "0"
     try:
-        return datetime(*parts, int(digits[:6].ljust(6, "0")))
+        return datetime(year, month, day, hour, minute, second, int(digits[:6].ljust(6, "0")))
     except ValueError:
         return None

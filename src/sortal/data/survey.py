@@ -101,8 +101,9 @@ def survey(
     with open_cache("surveys", look_settings()) as cache:
         for part in in_order(partial(_look_at, table, cache), len(table), workers):
             gathered.add(part)
-            for key, record in part.fresh if cache is not None else ():
-                cache.put(key, record)
+            if cache is not None:
+                for key, record in part.fresh:
+                    cache.put(key, record)
             done += part.seen.height
             if progress is not None:
                 progress(done, len(table))
@@ -162,7 +163,7 @@ class _Gathered:
         suffixes = table.frame.select(pl.when(pl.col("frame").is_null()).then(known).alias("suffix"))
         facts = pl.concat([suffixes, pl.concat(self.facts)], how="horizontal") if self.facts else suffixes
         missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in COLUMNS.items() if name not in facts.columns]
-        frame = facts.with_columns(missing).select(list(COLUMNS)).cast(dict(COLUMNS))
+        frame = facts.with_columns(missing).select(list(COLUMNS)).cast(pl.Schema(COLUMNS))
         return Survey(frame=frame, hashes=self.hashes[: self.count], tiny=self.tiny[: self.count])
 
 

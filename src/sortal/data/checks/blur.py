@@ -1,9 +1,9 @@
 """Blur: images out of focus or shaken.
 
 Sharpness is how much of the detail is fine (see `data.look_measure.sharpness`), measured at 256 px, whatever the
-contrast. It is judged relative to the set too: an image is blurry where its sharpness is below the limit and also below
-0.6 times the median of the set, so that a set of smooth steel sheets is not blurry as a whole. Images that show next to
-nothing have no sharpness and are the matter of `information`.
+contrast. It is judged relative to the set too: an image is blurry where its sharpness is below the limit and also
+below 0.65 times the median of the set, so that a set of smooth steel sheets is not blurry as a whole. Images that show
+next to nothing have no sharpness and are the matter of `information`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import polars as pl
 
 from sortal.data.checks.flagged import Fault, low_outcome
 from sortal.data.checks.material import Material, Outcome
+
+USUAL = 0.65
+"""A blur of two pixels at 256 px halves the sharpness; sharp photographs vary by a quarter around their median."""
 
 _BLURRY = Fault(
     code="blurry",
@@ -26,7 +29,7 @@ def check(material: Material) -> Outcome:
     frame, limits = material.survey.frame, material.limits
     something = (frame["entropy"] >= limits.low_information).to_numpy()
     sharpness = frame["sharpness"].to_numpy()
-    return low_outcome(material, _BLURRY, sharpness, limits.blurry, _told, among=something)
+    return low_outcome(material, _BLURRY, sharpness, limits.blurry, _told, among=something, usual=USUAL)
 
 
 def _told(sharpness: pl.Series) -> pl.Series:

@@ -44,8 +44,10 @@ def low_outcome(
     tell: Callable[[pl.Series], pl.Series],
     *,
     among: NDArray[np.bool_] | None = None,
+    usual: float = USUAL,
 ) -> Outcome:
     """The images whose value (N,) is low; `tell` puts values into words, `among` is a mask of those that count.
+    An image is not low where it has `usual` of the set's median or more.
 
     The score of an issue is how far below the limit it is, 0..1. The body says which limit was used.
     """
@@ -53,7 +55,7 @@ def low_outcome(
     if not counted.any():
         return Outcome()
     median = float(np.median(values[counted]))
-    used = min(limit, USUAL * median)
+    used = min(limit, usual * median)
     low = counted & (values < used)
     found = [] if median >= limit else [finding(f"{fault.code}_set", "info", fault.all, hint=fault.hint)]
     body = {fault.code: {"limit": used, "median": median, "images": int(low.sum())}}

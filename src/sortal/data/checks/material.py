@@ -40,10 +40,10 @@ class Limits:
 
     dark: float = 0.32
     """An image whose 99th percentile of brightness is below this is dark."""
-    light: float = 0.85
+    light: float = 0.9
     """An image whose 5th percentile of brightness is above this is light."""
-    blurry: float = 0.25
-    """Sharpness score below which an image is blurry."""
+    blurry: float = 0.38
+    """Sharpness score below which an image is blurry: photographs have 0.5 to 0.75, shaken ones below 0.4."""
     low_information: float = 0.3
     """Entropy score below which an image shows next to nothing."""
     aspect: float = 0.35
@@ -70,6 +70,8 @@ class Material:
     probabilities: NDArray[np.float32] | None = None
     """(N, K) of models that never saw the row's own unit (out of fold); rows of NaN where there are none."""
     limits: Limits = field(default_factory=Limits)
+    known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What several checks share, found by the first of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,10 +69,9 @@ def _color(mode: pl.Series) -> pl.Series:
 
 
 def _depth(mode: pl.Series) -> pl.Series:
-    """Bits a sample: `1 bit`, `8 bits`, `16 bits`."""
-    named = pl.when(pl.col("mode") == "1").then(pl.lit("1 bit"))
-    named = named.when(pl.col("mode").str.ends_with(";16")).then(pl.lit("16 bits")).otherwise(pl.lit("8 bits"))
-    return pl.DataFrame({"mode": mode}).select(named.alias("depth"))["depth"]
+    """Bits a sample: `1 bits`, `8 bits`, `16 bits`."""
+    bits = pl.when(pl.col("mode") == "1").then(1).when(pl.col("mode").str.ends_with(";16")).then(16).otherwise(8)
+    return pl.DataFrame({"mode": mode}).select(pl.format("{} bits", bits).alias("depth"))["depth"]
 
 
 def _mixed(material: Material, what: str, kinds: pl.Series, listed: pl.Series) -> Outcome:
