@@ -13,7 +13,7 @@ from pathlib import Path
 from sortal.core.errors import DataError, InputError, MachineError, SortalError
 from sortal.core.progress import Listener
 from sortal.core.publish import machine_error
-from sortal.data.repair.journal import PHASES, Journal, Pen, Step, after, in_phases, read, renamed_folders
+from sortal.data.repair.journal import PHASES, Journal, Pen, Step, after, commands, in_phases, read, renamed_folders
 from sortal.data.repair.moves import fingerprint, flush, move, move_folder, put, remove_partial
 
 
@@ -65,10 +65,8 @@ def _guarded(journal: Journal, number: int, pen: Pen, *, resumed: bool) -> None:
 def _stopped(journal: Journal, step: Step, number: int, error: OSError | SortalError) -> SortalError:
     named = machine_error(error, journal.root / step.path) if isinstance(error, OSError) else error
     kind = MachineError if isinstance(named, MachineError) else DataError
-    hints = [named.hint] if named.hint else []
-    hints.append(
-        f"then go on with: sortal fix {journal.root} --resume    or undo: sortal fix --undo {journal.root} --apply"
-    )
+    onward, back = commands(journal)
+    hints = [*([named.hint] if named.hint else []), f"then go on: {onward}    or take it back: {back}"]
     return kind(
         f"the repair stopped at step {number + 1} of {len(journal.steps)}: {named.what}",
         where=named.where,

@@ -7,6 +7,7 @@ cannot be changed in place: they have to be converted first.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from sortal.data.formats.folders import CLASS_LISTS
 from sortal.data.open import images
 from sortal.data.repair import apply, undo
 from sortal.data.repair.folders import folder_script
-from sortal.data.repair.journal import Journal, Script, create, find, journals, locked, new_id, root_of
+from sortal.data.repair.journal import Journal, Script, commands, create, find, journals, locked, new_id, root_of
 from sortal.data.repair.plan import Located
 from sortal.data.repair.resolve import Changes, resolve
 from sortal.data.repair.rows import list_script, manifest_script, table_script
@@ -116,8 +117,8 @@ def refuse_unfinished(root: Path) -> None:
     """Raise InputError where a repair or an undo was broken off: it has to be brought to an end first."""
     for journal in journals(root):
         if journal.state in ("broken off", "undo broken off"):
-            back = f"sortal fix --undo {journal.folder} --apply"
-            hint = f"go on: sortal fix {root} --resume    or take it back: {back}"
+            onward, back = commands(journal)
+            hint = f"go on: {onward}    or take it back: {back}"
             if journal.state == "undo broken off":
                 hint = f"finish it: {back}"
             raise InputError(f"a repair waits here that is {journal.state}", where=str(journal.folder), hint=hint)
@@ -159,11 +160,12 @@ def _format(source: Path) -> str:
         return found
     if found is None:
         images(source)  # says what is wrong with it
+    again = f"sortal convert {shlex.quote(str(source))} --to folder --out NEW --copy"
     raise DataError(
         "images of this kind cannot be repaired in place",
         where=str(source),
         received=f"format {found}",
-        hint=f"make class folders of them first: sortal convert {source} --to folder --out NEW --copy",
+        hint=f"make class folders of them first: {again}",
     )
 
 

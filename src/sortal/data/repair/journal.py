@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -241,6 +242,12 @@ def find(where: Path) -> Journal:
 def root_of(source: Path) -> Path:
     """Where the `.sortal` of a source is: in the folder, or beside the file."""
     return source if source.is_dir() else source.parent
+
+
+def commands(journal: Journal) -> tuple[str, str]:
+    """What to type to go on with a repair, and to take it back."""
+    root, folder = (shlex.quote(str(path)) for path in (journal.root, journal.folder))
+    return f"sortal fix {root} --resume", f"sortal fix --undo {folder} --apply"
 
 
 def in_phases(steps: Sequence[Step]) -> dict[Do, list[int]]:

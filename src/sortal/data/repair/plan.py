@@ -6,6 +6,7 @@ how sure that is, and whether it is to be applied. Nothing is ever deleted: `qua
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ class Plan(_Model):
         """The file that people edit, with a few lines at its top that say how."""
         data = self.content()
         actions = [_readable(entry) for entry in data.pop("actions")]
-        text = _HEAD.format(source=shown(self.source)) + _dump(data)
+        text = _HEAD.format(source=shown(shlex.quote(self.source))) + _dump(data)
         if not actions:
             return text + "actions: []\n"
         return text + "actions:\n" + "".join(_listed(entry) for entry in actions)

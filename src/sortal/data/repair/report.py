@@ -9,7 +9,7 @@ import polars as pl
 
 from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.data.repair.fix import Preview
-from sortal.data.repair.journal import Journal
+from sortal.data.repair.journal import Journal, commands
 from sortal.data.repair.resolve import named_classes
 from sortal.data.repair.undo import Undone
 from sortal.data.table import finding
@@ -71,7 +71,7 @@ def status_report(source: Path, found: Iterable[Journal]) -> Report:
         rows.append((journal.id, str(journal.head["time"]), journal.state, moved, str(stopped.get("reason", ""))))
         if journal.state in ("broken off", "undo broken off"):
             message = f"the repair {journal.id} is {journal.state}"
-            hint = f"sortal fix {source} --resume, or sortal fix --undo {journal.folder} --apply"
+            hint = ", or ".join(commands(journal)[journal.state == "undo broken off" :])
             notes.append(finding("unfinished_repair", "warning", message, hint=hint))
     table = Table(columns=("repair", "time", "state", "changes", "stopped by"), rows=tuple(rows))
     return Report(

@@ -16,7 +16,7 @@ from sortal.core.errors import InputError
 from sortal.core.progress import Listener
 from sortal.core.publish import machine_error
 from sortal.data.repair.apply import folder_times, remove_empty
-from sortal.data.repair.journal import PHASES, Journal, Pen, Step, after, in_phases, journals, renamed_folders
+from sortal.data.repair.journal import PHASES, Journal, Pen, Step, after, commands, in_phases, journals, renamed_folders
 from sortal.data.repair.moves import fingerprint, flush, move, move_folder, put, remove_partial
 
 
@@ -40,7 +40,7 @@ def check(journal: Journal) -> None:
         raise InputError(f"this repair is {journal.state}; there is nothing to undo", where=str(journal.folder))
     later = [found for found in journals(journal.root) if found.stands and found.id > journal.id]
     if later:
-        hint = f"undo it first: sortal fix --undo {later[-1].folder} --apply"
+        hint = f"undo it first: {commands(later[-1])[1]}"
         raise InputError("a later repair stands on this one", where=str(later[-1].folder), hint=hint)
 
 
@@ -104,7 +104,7 @@ def _guarded(journal: Journal, step: Step) -> bool:
         raise _Kept(step.path, "something else has taken its place since") from error
     except OSError as error:
         named = machine_error(error, journal.root / step.path)
-        hint = f"then undo again: sortal fix --undo {journal.folder} --apply"
+        hint = f"then undo again: {commands(journal)[1]}"
         named.hint = f"{named.hint}; {hint}" if named.hint else hint
         raise named from error
 
