@@ -36,20 +36,17 @@ def measure(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The bytes of a RECORD for an RGB picture (h, w) of an image whose (height, width) is `size`."""
     grey = picture.convert("L")
     square = picture.resize((SQUARE_PX, SQUARE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    colors = np.asarray(square)
     record = np.zeros(1, RECORD)
     brightness, dark, light, contrast, entropy = _levels(grey)
     record["brightness"], record["dark"], record["light"] = brightness, dark, light
     record["contrast"], record["entropy"] = contrast, entropy
     record["sharpness"] = sharpness(grey)
-    record["chroma"] = (colors.max(axis=2) - colors.min(axis=2)).mean() / 255
+    record["chroma"] = _chroma(square)
     record["border"] = border_share(np.asarray(grey))
     record["filled"] = filled_share(np.asarray(picture))
     record["height"], record["width"] = size
     record["hash"] = perceptual_hash(np.asarray(square.convert("L")))
-    block = SQUARE_PX // TINY_PX
-    blocks = colors.reshape(TINY_PX, block, TINY_PX, block, 3)
-    record["tiny"] = (blocks.mean(axis=(1, 3), dtype=np.float32) + 0.5).astype(np.uint8)
+    record["tiny"] = np.asarray(square.reduce(SQUARE_PX // TINY_PX))
     return record.view(np.uint8)
 
 
@@ -65,6 +62,13 @@ def _levels(grey: Image.Image) -> tuple[float, float, float, float, float]:
     entropy = max(0.0, float(-(there @ np.log2(there)))) / 8
     dark, light = (float(levels[np.searchsorted(below, share)]) for share in (_DARK_SHARE, _LIGHT_SHARE))
     return mean, dark, light, spread, entropy
+
+
+def _chroma(image: Image.Image) -> float:
+    """Mean of the largest less the smallest of the three channels, 0..1."""
+    red, green, blue = (np.asarray(band) for band in image.split())
+    largest, smallest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return float((largest - smallest).mean()) / 255
 
 
 def sharpness(grey: Image.Image) -> float:
