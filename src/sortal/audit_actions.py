@@ -52,17 +52,19 @@ def worth_doing(
 
 
 def _split_anew(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
-    leaks = _names(outcomes, "leaks")
-    if leaks:
-        text = (
-            f"Divide the images anew: {_images(leaks)} in one split are, or show, what is in another one too, "
-            "so results on them are better than they will be."
-        )
-        yield Action(
-            text=text,
-            command=_typed(table, "sortal split", "--ignore-splits --out split.csv"),
-            value=SEVERE + _value("leaks", leaks, len(table)),
-        )
+    if "leaks" not in outcomes:
+        return
+    issues = outcomes["leaks"].issues
+    certain = issues.filter(pl.col("severity") == "error")["name"].n_unique()
+    likely = issues["name"].n_unique() - certain
+    if not certain + likely:
+        return
+    parts = [f"{_images(certain)} in one split are, or show, what is in another one too"] if certain else []
+    parts += [f"{_images(likely)} look as if they were taken together with some of another split"] if likely else []
+    text = f"Divide the images anew: {', and '.join(parts)}, so results on them are better than they will be."
+    command = _typed(table, "sortal split", "--ignore-splits --out split.csv")
+    value = _value("leaks", certain, len(table)) + _value("together", likely, len(table))
+    yield Action(text=text, command=command, value=value + SEVERE * bool(certain))
 
 
 def _repair(issues: pl.DataFrame, table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
