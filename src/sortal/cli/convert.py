@@ -37,5 +37,8 @@ def convert(
     report = write(table, to, out, images="copy" if copy else None, replace=replace)
     if not as_json:
         draw("Classes", report.tables["classes"])
+        for name, count in report.metrics.items():
+            print(f"{name:<22} {count.value or 0:>12,.0f}")
+        report = report.model_copy(update={"metrics": {}})
     result = report.paths["result"]
     finish(report, as_json=as_json, results=[result], following=[f"sortal train {result}"])
