@@ -1,4 +1,6 @@
-"""Which unit goes to which split, on plain arrays: rounding that stays within one sample, and a greedy rule for groups.
+"""Which unit goes to which part, on plain arrays: rounding that stays within one sample, and a greedy rule for groups.
+
+Parts are the splits (train first) or the folds of a cross-validation.
 
 A unit is one row, or several that must stay together. Units of one row are dealt class by class: each split gets the
 floor or the ceiling of its share. Larger units come first, largest first, each to the split that needs its classes
@@ -7,23 +9,36 @@ most (the idea of scikit-learn's StratifiedGroupKFold, for unequal shares).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Shares = tuple[float, float, float]
+Shares = Sequence[float]
 
 TRAIN = 0
 
 
-def assign(labels: Ints, units: Ints, shares: Shares, generator: np.random.Generator) -> Ints:
-    """(N,) split numbers 0, 1, 2 for rows of class `labels` (0 or more); rows of equal `units` stay together."""
-    _, labels = np.unique(labels, return_inverse=True)
+def assign(
+    labels: Ints,
+    units: Ints,
+    shares: Shares,
+    generator: np.random.Generator,
+    *,
+    held: tuple[Ints, Ints] | None = None,
+) -> Ints:
+    """(N,) numbers of parts with these `shares` for rows of class `labels` (0 or more); rows of equal `units` stay
+    together. `held` are the labels (M,) and parts (M,) of rows that have a part already and count as theirs."""
+    placed, parts = (np.zeros(0, np.int64), np.zeros(0, np.int64)) if held is None else held
+    _, coded = np.unique(np.concatenate([labels, placed]), return_inverse=True)
+    ideal = np.bincount(coded)[:, None] * np.asarray(shares)
+    given = np.zeros_like(ideal)
+    np.add.at(given, (coded[len(labels) :], parts), 1.0)
+    labels = coded[: len(labels)]
     _, first, unit_of, sizes = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
     chosen = np.full(len(sizes), -1, dtype=np.int64)
-    ideal = np.bincount(labels)[:, None] * np.asarray(shares)
-    given = np.zeros_like(ideal)
     large = np.flatnonzero(sizes > 1)
     if large.size:
         _place_large(large, labels, unit_of, sizes, ideal, given, chosen, generator)
@@ -50,7 +65,7 @@ def round_shares(count: int, wanted: Floats, ideal: Floats, deficit: Floats, hav
     if lifted and bool((np.abs(raised - wanted) <= 1.0 + 1e-9).all()):
         return np.asarray(raised)
     empty = positive & (dealt + have == 0)
-    trains = np.arange(3) == TRAIN
+    trains = np.arange(len(dealt)) == TRAIN
     order = np.lexsort((-(deficit + wanted - dealt), ~empty, ~(empty & trains), ~positive))
     dealt[order[: count - int(dealt.sum())]] += 1
     return np.asarray(dealt)
@@ -69,7 +84,7 @@ def _deal(
     by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
     counts = np.bincount(classes, minlength=len(ideal))
     ends = np.cumsum(counts)
-    deficit = np.zeros(3)
+    deficit = np.zeros(ideal.shape[1])
     for number in generator.permutation(len(ideal)):
         count = int(counts[number])
         if not count:
@@ -78,7 +93,7 @@ def _deal(
         dealt = round_shares(count, wanted, ideal[number], deficit, given[number])
         deficit += wanted - dealt
         members = alone[by_class[ends[number] - count : ends[number]]]
-        chosen[members] = np.repeat(np.arange(3), dealt)
+        chosen[members] = np.repeat(np.arange(len(dealt)), dealt)
 
 
 def _wanted(count: int, lacking: Floats, ideal: Floats) -> Floats:
@@ -132,19 +147,23 @@ def _reserved(
     sizes: Ints,
     generator: np.random.Generator,
 ) -> dict[int, int]:
-    """Units set aside so that a class of three units or more is in every split: its smallest go to test, val, train.
+    """Units set aside so that a class of as many units as parts is in every part: its smallest go to the last parts.
 
     Rare classes choose first; a class with enough single rows needs none.
     """
     single = np.bincount(labels[sizes[unit_of] == 1], minlength=len(ideal))
     per_class = np.bincount(classes, minlength=len(ideal))
-    splits = [number for number in (2, 1, 0) if ideal[:, number].sum() > 0]
+    splits = [number for number in reversed(range(ideal.shape[1])) if ideal[:, number].sum() > 0]
     kept: dict[int, int] = {}
     jitter = generator.random(len(unit_sizes))
     sorted_pairs = np.lexsort((jitter[owners], unit_sizes[owners], classes))
     starts = np.searchsorted(classes[sorted_pairs], np.arange(len(ideal) + 1))
     for number in np.argsort(per_class, kind="stable"):
-        if single[number] >= 3 or per_class[number] + single[number] < len(splits) or not per_class[number]:
+        if (
+            single[number] >= ideal.shape[1]
+            or per_class[number] + single[number] < len(splits)
+            or not per_class[number]
+        ):
             continue
         mine = owners[sorted_pairs[starts[number] : starts[number + 1]]]
         held = {kept[int(unit)] for unit in mine if int(unit) in kept}

@@ -1,7 +1,7 @@
-"""Who trains, who validates, who tests: seeded, stratified by class, groups and exact duplicates never cut.
+"""Who trains, who validates, who tests: seeded, stratified by class, and never cutting what belongs together (`units`).
 
-A source's own splits are kept; only what is absent is filled. Choosing is `assign`, on plain arrays; keeping a split in
-a file is `split_file`.
+A source's own splits are kept; only what is absent is filled. Choosing is `assign`, on plain arrays; folds are `folds`,
+keeping a split in a file is `split_file`, and letting it grow with the folder is `grow`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from sortal.data.formats.classes import with_label_findings
 from sortal.data.split_file import load_split as load_split
 from sortal.data.split_file import save_split as save_split
 from sortal.data.table import MAX_NAMED_ROWS, SPLITS, UNKNOWN, ImageTable, finding
+from sortal.data.units import BURST, NEAR, artificial
+from sortal.data.units import units as units
 
 Ints = NDArray[np.int64]
 
@@ -27,57 +29,69 @@ def split(table: ImageTable, *, val: float, test: float, seed: int) -> ImageTabl
     No splits, or train only: rows are divided into train, val and test. Test but no val: val is carved from train. Val
     but no test: there is no test. Rows without split beside rows with one count as train. Rows without label get none.
     For classes of images that stand alone every split holds its share within one image, and a class of at least
-    1 / (val + test) images has one in each. Scan first, else duplicates are not known. Raises DataError for shares
-    that leave nothing to train, and when no row has a label.
+    1 / (val + test) images has one in each. Scan first, else duplicates are not known. Synthetic rows (see `units`)
+    train, or take no part where what they belong to validates or tests. Raises DataError for shares that leave nothing
+    to train, and when no row has a label.
     """
-    if val < 0 or test < 0 or val + test >= 1:
-        raise DataError("val and test are shares of 0 or more, together below 1", received=f"val {val}, test {test}")
+    check_shares(val, test)
     labels = table.label_array()
     if not (labels >= 0).any():
         hint = "put images into one folder a class, or name the label column"
         raise DataError("no image has a label", where=table.source, hint=hint)
-    pool = (table.frame["split"].is_null() | (table.frame["split"] == "train")).to_numpy() & (labels >= 0)
+    made = artificial(table)
+    pool = (table.frame["split"].is_null() | (table.frame["split"] == "train")).to_numpy() & (labels >= 0) & ~made
     present = [name for name in SPLITS if table.split_rows(name).size]
     shares = _shares(present, val, test)
     chosen = table.frame["split"].to_numpy().astype(object)
+    kept = units(table)
     if pool.any():
         rows = np.flatnonzero(pool)
-        numbers = assign(labels[rows], units(table)[rows], shares, _generator(seed))
+        numbers = assign(labels[rows], kept[rows], shares, generator_of(seed))
         chosen[rows] = np.asarray(SPLITS, dtype=object)[numbers]
+    chosen[made] = "train"
+    chosen[made & (_beside_judges(kept, chosen, made) | (labels < 0))] = None
     done = table.with_columns({"split": pl.Series(chosen.tolist(), dtype=pl.String)})
-    return with_label_findings(done).with_findings(*_notes(table, done, present, shares, pool))
+    notes = (*_notes(table, done, present, shares, pool), *synthetic_notes(done, made))
+    return with_label_findings(done).with_findings(*notes)
 
 
-def units(table: ImageTable) -> Ints:
-    """(N,) a number for each row, equal for rows that must stay together: same group or content, also in a chain."""
-    keys = [table.frame[name] for name in ("group", "digest")]
-    links = [_codes(key) for key in keys if key.null_count() < key.len()]
-    parent = np.arange(len(table), dtype=np.int64)
-    while links:
-        before = parent
-        for link in links:
-            parent = _lowest(parent, link)
-        parent = parent[parent]
-        if np.array_equal(parent, before):
-            break
-    return parent
+def check_shares(val: float, test: float) -> None:
+    """Raises DataError for shares that leave nothing to train."""
+    if val < 0 or test < 0 or val + test >= 1:
+        raise DataError("val and test are shares of 0 or more, together below 1", received=f"val {val}, test {test}")
+
+
+def synthetic_notes(table: ImageTable, made: NDArray[np.bool_]) -> list[Finding]:
+    """What became of the synthetic rows (N,) of a divided table."""
+    if not made.any():
+        return []
+    names = table.name_series().filter(pl.Series(made)).head(MAX_NAMED_ROWS)
+    idle = int((table.frame["split"].is_null().to_numpy() & made).sum())
+    left_out = f"; {idle} of them take no part, because what they belong to validates or tests" if idle else ""
+    message = f"{int(made.sum())} synthetic images only train{left_out}"
+    return [finding("synthetic_train_only", "info", message, names)]
 
 
 def check_leaks(table: ImageTable) -> tuple[Finding, ...]:
-    """Findings `duplicates_across_splits` and `group_across_splits`: content or groups in more than one split."""
+    """Findings `duplicates_across_splits`, `near_duplicates_across_splits`, `burst_across_splits` and
+    `group_across_splits`: what belongs together and is in more than one split."""
     named = table.frame.with_columns(table.name_series().alias("_name")).filter(pl.col("split").is_not_null())
     found = []
     for key, code, what in (
         ("digest", "duplicates_across_splits", "images have an exact copy in another split"),
+        (NEAR, "near_duplicates_across_splits", "images have a near duplicate in another split"),
+        (BURST, "burst_across_splits", "images belong to bursts that are in more than one split"),
         ("group", "group_across_splits", "rows belong to groups that are in more than one split"),
     ):
+        if key not in named.columns:
+            continue
         known = named.filter(pl.col(key).is_not_null())
         leaked = known.filter(pl.col("split").n_unique().over(key) > 1).sort(key, "_name")
         if leaked.height:
             pairs = leaked.group_by(key).agg(pl.col("split").unique().sort().str.join("+"))["split"].value_counts()
             listed = ", ".join(f"{number} in {splits}" for splits, number in pairs.sort("split").iter_rows())
             message = f"{leaked.height} {what} ({listed})"
-            hint = "results on these splits look better than they are; remove the copies or split anew"
+            hint = "results on these splits look better than they are; remove the copies or split anew: sortal split"
             found.append(finding(code, "warning", message, leaked["_name"].head(MAX_NAMED_ROWS), hint))
     return tuple(found)
 
@@ -89,21 +103,15 @@ def _shares(present: list[str], val: float, test: float) -> tuple[float, float, 
     return 1.0 - val_share - test_share, val_share, test_share
 
 
-def _generator(seed: int) -> np.random.Generator:
+def generator_of(seed: int) -> np.random.Generator:
+    """The random numbers of a seed."""
     return np.random.Generator(np.random.Philox(key=seed))
 
 
-def _codes(key: pl.Series) -> Ints:
-    """Dense codes of the values; every null is a code of its own."""
-    codes = key.rank("dense").cast(pl.Int64)
-    alone = pl.int_range(codes.len(), eager=True) + codes.len() + 1
-    return codes.fill_null(alone).to_numpy()
-
-
-def _lowest(parent: Ints, link: Ints) -> Ints:
-    """For each row the lowest parent among the rows that share its link."""
-    frame = pl.DataFrame({"parent": parent, "link": link})
-    return frame.select(pl.col("parent").min().over("link")).to_series().to_numpy()
+def _beside_judges(kept: Ints, chosen: NDArray[np.object_], made: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,) whether a row's unit has a row that is not synthetic and validates or tests."""
+    judged = ~made & np.isin(chosen.astype(str), SPLITS[1:])
+    return np.isin(kept, np.unique(kept[judged]))
 
 
 def _notes(

@@ -1,0 +1,156 @@
+"""Near duplicates: one picture saved again, resized, cropped by a few percent, made lighter, blurred.
+
+Candidates come from perceptual hashes, tiny pictures and features (`candidates`), at a cost that grows with the number
+of rows alone; each is then judged by laying the two tiny pictures over each other (`likeness`). Blank pictures give no
+evidence and have no near duplicates. A chain of pairs does not glue what its ends would not: two clusters are joined
+only where their first pictures are near as well.
+
+Shapes: N rows, P pairs, T = TINY_PX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sortal.data.candidates import Floats, Ints, Pairs, Vectors, candidate_pairs, differing_bits, products
+from sortal.data.leaders import Leaders
+from sortal.data.likeness import LUMA, Fits, contrast, lay_over, smooth
+from sortal.data.look_measure import TINY_PX
+from sortal.data.survey import Survey
+
+PAIRS: dict[str, pl.DataType] = {
+    "first": pl.Int64(),
+    "second": pl.Int64(),
+    "distance": pl.Int64(),
+    "score": pl.Float64(),
+    "certain": pl.Boolean(),
+}
+"""Row numbers, differing bits of the hashes, share of the contrast that both have in common (1: all of it), and whether
+there can hardly be a doubt."""
+
+BITS = 90
+"""Differing bits of 256 up to which a pair is looked at; unrelated pictures differ in 128 ± 8."""
+TINY_COSINE = 0.93
+"""Likeness of tiny pictures from which a pair is looked at, whatever the hashes say."""
+FEATURE_COSINE = 0.97
+"""Likeness of features from which a pair is looked at, whatever the pictures say."""
+LEAST_FEATURE_COSINE = 0.8
+"""Likeness of features below which a pair is none, where there are features."""
+LEFT, LEVELS = 0.009, 3.5
+"""Share of the contrast and levels that may be left over."""
+CERTAIN_LEFT, CERTAIN_BITS, CERTAIN_SIDE_PX = 0.001, 24, 64
+"""What a pair may differ in to be certain; pictures of fewer pixels a side look alike too easily."""
+LEADER_SLACK = 3.0
+"""By how much more the first pictures of two clusters may differ that a pair joins."""
+LEAST_CONTRAST = 4.0
+"""Levels of contrast below which a picture is blank."""
+SIDE = 8
+
+_BLOCK = 8192
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Near:
+    """Pairs of near duplicates, and the clusters they form."""
+
+    pairs: pl.DataFrame
+    """Of `PAIRS`, in row order; both rows are of one cluster."""
+    cluster: Ints
+    """(N,) the lowest row of the cluster, -1 for rows without a near duplicate."""
+
+    def certain_clusters(self) -> Ints:
+        """(N,) as `cluster`, for the rows of certain pairs alone: those that one such pair or a chain of them joins."""
+        sure = self.pairs.filter("certain").select("first", "second")
+        leaders = Leaders(lambda _low, _high: True)
+        leaders.join(sure.iter_rows())
+        found = np.full(len(self.cluster), -1, np.int64)
+        members = np.unique(sure.to_numpy())
+        found[members] = [leaders.of(int(row)) for row in members]
+        return found
+
+
+def near_duplicates(survey: Survey, features: Floats | None = None) -> Near:
+    """The near duplicates among N surveyed images, identical ones included; `features` are (N, D) of unit length."""
+    rows = np.flatnonzero(contrast(survey.tiny) >= LEAST_CONTRAST)
+    copies = _same_hash(survey, rows)
+    searched = np.setdiff1d(rows, copies[1], assume_unique=True)
+    vectors = [Vectors(values=layout(survey.tiny[searched]), least=TINY_COSINE)]
+    if features is not None:
+        vectors.append(Vectors(values=np.ascontiguousarray(features[searched]), least=FEATURE_COSINE))
+    first, second = candidate_pairs(survey.hashes[searched], BITS, vectors)
+    pairs = _judged(survey, features, searched[first], searched[second])
+    return _joined(survey, pl.concat([_judged(survey, features, *copies), pairs]))
+
+
+def layout(tiny: NDArray[np.uint8]) -> Floats:
+    """(N, 192) of unit length: luma and two color differences on 8 x 8, smoothed, without their means."""
+    parts = [_layout(tiny[start : start + _BLOCK]) for start in range(0, len(tiny), _BLOCK)]
+    return np.concatenate([np.zeros((0, 3 * SIDE * SIDE), np.float32), *parts])
+
+
+def _layout(tiny: NDArray[np.uint8]) -> Floats:
+    image = smooth(smooth(tiny))
+    luma = image @ LUMA
+    parts = [_pooled(luma), _pooled(image[..., 0] - luma) * 2, _pooled(image[..., 2] - luma) * 2]
+    joined = np.concatenate(parts, axis=1)
+    return np.asarray(joined / np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-6))
+
+
+def _pooled(plane: Floats) -> Floats:
+    step = TINY_PX // SIDE
+    means = plane.reshape(len(plane), SIDE, step, SIDE, step).mean(axis=(2, 4)).reshape(len(plane), -1)
+    return np.asarray(means - means.mean(axis=1, keepdims=True))
+
+
+def _same_hash(survey: Survey, rows: Ints) -> Pairs:
+    """The first row of each hash with every further one that lies over it: these are not searched any more, so that a
+    picture which is there fifty thousand times costs fifty thousand fits."""
+    words = np.ascontiguousarray(survey.hashes[rows]).view(np.uint64)
+    frame = pl.DataFrame({f"w{n}": words[:, n] for n in range(words.shape[1])}).with_columns(row=pl.Series(rows))
+    words_of = [name for name in frame.columns if name != "row"]
+    firsts = frame.select(pl.col("row").first().over(words_of))["row"].to_numpy()
+    again = rows != firsts
+    first, second = firsts[again], rows[again]
+    lies = _is_near(lay_over(survey.tiny, first, second))
+    return first[lies], second[lies]
+
+
+def _judged(survey: Survey, features: Floats | None, first: Ints, second: Ints) -> pl.DataFrame:
+    """The pairs (P,), (P,) that are near duplicates."""
+    fits = lay_over(survey.tiny, first, second)
+    near = _is_near(fits)
+    if features is not None:
+        near &= products(features, first, second) >= LEAST_FEATURE_COSINE
+    distance = differing_bits(survey.hashes, first[near], second[near])
+    sides = survey.frame.select(pl.min_horizontal("width", "height")).to_series().fill_null(0).to_numpy()
+    smaller = np.minimum(sides[first[near]], sides[second[near]])
+    certain = (fits.left[near] <= CERTAIN_LEFT) & (distance <= CERTAIN_BITS) & (smaller >= CERTAIN_SIDE_PX)
+    columns = (first[near], second[near], distance, 1.0 - fits.left[near].astype(np.float64), certain)
+    return pl.DataFrame(dict(zip(PAIRS, columns, strict=True)), schema=PAIRS)
+
+
+def _is_near(fits: Fits, slack: float = 1.0) -> NDArray[np.bool_]:
+    return (fits.left <= LEFT * slack) & (fits.levels <= LEVELS * slack) & fits.plausible
+
+
+def _joined(survey: Survey, pairs: pl.DataFrame) -> Near:
+    """Clusters by the surest pairs first; a pair whose clusters are not near is dropped."""
+
+    def near(low: int, high: int) -> bool:
+        return bool(_is_near(lay_over(survey.tiny, np.asarray([low]), np.asarray([high])), slack=LEADER_SLACK)[0])
+
+    order = pairs.sort("score", "first", "second", descending=[True, False, False])
+    leaders = Leaders(near)
+    leaders.join(order.select("first", "second").iter_rows())
+    members = np.unique(pairs.select("first", "second").to_numpy())
+    cluster = np.full(len(survey), -1, np.int64)
+    cluster[members] = [leaders.of(int(row)) for row in members]
+    whole = cluster[pairs["first"].to_numpy()] == cluster[pairs["second"].to_numpy()]
+    kept = pairs.filter(pl.Series(whole)).sort("first", "second")
+    alone = np.setdiff1d(members, np.unique(kept.select("first", "second").to_numpy()))
+    cluster[alone] = -1
+    return Near(pairs=kept, cluster=cluster)
