@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sortal.core.report import Finding
-from sortal.data.checks.material import Material, Outcome, issues
+from sortal.data.checks.material import Material, Outcome, Severity, issues
 from sortal.data.table import MAX_NAMED_ROWS, finding
 
 USUAL = 0.6
@@ -67,10 +67,10 @@ def low_outcome(
     return Outcome(findings=(*found, counted_finding(fault, names, len(material.table))), issues=frame, body=body)
 
 
-def counted_finding(fault: Fault, names: pl.Series, total: int) -> Finding:
+def counted_finding(fault: Fault, names: pl.Series, total: int, severity: Severity = "warning") -> Finding:
     """The finding about these images, worst first."""
     message = f"{names.len():,} of {total:,} images {fault.many}"
-    return finding(fault.code, "warning", message, names.head(MAX_NAMED_ROWS), fault.hint)
+    return finding(fault.code, severity, message, names.head(MAX_NAMED_ROWS), fault.hint)
 
 
 def percent(values: pl.Series) -> pl.Series:

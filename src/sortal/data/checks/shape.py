@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from sortal.data.checks.flagged import Fault, counted_finding, joined, low_outcome
-from sortal.data.checks.material import Material, Outcome, issues
+from sortal.data.checks.flagged import Fault, Floats, counted_finding, joined, low_outcome
+from sortal.data.checks.material import Material, Outcome, Severity, issues
 
 _ASPECT = Fault(
     code="odd_aspect_ratio",
@@ -24,6 +25,14 @@ _SIZE = Fault(
     all="",
     hint="a tiny image may be a thumbnail, a huge one an uncut original: bring them to one scale",
 )
+_OTHER = Fault(
+    code="odd_size",
+    many="have another size than is usual in this set",
+    all="",
+    hint="if they come from another source, let it not be a class of its own",
+)
+LEAST_FACTOR = 1.1
+"""Factor in area up to which sizes count as one."""
 
 
 def check(material: Material) -> Outcome:
@@ -44,14 +53,27 @@ def _told(ratio: pl.Series) -> pl.Series:
 
 
 def _size(material: Material) -> Outcome:
+    """By a large factor from the median: a warning. Outside of what is usual in the set: information."""
     frame, most = material.survey.frame, material.limits.size_ratio
-    area = (frame["width"] * frame["height"]).cast(pl.Float64)
-    factor = np.exp(np.abs(np.log(area.to_numpy() / float(np.median(area)))))
-    order = np.flatnonzero(factor > most)
-    order = order[np.argsort(-factor[order], kind="stable")]
-    if not order.size:
+    side = np.sqrt((frame["width"] * frame["height"]).to_numpy().astype(np.float64))
+    factor = np.exp(2 * np.abs(np.log(side / float(np.median(side)))))
+    far = factor > most
+    near = ~far & _outside(side) & (factor > LEAST_FACTOR)
+    return joined(_odd(material, _SIZE, "warning", far, factor), _odd(material, _OTHER, "info", near, factor))
+
+
+def _outside(side: Floats) -> NDArray[np.bool_]:
+    """By more than three interquartile ranges (Tukey's outer fences), which are nothing where most sides are equal."""
+    low, high = np.percentile(side, [25, 75])
+    return np.asarray((side < low - 3 * (high - low)) | (side > high + 3 * (high - low)))
+
+
+def _odd(material: Material, fault: Fault, severity: Severity, chosen: NDArray[np.bool_], factor: Floats) -> Outcome:
+    if not chosen.any():
         return Outcome()
-    names, odd = material.table.name_series()[order], frame[order]
+    order = np.flatnonzero(chosen)[np.argsort(-factor[chosen], kind="stable")]
+    names, odd = material.table.name_series()[order], material.survey.frame[order]
     sizes = odd["width"].cast(pl.String) + " x " + odd["height"].cast(pl.String)
-    found = issues("odd_size", "warning", names, score=1 - most / factor[order], value=sizes)
-    return Outcome(findings=(counted_finding(_SIZE, names, len(material.survey)),), issues=found)
+    found = counted_finding(fault, names, len(factor), severity)
+    frame = issues(fault.code, severity, names, score=1 - 1 / factor[order], value=sizes)
+    return Outcome(findings=(found,), issues=frame)

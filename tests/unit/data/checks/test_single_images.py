@@ -76,7 +76,7 @@ def test_nothing_is_said_of_clean_images(folder: Path) -> None:
         ("low_information", lambda image: Image.new("RGB", image.size, (120, 90, 60))),
         ("grayscale", lambda image: image.convert("L")),
         ("grayscale", lambda image: image.convert("L").convert("RGB")),
-        ("odd_aspect_ratio", lambda image: image.crop((0, 0, 160, 30))),
+        ("odd_aspect_ratio", lambda image: image.resize((320, 240), Image.Resampling.LANCZOS).crop((0, 0, 320, 60))),
         ("odd_size", lambda image: image.resize((640, 480), Image.Resampling.LANCZOS).crop((0, 0, 640, 480))),
         ("odd_size", lambda image: image.crop((60, 60, 100, 90))),
     ],
@@ -85,6 +85,15 @@ def test_a_planted_fault_is_found_and_nothing_else(folder: Path, code: str, spoi
     spoil(photograph(99)).save(folder / "a" / "spoiled.jpg", quality=90)
     assert planted(folder) == {("a/spoiled.jpg", code)}
     assert [(found.code, found.rows) for found in findings(folder)] == [(code, ("a/spoiled.jpg",))]
+
+
+def test_another_size_than_all_others_is_told_but_no_warning(folder: Path) -> None:
+    photograph(98, 160, 160).save(folder / "a" / "square.jpg", quality=90)
+    photograph(97, 162, 122).save(folder / "a" / "hardly.jpg", quality=90)
+    outcome = checked(folder)["shape"]
+    assert outcome.issues.select("name", "code", "severity", "value").rows() == [
+        ("a/square.jpg", "odd_size", "info", "160 x 160")
+    ]
 
 
 def test_files_that_cannot_be_read_are_named_with_their_error(folder: Path) -> None:
