@@ -3,9 +3,9 @@
     python benchmarks/audit_speed.py FOLDER ... [--peer-python PATH] [--trials 3] [--most N]
 
 Each side is a process of its own, in turn, `--trials` times; what is counted is user and system time of the process
-and its children, start and imports included. Ours surveys every image (no cache), runs the checks of single images and
-of duplicates. cleanvision (in the environment of `--peer-python`: `pip install cleanvision`) runs `find_issues()`, all
-issue types by default, with one process and with its default number.
+and its children, start and imports included. Ours surveys every image (no cache), runs the checks of single images, of
+duplicates and of bursts. cleanvision (in the environment of `--peer-python`: `pip install cleanvision`) runs
+`find_issues()`, all issue types by default, with one process and with its default number.
 
 Then who finds what: on the images themselves, and on copies of 60 of them into which a fault of each kind was planted
 six times. For each of cleanvision's issues, images that it flags and we do not are counted.
@@ -29,9 +29,10 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-CHECKS_RUN = ("readable", "exposure", "blur", "information", "shape", "storage", "privacy", "duplicates")
+CHECKS_RUN = ("readable", "exposure", "blur", "information", "shape", "storage", "privacy", "duplicates", "bursts")
 CODES = ("dark", "light", "blurry", "low_information", "grayscale", "odd_aspect_ratio", "odd_size")
 DUPLICATES = ("exact_duplicates", "near_duplicates")
+TWINS = (*DUPLICATES, "bursts")
 PLANTED = 6
 
 PEER = """
@@ -109,11 +110,11 @@ def measured(paths: list[str], peer: str | None, trials: int, folder: Path) -> t
 def compare(found: dict[str, Found]) -> None:
     """A row for each issue of cleanvision's: how many images it flags, we flag, and it alone flags.
 
-    A copy that is near for one and exact for the other counts as found.
+    A copy that is near for one and exact for the other, or one picture of a burst, counts as found.
     """
     mine, theirs = found["ours"], found.get("cleanvision, default", {})
     print(f"{'issue':20}{'cleanvision':>12}{'ours':>8}{'theirs alone':>14}")
-    twins = set().union(*(mine.get(code, set()) for code in DUPLICATES))
+    twins = set().union(*(mine.get(code, set()) for code in TWINS))
     for code in (*CODES, *DUPLICATES):
         we, they = mine.get(code, set()), theirs.get(code, set())
         alone = they - (twins if code in DUPLICATES else we)
