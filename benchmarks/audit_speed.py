@@ -134,8 +134,8 @@ def plant(paths: list[str], folder: Path) -> dict[str, set[str]]:
             spoil(Image.open(next(rest)).convert("RGB")).save(file)
             truth.setdefault(code, set()).add(str(file))
     for number in range(PLANTED):
-        source = Image.open(next(rest)).convert("RGB")
         for code, options in (("exact_duplicates", [{}, {}]), ("near_duplicates", [{}, {"quality": 60}])):
+            source = Image.open(next(rest)).convert("RGB")
             for copy, option in enumerate(options):
                 file = folder / f"{code}-{number}-{copy}.{'jpg' if option else 'png'}"
                 source.save(file, **option)
