@@ -265,6 +265,40 @@ def test_labelstudio_boxes_of_two_annotators(tmp_path: Path) -> None:
     ]
 
 
+def test_labelstudio_turned_boxes_ellipses_and_brushes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    size = {"original_width": WIDTH, "original_height": HEIGHT}
+    turned = {"x": 50, "y": 20, "width": 25, "height": 20, "rotation": 90, "rectanglelabels": ["x"]}
+    round_ = {"x": 50, "y": 50, "radiusX": 10, "radiusY": 20, "ellipselabels": ["y"]}
+    results = [
+        {**size, "id": "1", "type": "rectanglelabels", "value": turned},
+        {**size, "id": "2", "type": "ellipselabels", "value": round_},
+        {**size, "id": "3", "type": "brushlabels", "value": {"brushlabels": ["y"]}},
+    ]
+    (tmp_path / "e.json").write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": results}]}]))
+    table = images(tmp_path / "e.json")
+    pixels_found = table.frame["box"].to_numpy() * [WIDTH, HEIGHT, WIDTH, HEIGHT]
+    assert np.allclose(pixels_found, [[16, 4, 20, 14], [16, 6, 24, 14]])
+    assert "shape_not_read" in _codes(table)
+
+
+def test_a_weight_in_words_weighs_no_row(tmp_path: Path) -> None:
+    source = annotated.cvat(tmp_path)
+    source.write_text(source.read_text().replace('name="grade">3', 'name="weight">heavy'))
+    table = images(source)
+    assert table.frame["weight"].to_list() == [1.0, 1.0, 1.0]
+    assert table.frame["weight_given"].to_list() == ["heavy", None, None]
+
+
+def test_keypoints_of_yolo_leave_the_box(tmp_path: Path) -> None:
+    source = annotated.yolo(tmp_path)
+    (source / "labels" / "train" / "a.txt").write_text("0 0.225 0.35 0.25 0.5 0.1 0.1 0.2 0.2\n")
+    (source / "data.yaml").write_text("kpt_shape: [2, 2]\nnames: [nut, bolt]\n")
+    table = images(source)
+    assert table.frame["region"].to_list()[0] == [0.1, 0.1, 0.35, 0.6]
+    assert "polygon" not in table.frame.columns or table.frame["polygon"][0] is None
+
+
 def test_labelstudio_ties_and_skips_have_no_class(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")

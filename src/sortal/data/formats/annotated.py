@@ -222,7 +222,18 @@ def _typed(rows: pl.DataFrame) -> pl.DataFrame:
             renamed[name] = f"{name.lstrip('_') or 'column'}_given"
     rows = rows.rename(renamed)
     kept = rows.select(series for series in rows if not _is_void(series))
-    return kept.with_columns(_number(kept[name]) for name in kept.columns if name not in ("uri", "member", "split"))
+    kept = kept.with_columns(_number(kept[name]) for name in kept.columns if name not in ("uri", "member", "split"))
+    if "weight" in kept.columns and not _is_weight(kept["weight"]):
+        kept = kept.rename({"weight": "weight_given"})
+    return kept
+
+
+def _is_weight(series: pl.Series) -> bool:
+    """Whether an attribute of that name can weigh rows; the weight of a part in words or below zero cannot."""
+    if not series.dtype.is_numeric():
+        return False
+    numbers = series.drop_nulls().cast(pl.Float64)
+    return bool((numbers.is_finite() & (numbers >= 0)).all())
 
 
 def _is_void(series: pl.Series) -> bool:

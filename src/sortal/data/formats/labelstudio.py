@@ -8,18 +8,22 @@ one annotator's are used (the ground truth, else the last) and `agreement` says 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+
 from sortal.core.errors import DataError
 from sortal.core.publish import publish_file
+from sortal.core.report import Finding
 from sortal.data.formats import glimpse
 from sortal.data.formats.annotated import FOUND, IMAGES, Annotated, annotated_table, attribute, gathered
 from sortal.data.formats.annotators import Opinion, agreed
 from sortal.data.formats.classes import SPLIT_NAMES
-from sortal.data.formats.exact import difference, fraction, given, percent, read_json, total, write_json
+from sortal.data.formats.exact import Number, difference, fraction, given, percent, read_json, total, write_json
 from sortal.data.formats.locate import find_images
 from sortal.data.formats.options import Images, ReadOptions, Written
 from sortal.data.formats.pictures import Note, Picture, as_json, left_behind, pictures
@@ -27,7 +31,7 @@ from sortal.data.formats.placing import Failures, beside, check_free
 from sortal.data.formats.tree import Tree, tree_of
 from sortal.data.table import ImageTable, finding
 
-_SHAPES = {"rectanglelabels": "rectanglelabels", "polygonlabels": "polygonlabels"}
+_SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
 _VALUES = ("choices", "rating", "number", "textarea", "datetime")
 _LABEL_CONTROLS = ("choice", "label", "class", "classes", "choices")
 _WRITTEN = ("annotator", "labeled_at", "annotators", "agreement")
@@ -55,18 +59,19 @@ def read_tree(tree: Tree, options: ReadOptions) -> ImageTable:
     control = _control(tasks, options, tree.where(name))
     images: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
-    skipped = 0
+    skipped, unread = 0, Counter[str]()
     for task in tasks:
         opinions = list(_opinions(task, len(images), control))
         skipped += len(task.get("annotations") or []) - len(opinions)
         found += agreed(opinions, len(images))
+        unread.update(_unread(task))
         images.append(_image(task, tree.where(name)))
     frame = gathered(images, IMAGES)
     frame = frame.with_columns(path=find_images(tree, frame["name"], frame["base"]))
     if frame["path"].null_count():  # uploads carry a prefix of eight hex digits
         bare = frame["name"].str.replace(r"(^|/)[0-9a-f]{8}-([^/]+)$", "$1$2")
         frame = frame.with_columns(path=frame["path"].fill_null(find_images(tree, bare, frame["base"])))
-    notes = Annotated(images=frame, found=gathered(found, FOUND), findings=_skipped(skipped))
+    notes = Annotated(images=frame, found=gathered(found, FOUND), findings=_skipped(skipped, unread))
     return annotated_table(tree, notes, options)
 
 
@@ -156,14 +161,31 @@ def _opinions(task: Mapping[str, Any], image: int, control: str | None) -> Itera
 
 def _shape(result: Mapping[str, Any], image: int) -> dict[str, Any]:
     value = result.get("value") if isinstance(result.get("value"), dict) else {}
-    labels = (value or {}).get(_SHAPES[str(result.get("type"))]) or [None]
+    labels = (value or {}).get(str(result.get("type"))) or [None]
     shape: dict[str, Any] = {"image": image, "_id": result.get("id"), "text": labels[0]}
     if result.get("type") == "polygonlabels":
         points = (value or {}).get("points") or []
         flat = [fraction(given(number), 100) for point in points for number in point[:2]]
         return {**shape, "polygon": flat}
+    if result.get("type") == "ellipselabels":
+        x, y, across, along = (given((value or {}).get(name)) for name in ("x", "y", "radiusX", "radiusY"))
+        sides: list[Number] = [difference(x, across), difference(y, along), total(x, across), total(y, along)]
+        return {**shape, "box": [fraction(side, 100) for side in sides]}
     x, y, width, height = (given((value or {}).get(name)) for name in ("x", "y", "width", "height"))
+    turn = float(given((value or {}).get("rotation", 0)))
+    if turn:
+        return {**shape, "box": _turned([float(side) for side in (x, y, width, height)], turn, result)}
     return {**shape, "box": [fraction(side, 100) for side in (x, y, total(x, width), total(y, height))]}
+
+
+def _turned(box: list[float], degrees: float, result: Mapping[str, Any]) -> list[float]:
+    """The upright box around one that is turned about its upper left corner; NaN where the image's size is not said."""
+    size = np.array([float(given(result.get(f"original_{side}"))) for side in ("width", "height")])
+    x, y, width, height = np.array(box) / 100 * np.tile(size, 2)
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    along = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
+    corners = (along @ np.array([[cosine, sine], [-sine, cosine]]) + [x, y]) / size
+    return [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
 
 
 def _marks(
@@ -192,8 +214,21 @@ def _annotator(given_by: object) -> str | None:
     return None if given_by is None else str(given_by)
 
 
-def _skipped(count: int) -> list[Any]:
-    return [finding("skipped_annotation", "info", f"{count} annotations were skipped or empty")] if count else []
+def _unread(task: Mapping[str, Any]) -> list[str]:
+    """Kinds of regions that are no classes of boxes: brushes, keypoints, vectors ..."""
+    results = [result for answer in task.get("annotations") or [] for result in answer.get("result") or []]
+    kinds = [str(result.get("type")) for result in results if isinstance(result, dict)]
+    return [kind for kind in kinds if kind not in _SHAPES and kind not in _VALUES]
+
+
+def _skipped(count: int, unread: Mapping[str, int]) -> list[Finding]:
+    found = []
+    if count:
+        found.append(finding("skipped_annotation", "info", f"{count} annotations were skipped or empty"))
+    if unread:
+        listed = ", ".join(f"{number} {kind}" for kind, number in sorted(unread.items()))
+        found.append(finding("shape_not_read", "warning", f"left out, being no classes of images: {listed}"))
+    return found
 
 
 def _annotations(picture: Picture, position: int) -> list[dict[str, Any]]:

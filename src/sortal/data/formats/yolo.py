@@ -64,7 +64,7 @@ def read_tree(tree: Tree, options: ReadOptions) -> ImageTable:
     found: list[dict[str, Any]] = []
     bad: list[tuple[str, str, str]] = []
     for path, text in tree.texts(files):
-        for line, values in _lines(text):
+        for line, values in _lines(text, pose="kpt_shape" in settings):
             if values is None:
                 bad.append((f"{path}, line {line}", "bad_annotation", "not a class number and a box or polygon"))
             else:
@@ -198,8 +198,11 @@ def _held(tree: Tree, base: str, entry: str) -> pl.Expr:
     return pl.col("path").str.starts_with(f"{place}/")
 
 
-def _lines(text: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """(line number, class and box or polygon), None where a line is neither; empty lines are left out."""
+def _lines(text: str, *, pose: bool) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """(line number, class and box or polygon), None where a line is neither; empty lines are left out.
+
+    In files for `pose` keypoints follow the box, which are not read.
+    """
     for position, line in enumerate(text.splitlines(), start=1):
         fields = line.split()
         if not fields:
@@ -207,7 +210,7 @@ def _lines(text: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
         values = [number(field) for field in fields[1:]]
         if not re.fullmatch(r"\d{1,6}", fields[0], re.ASCII) or len(values) < 4:
             yield position, None
-        elif len(values) in (4, 5):  # a fifth number is a detector's confidence
+        elif pose or len(values) in (4, 5):  # a fifth number is a detector's confidence
             yield position, {"text": fields[0], "box": _box(values)}
         elif len(values) % 2 == 0:
             yield position, {"text": fields[0], "polygon": [float(value) for value in values]}
