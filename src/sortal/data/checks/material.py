@@ -100,4 +100,4 @@ def issues(
     frame = pl.DataFrame({key: pl.Series(key, list(v), dtype=ISSUES[key]) for key, v in given.items() if v is not None})
     absent = [pl.lit(None, dtype=ISSUES[key]).alias(key) for key, v in given.items() if v is None]
     constant = [pl.lit(code).alias("code"), pl.lit(severity).alias("severity"), pl.lit(do, dtype=pl.String).alias("do")]
-    return frame.with_columns(*absent, *constant).select(list(ISSUES)).cast(dict(ISSUES))
+    return frame.with_columns(*absent, *constant).select(pl.col(name).cast(kind) for name, kind in ISSUES.items())
