@@ -43,7 +43,7 @@ def main() -> None:
     }
     scaled = features / features.std(axis=0).mean()
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    model = LogisticRegression(max_iter=400, C=0.1)
+    model = LogisticRegression(max_iter=150, C=0.1)
     own = cross_val_predict(model, scaled, labels, cv=folds, method="predict_proba")
     found["Datalab, logistic regression"] = issues(labels, pred_probs=own)
     for method in ("normalized_margin", "self_confidence"):
