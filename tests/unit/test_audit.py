@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+import sortal
 from sortal import audit_pictures, audit_sight
 from sortal.audit import compose, in_order, run_checks
 from sortal.audit_actions import worth_doing
@@ -19,7 +20,7 @@ from sortal.core.decision import DecisionSpec
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import predictions_from_logits
 from sortal.core.progress import Silent
-from sortal.core.report import Finding
+from sortal.core.report import Finding, Report
 from sortal.data.checks.material import Material, Outcome, issues
 from sortal.data.open import images
 from sortal.data.survey import survey
@@ -197,3 +198,35 @@ def test_the_map_has_a_picture_for_every_point_within_its_budget(
     bare = map_of(material, flagged, sight, SILENT, pictures=False)
     assert bare is not None
     assert (bare.sheets, bare.data["columns"]) == ([], 0)
+
+
+class _Stops(Silent):
+    """Ctrl-C at the beginning of a stage."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if stage == self.stage:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["looking at images", "comparing images", "checking", "writing the page"])
+def test_interrupted_it_leaves_nothing_behind(
+    material: Material, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        sortal.audit(material.table, features="none", listener=_Stops(stage))
+    with pytest.raises(KeyboardInterrupt):
+        sortal.audit(material.table, features="none", out="here", listener=_Stops(stage))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_in_a_folder_with_other_things_only_its_own_files_are_replaced(material: Material, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "audit.json").write_text("old")
+    report = sortal.audit(material.table, features="none", out=tmp_path, only=["readable"])
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert Report.from_json((tmp_path / "audit.json").read_bytes()) == report
+    assert len(list(tmp_path.iterdir())) == 5
