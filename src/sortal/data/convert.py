@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,8 @@ def convert(
     """
     member, path = _writer(to), Path(out)
     _check_place(table, to, path)
+    if replace:
+        _check_replaced(table, path)
     reason = member.can_hold(table)
     if reason is not None:
         hint = f"another format: {', '.join(name for name in WRITABLE if name != to)}"
@@ -73,6 +76,20 @@ def _check_place(table: ImageTable, to: str, path: Path) -> None:
     read = [Path(table.source)] + ([] if table.root is None or table.root == Path() else [table.root])
     if any(path.absolute().resolve() == place.absolute().resolve() for place in read if table.remote is None):
         raise DataError("this is what the images are read from", where=str(path), hint="name another place")
+
+
+def _check_replaced(table: ImageTable, path: Path) -> None:
+    """Refuse to replace a folder that holds something of what is read."""
+    if table.remote is not None:
+        return
+    uris = table.frame["uri"].unique()
+    root = Path() if table.root is None else table.root
+    read = {os.path.realpath(place) for place in (Path(table.source), *(root / uri for uri in uris))}
+    for folder in (path, path.with_name(f"{path.stem}-images")):
+        start = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
+        if folder.is_dir() and any(place.startswith(start) for place in read):
+            hint = "another --out"
+            raise DataError("what is read lies in the folder that would be replaced", where=str(folder), hint=hint)
 
 
 def _counts(table: ImageTable, rows: int) -> dict[str, Metric]:

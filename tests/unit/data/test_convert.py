@@ -113,6 +113,12 @@ def test_what_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
         convert(table, "coco", tmp_path / "x")
     with pytest.raises(DataError, match="read from"):
         convert(table, "folder", tmp_path / "in", replace=True)
+    with pytest.raises(DataError, match="would be replaced"):
+        convert(table, "folder", tmp_path, replace=True)
+    convert(table, "csv", tmp_path / "t" / "t.csv", images="copy")
+    with pytest.raises(DataError, match="would be replaced"):
+        convert(images(tmp_path / "t" / "t.csv"), "coco", tmp_path / "t" / "t.json", images="link", replace=True)
+    assert (tmp_path / "t" / "t-images" / "a.png").is_file()
     for name in ("a/b", ".hidden", "..", "train"):
         odd = build_table(
             pl.DataFrame({"uri": ["cat/a.png"], "label": [0]}),
