@@ -51,6 +51,7 @@ def features_of(table: ImageTable, card: Path, size: int, pooling: str, kept: Pa
     model = {"name": str(card), "pooling": pooling}
     recipe = Recipe.model_validate({"model": model, "input": {"size": size}, "train": {"epochs": 0}})
     source = resolve(recipe.model.name)
+    table = table.with_columns({"split": ["train"] * len(table)})
     plan = make_plan(recipe, table, source)
     extractor = live_extractor(new_network(recipe, table, source, plan))
     rows = np.arange(len(table))
@@ -105,7 +106,7 @@ def trials(
 def judged(score: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[float, float]:
     """Precision at the number planted, and average precision."""
     hits = wrong[np.argsort(-score, kind="stable")]
-    average = (np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean()
+    average = (np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].sum() / max(int(wrong.sum()), 1)
     return float(hits[: int(wrong.sum())].mean()), float(average)
 
 
@@ -143,14 +144,14 @@ def main() -> None:
         probabilities = out_of_fold(features, labels, together, len(table.labels), seed=seed)
         found = suspects(probabilities, labels, together)
         took_s = time.process_time() - begun_s
+        listed = found.confidence >= Limits().label_error
         of_seed = {"sortal": judged(found.confidence, wrong)}
         if asked.peer is not None:
             scores = of_peer(asked.peer, features, labels, probabilities)
             of_seed |= {name: judged(np.array(score), wrong) for name, score in scores.items()}
         for name, result in of_seed.items():
             rows.setdefault(name, []).append(result)
-            print(f"seed {seed}  {name:40} precision {result[0]:.4f}  average precision {result[1]:.4f}", flush=True)
-        listed = found.confidence >= Limits().label_error
+            print(f"seed {seed}  {name:48} precision {result[0]:.4f}  average precision {result[1]:.4f}", flush=True)
         print(
             f"seed {seed}  planted {int(wrong.sum())}, listed {int(listed.sum())} of which wrong "
             f"{wrong[listed].mean():.2f}, counted by confident learning {int(found.wrong.sum())}, expected "

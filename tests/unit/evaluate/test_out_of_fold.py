@@ -43,8 +43,23 @@ def test_rows_that_cannot_be_judged_are_nan() -> None:
     features, labels = blobs(LABELS), LABELS.copy()
     labels[7] = -1
     features[9, 3] = np.nan
+    features[11, :2] = (np.inf, -np.inf)
+    given = features.copy()
     found = out_of_fold(features, labels, ALONE, 5)
-    assert np.flatnonzero(np.isnan(found).any(1)).tolist() == [7, 9]
+    assert np.flatnonzero(np.isnan(found).any(1)).tolist() == [7, 9, 11]
+    assert np.array_equal(features, given, equal_nan=True), "what was handed in is left as it was"
+
+
+def test_roots_are_taken_where_a_few_strong_features_drown_the_rest() -> None:
+    random = np.random.default_rng(2)
+    weak = np.abs(blobs(LABELS, width=60, spread=0.9))
+    strong = random.pareto(1.0, (300, 20)).astype(np.float32)
+    found = out_of_fold(np.concatenate([weak, strong], axis=1), LABELS, ALONE, 5)
+    rooted = np.sqrt(np.concatenate([weak, strong], axis=1))
+    assert (found.argmax(1) == LABELS).mean() > 0.5
+    assert (found.argmax(1) == LABELS).mean() >= (
+        out_of_fold(rooted, LABELS, ALONE, 5).argmax(1) == LABELS
+    ).mean() - 0.05
 
 
 @pytest.mark.parametrize(("labels", "units"), [(np.zeros(300, np.int64), ALONE), (LABELS, np.zeros(300, np.int64))])

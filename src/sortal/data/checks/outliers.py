@@ -33,11 +33,12 @@ def check(material: Material) -> Outcome:
     """Finding and issues `outlier`; table `outliers` counts them by class."""
     if material.features is None:
         return Outcome()
-    rows = np.flatnonzero(np.isfinite(material.features).all(axis=1))
+    with np.errstate(invalid="ignore", over="ignore"):
+        rows = np.flatnonzero(np.isfinite(material.features.sum(axis=1)))
     if len(rows) < LEAST_ROWS:
         return Outcome()
     score = np.zeros(len(material.table))
-    score[rows] = strangeness(material.features[rows])
+    score[rows] = strangeness(material.features if len(rows) == len(score) else material.features[rows])
     far = np.flatnonzero(score >= FAR)
     far = far[np.argsort(-score[far], kind="stable")]
     if not len(far):
