@@ -1,27 +1,118 @@
-"""Images read once, checked, and divided into training, validation and test; refused where nothing can be learned."""
+"""Images read, checked, and divided into training, validation and test; refused where nothing can be learned, or where
+the source's own splits leak.
+
+What belongs together is found before anything is divided, so a split that is made here cannot leak. In splits that the
+source declares, identical files, groups and certain near duplicates on two sides are an error; what only looks alike is
+a warning.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from sortal.core.errors import DataError
 from sortal.core.progress import Listener
 from sortal.core.recipe import Recipe
+from sortal.data.bursts import Bursts, find_bursts
+from sortal.data.leaks import leaked_rows, shared
+from sortal.data.near import Near, near_duplicates
 from sortal.data.scan import scan
 from sortal.data.split import check_leaks, split
-from sortal.data.table import COLUMNS, ImageTable
+from sortal.data.split_file import load_split
+from sortal.data.survey import Survey, survey
+from sortal.data.table import COLUMNS, SPLITS, ImageTable
+from sortal.data.units import together
+
+LEAKED = "_leaked"
+"""Column: whether a validation or test row belongs with a row that trains. Only where there is one."""
+CERTAIN = "_certain"
+"""Column: clusters of near duplicates that can hardly be anything else."""
+
+_ALLOW = "to train all the same and measure what it flatters: data.split.leaks=allow"
 
 
 def divide(table: ImageTable, recipe: Recipe, listener: Listener) -> ImageTable:
-    """Scanned and split; refused where it cannot be learned."""
+    """Scanned and split; refused with a DataError where it cannot be learned, or where declared splits leak."""
     scanned = scan(table, progress=lambda done, total: listener.progress("reading", done, total))
     _check_readable(scanned)
     _check_labels(scanned)
-    divided = split(scanned, val=recipe.data.split.val, test=recipe.data.split.test, seed=recipe.seed)
+    settings = recipe.data.split
+    if settings.file is not None:
+        divided = load_split(scanned, Path(settings.file))
+        declared = True
+    else:
+        related = relate(scanned, listener).table if settings.near else scanned
+        divided = split(related, val=settings.val, test=settings.test, seed=recipe.seed)
+        declared = sum(bool(len(scanned.split_rows(name))) for name in SPLITS) > 1
     _check_classes(divided)
-    return divided.with_findings(*check_leaks(divided))
+    if declared and settings.leaks == "refuse":
+        refuse_leaks(divided)
+    leaked = leaked_rows(divided)
+    marked = divided.with_columns({LEAKED: leaked}) if leaked.any() else divided
+    return marked.with_findings(*check_leaks(marked))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Related:
+    """A table with what belongs together, and how that was found."""
+
+    table: ImageTable
+    survey: Survey
+    near: Near
+    bursts: Bursts
+
+
+def relate(scanned: ImageTable, listener: Listener, features: NDArray[np.float32] | None = None) -> Related:
+    """A scanned table with clusters of near duplicates and bursts, from one pass over the pixels (kept in the cache).
+
+    `features` (N, D), of unit length, make bursts that only a network sees. Rows whose pixels cannot be decoded belong
+    to nothing.
+    """
+    numbered = scanned.with_columns({"_row": np.arange(len(scanned))})
+    seen, found = survey(numbered, progress=lambda done, total: listener.progress("comparing", done, total))
+    rows = seen.frame["_row"].to_numpy()
+    chosen = None if features is None else features[rows]
+    near = near_duplicates(found, chosen)
+    bursts = find_bursts(seen, found, chosen)
+    columns = [_spread(codes, rows, len(scanned)) for codes in (near.cluster, bursts.burst, near.certain_clusters())]
+    table = together(scanned, near=columns[0], burst=columns[1]).with_columns({CERTAIN: _known(columns[2])})
+    return Related(table=table.with_findings(*bursts.findings(seen)), survey=found, near=near, bursts=bursts)
+
+
+def refuse_leaks(table: ImageTable) -> None:
+    """Raises DataError where identical files, groups or certain near duplicates are in several splits."""
+    kinds = {"digest": "identical copies", "_unit": "parts of one unit", "group": "images of one group"}
+    counted = {words: shared(table, link) for link, words in {**kinds, CERTAIN: "near duplicates"}.items()}
+    leaked = np.any(list(counted.values()), axis=0)
+    if not leaked.any():
+        return
+    listed = ", ".join(f"{int(rows.sum()):,} images are {words}" for words, rows in counted.items() if rows.any())
+    names = table.name_series().filter(pl.Series(leaked)).head(3).to_list()
+    raise DataError(
+        f"the splits of this source leak: {listed} across splits, so results would flatter",
+        where=table.source,
+        received=", ".join(names) + (", …" if leaked.sum() > len(names) else ""),
+        hint=f"divide anew: sortal split {table.source} --ignore-splits --out split.csv, and train with "
+        f"data.split.file=split.csv; or remove the copies: sortal audit, then sortal fix; or, {_ALLOW}",
+    )
+
+
+def _spread(codes: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Codes (M,) of the rows (M,) among `count` rows."""
+    spread = np.full(count, -1, np.int64)
+    spread[rows] = codes
+    return spread
+
+
+def _known(codes: NDArray[np.int64]) -> pl.Series:
+    series = pl.Series(codes, dtype=pl.Int64)
+    return series.set(series < 0, None)
 
 
 def _check_readable(scanned: ImageTable) -> None:

@@ -20,6 +20,7 @@ from sortal.data.table import ImageTable
 from sortal.evaluate.study import measure, write_study
 from sortal.memory import data_version
 from sortal.models.catalog import count_macs
+from sortal.optimism import with_optimism
 from sortal.pictures import draw_run, run_pictures
 from sortal.runtime.classifier import open_classifier
 from sortal.train.fit import FitResult
@@ -44,7 +45,8 @@ def final_report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitR
             facts=_facts(run, fitted),
             findings=[*_stop_findings(fitted), *_split_findings(name), *fitted.findings],
         )
-    study = replace(study, report=_with_remedies(_with_provenance(study.report, run, recipe, fitted), fitted))
+    measured = with_optimism(study.report, study.predictions, study.labels, study.table)
+    study = replace(study, report=_with_remedies(_with_provenance(measured, run, recipe, fitted), fitted))
     draw_run(run, table, fitted)
     report = write_study(study, run.path, pictures=run_pictures(run))
     write_card(run.bundle, report.to_markdown(max_rows=60))

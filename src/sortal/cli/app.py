@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "cache": "sortal.cli.cache:cache",
     "convert": "sortal.cli.convert:convert",
     "synth": "sortal.cli.synth:synth",
+    "split": "sortal.cli.split:split",
     "doctor": "sortal.cli.doctor:doctor",
 }
 DONE, NEGATIVE, WRONG_INPUT, MACHINE_FAULT, INTERRUPTED = 0, 1, 2, 3, 130

@@ -63,6 +63,13 @@ class SplitSection(Section):
 
     val: Below1 = 0.15
     test: Below1 = 0.15
+    file: str | None = None
+    """A split file of `sortal split`, which then decides alone."""
+    near: bool = True
+    """Whether near duplicates and bursts are looked for, in one pass that decodes every image, and kept together.
+    Identical files and groups always are."""
+    leaks: Literal["refuse", "allow"] = "refuse"
+    """What to do where the source's own splits share images or groups; `allow` measures by how much that flatters."""
 
 
 class DataSection(Section):

@@ -42,9 +42,12 @@ LEAST_FEATURE_COSINE = 0.8
 """Likeness of features below which a pair is none, where there are features."""
 LEFT, LEVELS = 0.009, 3.5
 """Share of the contrast and levels that may be left over."""
-CERTAIN_LEFT, CERTAIN_BITS, CERTAIN_SIDE_PX = 0.001, 24, 64
+CROWD, CROWDED_LEVELS = 4, 1.3
+"""Where a picture has this many that are almost as much alike (up to 4 times LEFT), as parts of one kind in one pose
+have, it takes a pair with no more levels than this left over."""
+CERTAIN_LEFT, CERTAIN_LEVELS, CERTAIN_SIDE_PX = 0.0005, 1.2, 64
 """What a pair may differ in to be certain; pictures of fewer pixels a side look alike too easily."""
-LEADER_SLACK = 3.0
+LEADER_SLACK = 2.0
 """By how much more the first pictures of two clusters may differ that a pair joins."""
 LEAST_CONTRAST = 4.0
 """Levels of contrast below which a picture is blank."""
@@ -122,15 +125,23 @@ def _same_hash(survey: Survey, rows: Ints) -> Pairs:
 def _judged(survey: Survey, features: Floats | None, first: Ints, second: Ints) -> pl.DataFrame:
     """The pairs (P,), (P,) that are near duplicates."""
     fits = lay_over(survey.tiny, first, second)
-    near = _is_near(fits)
+    near = _is_near(fits) & ((fits.levels <= CROWDED_LEVELS) | ~_crowded(fits, first, second, len(survey)))
     if features is not None:
         near &= products(features, first, second) >= LEAST_FEATURE_COSINE
     distance = differing_bits(survey.hashes, first[near], second[near])
     sides = survey.frame.select(pl.min_horizontal("width", "height")).to_series().fill_null(0).to_numpy()
     smaller = np.minimum(sides[first[near]], sides[second[near]])
-    certain = (fits.left[near] <= CERTAIN_LEFT) & (distance <= CERTAIN_BITS) & (smaller >= CERTAIN_SIDE_PX)
+    close = (fits.left[near] <= CERTAIN_LEFT) & (fits.levels[near] <= CERTAIN_LEVELS)
+    certain = close & (smaller >= CERTAIN_SIDE_PX)
     columns = (first[near], second[near], distance, 1.0 - fits.left[near].astype(np.float64), certain)
     return pl.DataFrame(dict(zip(PAIRS, columns, strict=True)), schema=PAIRS)
+
+
+def _crowded(fits: Fits, first: Ints, second: Ints, rows: int) -> NDArray[np.bool_]:
+    """(P,) whether one of the two has many that are almost as much alike."""
+    almost = (fits.left > LEFT) & (fits.left <= 4 * LEFT)
+    counts = np.bincount(first[almost], minlength=rows) + np.bincount(second[almost], minlength=rows)
+    return np.asarray(np.maximum(counts[first], counts[second]) >= CROWD)
 
 
 def _is_near(fits: Fits, slack: float = 1.0) -> NDArray[np.bool_]:

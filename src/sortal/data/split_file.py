@@ -43,7 +43,10 @@ def save_split(table: ImageTable, path: Path, *, gone: pl.DataFrame | None = Non
         *(pl.col(name).cast(pl.String).alias(name.lstrip("_")) for name in ("fold", LOCK) if name in table.frame),
     )
     if gone is not None and gone.height:
-        frame = pl.concat([frame, gone.select(name for name in gone.columns if name in frame.columns)], how="diagonal")
+        taken = pl.col("name").is_in(frame["name"].implode())  # by a file that was renamed
+        apart = pl.when(taken).then(pl.col("digest") + pl.lit(" ") + pl.col("name")).otherwise("name").alias("name")
+        known = gone.select(name for name in frame.columns if name in gone.columns)
+        frame = pl.concat([frame, known.with_columns(apart)], how="diagonal")
     buffer = io.BytesIO()
     if path.suffix.lower() in PARQUET_SUFFIXES:
         frame.write_parquet(buffer)
@@ -134,7 +137,7 @@ def _check_seals(text: pl.DataFrame, path: Path) -> None:
 def _unit_numbers(table: ImageTable) -> pl.Series:
     """The unit of each row that is kept together with others."""
     numbers = pl.Series("unit", units(table))
-    return numbers.set(~numbers.is_duplicated(), None)
+    return numbers.set(~numbers.is_duplicated(), None).cast(pl.String)
 
 
 def _further(here: pl.DataFrame, kept: pl.DataFrame) -> dict[str, pl.Series]:

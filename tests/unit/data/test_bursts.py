@@ -1,0 +1,134 @@
+"""Bursts: found by order, time and sight where they were planted, and not where pictures only look alike."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sortal.core.labels import LabelSet
+from sortal.data.bursts import find_bursts, find_scenes, threshold, within_class
+from sortal.data.linkage import average_linkage
+from sortal.data.sequences import neighbors
+from sortal.data.survey import Survey
+from sortal.data.table import ImageTable, build_table
+
+
+def _table(uris: list[str], labels: list[int]) -> ImageTable:
+    names = tuple(f"c{index}" for index in range(max(labels) + 1))
+    return build_table(
+        pl.DataFrame({"uri": uris, "label": labels}), labels=LabelSet(names=names), source="memory", root=None
+    )
+
+
+def _survey(count: int, taken: list[datetime | None] | None = None, tiny: np.ndarray | None = None) -> Survey:
+    frame = pl.DataFrame(
+        {
+            "camera": pl.Series([None] * count, dtype=pl.String),
+            "taken": pl.Series(taken or [None] * count, dtype=pl.Datetime("us")),
+        }
+    )
+    rng = np.random.Generator(np.random.Philox(key=0))
+    pictures = rng.integers(0, 256, (count, 16, 16, 3)).astype(np.uint8) if tiny is None else tiny
+    return Survey(frame=frame, hashes=np.zeros((count, 32), np.uint8), tiny=pictures)
+
+
+def _scenes(rng: np.random.Generator, objects: int, each: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Features of `objects` objects with `each` pictures, one after the other: those of one lie close together."""
+    centers = np.repeat(rng.normal(size=(objects, 24)), each, axis=0)
+    values = centers + spread * rng.normal(size=centers.shape)
+    return values.astype(np.float32), np.repeat(np.arange(objects), each)
+
+
+def test_scenes_are_found_in_any_order() -> None:
+    rng = np.random.Generator(np.random.Philox(key=1))
+    values, truth = _scenes(rng, 60, 4, 0.35)
+    order = rng.permutation(len(values))
+    values, truth = values[order], truth[order]
+    labels = truth % 5
+    found = find_bursts(_table([f"{row}x.jpg" for row in range(240)], labels.tolist()), _survey(240), values)
+    together = found.burst[:, None] == found.burst[None]
+    together &= found.burst[:, None] >= 0
+    same = truth[:, None] == truth[None]
+    apart = ~np.eye(240, dtype=bool)
+    assert together[same & apart].mean() > 0.95
+    assert same[together & apart].mean() > 0.9
+    assert len(found.evidence) == 1
+
+
+def test_a_cloud_has_no_scenes() -> None:
+    rng = np.random.Generator(np.random.Philox(key=2))
+    labels = np.repeat(np.arange(4), 60)
+    centers = np.repeat(rng.normal(size=(4, 32)) * 5, 60, axis=0)
+    values = (centers + rng.normal(size=(240, 32))).astype(np.float32)
+    into, evidence = find_scenes(within_class(values, labels), labels)
+    assert evidence == [] or np.bincount(into).max() <= 3
+
+
+def test_neighbors_in_file_order_that_are_alike_are_one_burst() -> None:
+    rng = np.random.Generator(np.random.Philox(key=3))
+    tiny = np.repeat(rng.integers(0, 256, (40, 16, 16, 3)), 5, axis=0) + rng.integers(-6, 7, (200, 16, 16, 3))
+    survey = _survey(200, tiny=np.clip(tiny, 0, 255).astype(np.uint8))
+    table = _table([f"shots/IMG_{row:04d}.jpg" for row in range(200)], [row // 100 for row in range(200)])
+    found = find_bursts(table, survey)
+    bursts = found.burst.reshape(40, 5)
+    assert (bursts == bursts[:, :1]).all()
+    assert (bursts >= 0).all()
+    assert len(np.unique(bursts)) >= 35
+    assert "numbers in file names" in found.evidence[0]
+    shuffled = table.with_columns({"uri": [f"shots/IMG_{row:04d}.jpg" for row in rng.permutation(200)]})
+    assert (find_bursts(shuffled, survey).burst == -1).mean() > 0.9
+
+
+def test_numbers_that_are_far_apart_or_of_another_class_are_no_neighbors() -> None:
+    uris = [*(f"a/x_{number}.jpg" for number in (1, 2, 4, 9, 10)), "b/x_11.jpg", "b/y_12.jpg", "b/x_12.jpg"]
+    found = neighbors(_table(uris, [0, 0, 0, 0, 1, 1, 1, 1]), _survey(8))
+    assert [order.words for order in found] == ["numbers in file names"]
+    assert set(zip(found[0].first.tolist(), found[0].second.tolist(), strict=True)) == {(0, 1), (1, 2), (5, 7)}
+
+
+def test_time_is_an_order_too() -> None:
+    start = datetime(2024, 5, 1, 12)
+    taken: list[datetime | None] = [start + timedelta(seconds=second) for second in (300, 0, 60, 1000, 301)]
+    found = neighbors(_table([f"{name}.jpg" for name in "abcde"], [0] * 5), _survey(5, taken))
+    assert [order.words for order in found] == ["EXIF time"]
+    assert set(zip(found[0].first.tolist(), found[0].second.tolist(), strict=True)) == {(1, 2), (0, 4)}
+
+
+def test_a_threshold_keeps_chance_to_a_tenth() -> None:
+    rng = np.random.Generator(np.random.Philox(key=4))
+    decoys = rng.normal(size=20_000).astype(np.float32)
+    found = np.concatenate([rng.normal(size=5_000), 6 + rng.normal(size=5_000)]).astype(np.float32)
+    least = threshold(found, decoys)
+    assert least is not None
+    assert (decoys >= least).mean() <= 0.1 * (found >= least).mean()
+    assert 0 < least < 2
+    assert threshold(decoys[:5_000], decoys) is None
+    assert threshold(found[:5], decoys) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 40), least=st.floats(-3, -0.3), seed=st.integers(0, 999))
+def test_average_linkage_is_that_of_scipy(count: int, least: float, seed: int) -> None:
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    points = np.random.Generator(np.random.Philox(key=seed)).normal(size=(count, 3))
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    found = average_linkage(-distance.astype(np.float32), least)
+    if count == 1:
+        assert found.tolist() == [0]
+        return
+    theirs = fcluster(linkage(squareform(distance, checks=False), "average"), -least, "distance")
+    assert ((found[:, None] == found[None]) == (theirs[:, None] == theirs[None])).all()
+
+
+def test_rows_without_a_class_are_in_no_burst() -> None:
+    values, _ = _scenes(np.random.Generator(np.random.Philox(key=5)), 20, 4, 0.2)
+    table = _table([f"{row}x.jpg" for row in range(80)], [0] * 80).with_columns({"label": [-1] * 40 + [0] * 40})
+    found = find_bursts(table, _survey(80), values)
+    assert (found.burst[:40] == -1).all()
+    assert (found.burst[40:] >= 0).any()
