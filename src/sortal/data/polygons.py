@@ -42,12 +42,13 @@ def polygon_area(corners: Floats) -> float:
     """The area enclosed by a ring that does not cross itself, 0 or more: the shoelace formula (Meister 1769)."""
     if len(corners) < 3:
         return 0.0
-    x, y = (corners - corners[0]).T  # near the origin little is lost in the differences of products
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        x, y = (corners - corners[0]).T  # near the origin little is lost in the differences of products
+        return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
 def polygon_areas(polygons: pl.Series) -> Floats:
-    """(N,) areas of lists x, y, x, y ...: 0 for null and for fewer than three corners."""
+    """(N,) areas of lists x, y, x, y ...: 0 for null and for fewer than three corners, NaN for what is no number."""
     counts = polygons.list.len().fill_null(0).to_numpy().astype(np.int64) // 2
     areas, full = np.zeros(len(counts)), counts >= 3
     if not full.any():
@@ -55,11 +56,12 @@ def polygon_areas(polygons: pl.Series) -> Floats:
     flat = polygons.filter(pl.Series(full)).explode().to_numpy().reshape(-1, 2)
     lengths = counts[full]
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    near = flat - np.repeat(flat[starts], lengths, axis=0)
     following = np.arange(1, len(flat) + 1)
     following[starts + lengths - 1] = starts
-    products = near[:, 0] * near[following, 1] - near[following, 0] * near[:, 1]
-    areas[full] = np.abs(np.add.reduceat(products, starts)) / 2
+    with np.errstate(invalid="ignore", over="ignore"):  # corners that are no numbers give areas that are none
+        near = flat - np.repeat(flat[starts], lengths, axis=0)
+        products = near[:, 0] * near[following, 1] - near[following, 0] * near[:, 1]
+        areas[full] = np.abs(np.add.reduceat(products, starts)) / 2
     return areas
 
 

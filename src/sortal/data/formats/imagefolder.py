@@ -114,6 +114,10 @@ def _named(given_frame: pl.DataFrame, base: str, label: str, where: str) -> pl.D
         raise DataError(
             "there is no such label column", where=where, received=label, hint=nearest(label, given_frame.columns)
         )
+    for name in (folded["file_name"], found, folded.get("split")):
+        if name is not None and given_frame[name].dtype.is_nested():
+            hint = "one class an image, one text a cell"
+            raise DataError(f"column {name!r} holds lists", where=where, received=str(given_frame[name][0]), hint=hint)
     text = pl.lit(None, dtype=pl.String) if found is None else pl.col(found).cast(pl.String)
     split = pl.col(folded["split"]).cast(pl.String) if "split" in folded else pl.lit(base.rpartition("/")[2])
     taken = {folded["file_name"], found, folded.get("split")}
