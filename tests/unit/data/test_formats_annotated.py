@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 
 import annotated
 from annotated import HEIGHT, WIDTH, picture, voc_xml
-from sortal.core.errors import DataError
+from sortal.core.errors import DataError, SortalError
 from sortal.data.formats.exact import fraction, number, percent, pixels, read_json, shown, write_json
 from sortal.data.formats.safe_xml import parse_xml
 from sortal.data.open import images
@@ -330,6 +333,24 @@ def test_imagefolder_reads_both_kinds_of_metadata_and_objects(tmp_path: Path) ->
         ("a.png", "1", (0.1, 0.1, 0.35, 0.6)),
         ("a.png", "0", (0.0, 0.0, 1.0, 1.0)),
     ]
+
+
+ODD = [b"NaN", b"null", b"[]", b"{}", b'""', b"-1", b"1e400", b"9" * 400, b"<", b"&amp;", b"\xff", b"[[1]]", b"\x00"]
+
+
+@pytest.mark.parametrize("kind", ["voc", "cvat", "coco", "yolo", "labelstudio", "imagefolder"])
+def test_damaged_annotations_are_rows_findings_or_clear_errors(kind: str, tmp_path: Path) -> None:
+    source = getattr(annotated, kind)(tmp_path)
+    suffixes = (".xml", ".json", ".txt", ".yaml", ".csv", ".jsonl")
+    whole = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.suffix in suffixes}
+    rng = random.Random(kind)
+    for _ in range(12):
+        path, data = rng.choice(list(whole.items()))
+        start, stop = rng.choice([found.span() for found in re.finditer(rb'"[^"]*"|[^<>\s]+', data)])
+        path.write_bytes(data[:start] + rng.choice(ODD) + data[stop:])
+        with contextlib.suppress(SortalError):
+            assert len(images(source, boxes=rng.choice(["crops", "image", "largest"])))
+        path.write_bytes(data)
 
 
 @pytest.mark.parametrize("name", ["cat/1.png", "train/cat/1.png", "labels/1.png", "annotations/1.png"])
