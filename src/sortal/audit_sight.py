@@ -49,8 +49,8 @@ class Sight:
         """(N, K) with the model's own answers in the rows where it has any."""
         if self.answers is None:
             return probabilities
-        own = np.isfinite(self.answers).all(axis=1)
-        return np.where(own[:, None], self.answers, probabilities)
+        own = np.isfinite(self.answers).all(axis=1, keepdims=True)
+        return np.where(own, self.answers, probabilities)
 
 
 def see(table: ImageTable, *, model: Path | None, features: str, listener: Listener) -> Sight:

@@ -44,4 +44,4 @@ def _unit_square(places: NDArray[np.float32]) -> NDArray[np.float32]:
     flat = places[:, :2].astype(np.float64)
     low, high = np.quantile(flat, [0.005, 0.995], axis=0)
     scaled = (flat - low) / np.maximum(high - low, 1e-12)
-    return np.clip(0.02 + 0.96 * scaled, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(0.02 + 0.96 * scaled, 0.0, 1.0), np.float32)

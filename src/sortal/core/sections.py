@@ -83,7 +83,7 @@ class DataSection(Section):
     level: Literal["fine", "coarse"] | None = None
     """Which level of a taxonomy is learned; null means the finest."""
     boxes: Literal["crops", "image", "largest"] | None = None
-    """What annotated boxes become: a crop each (also null), the one class of the image's boxes, or its largest box's."""
+    """What annotated boxes become: a crop each (also null), the one class of an image's boxes, or its largest box's."""
     margin: NonNegative = 0.0
     """Grown around each crop, on every side, as a share of the box's width or height."""
     refit: Auto | bool = "auto"

@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sortal.core.report import Finding
 from sortal.data.candidates import Floats, Ints, products
@@ -140,7 +142,7 @@ def _random_pairs(labels: Ints, rows: Ints) -> tuple[Ints, Ints]:
     return first[first != second], second[first != second]
 
 
-def threshold(found: Floats, decoys: Floats) -> float | None:
+def threshold(found: NDArray[np.floating[Any]], decoys: NDArray[np.floating[Any]]) -> float | None:
     """The lowest value above which decoys are at most FALSE_SHARE as frequent as what was found; None where there is
     none, or too little above it."""
     if len(found) < LEAST_PAIRS or not len(decoys):
