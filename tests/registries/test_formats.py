@@ -256,7 +256,7 @@ def _facts(table: ImageTable) -> list[tuple[Any, ...]]:
 WITH_BOXES = ("csv", "coco", "cvat", "labelstudio", "yolo", "voc")
 WITH_TAGS = ("folder", "csv", "coco", "cvat", "labelstudio", "manifest", "imagefolder")
 WITHOUT_GRADES = ("folder", "manifest", "yolo")
-QUICK = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def test_every_format_that_can_be_written_takes_the_round() -> None:
