@@ -42,9 +42,11 @@ LEAST_FEATURE_COSINE = 0.8
 """Likeness of features below which a pair is none, where there are features."""
 LEFT, LEVELS = 0.009, 3.5
 """Share of the contrast and levels that may be left over."""
-CROWD, CROWDED_LEVELS = 4, 1.3
+FAINT_LEFT, FAINT_LEVELS = 0.03, 0.9
+"""The same for pictures of little contrast, in which the noise of a JPEG file is a larger share."""
+CROWD, CROWD_SHARE, CROWD_LEVELS = 4, 0.65, 1.3
 """Where a picture has this many that are almost as much alike (up to 4 times LEFT), as parts of one kind in one pose
-have, it takes a pair with no more levels than this left over."""
+have, it takes a pair that is so much closer than the last of these, or that leaves no more than these levels."""
 CERTAIN_LEFT, CERTAIN_LEVELS, CERTAIN_SIDE_PX = 0.0005, 1.2, 64
 """What a pair may differ in to be certain; pictures of fewer pixels a side look alike too easily."""
 LEADER_SLACK = 2.0
@@ -125,7 +127,7 @@ def _same_hash(survey: Survey, rows: Ints) -> Pairs:
 def _judged(survey: Survey, features: Floats | None, first: Ints, second: Ints) -> pl.DataFrame:
     """The pairs (P,), (P,) that are near duplicates."""
     fits = lay_over(survey.tiny, first, second)
-    near = _is_near(fits) & ((fits.levels <= CROWDED_LEVELS) | ~_crowded(fits, first, second, len(survey)))
+    near = _is_near(fits) & (fits.levels <= _crowd_limits(fits, first, second, len(survey)))
     if features is not None:
         near &= products(features, first, second) >= LEAST_FEATURE_COSINE
     distance = differing_bits(survey.hashes, first[near], second[near])
@@ -137,15 +139,24 @@ def _judged(survey: Survey, features: Floats | None, first: Ints, second: Ints) 
     return pl.DataFrame(dict(zip(PAIRS, columns, strict=True)), schema=PAIRS)
 
 
-def _crowded(fits: Fits, first: Ints, second: Ints, rows: int) -> NDArray[np.bool_]:
-    """(P,) whether one of the two has many that are almost as much alike."""
+def _crowd_limits(fits: Fits, first: Ints, second: Ints, rows: int) -> Floats:
+    """(P,) levels that may be left over of a pair, by what else is almost as much alike as its rows."""
     almost = (fits.left > LEFT) & (fits.left <= 4 * LEFT)
-    counts = np.bincount(first[almost], minlength=rows) + np.bincount(second[almost], minlength=rows)
-    return np.asarray(np.maximum(counts[first], counts[second]) >= CROWD)
+    seen = pl.DataFrame(
+        {"row": np.concatenate([first[almost], second[almost]]), "levels": np.tile(fits.levels[almost], 2)}
+    )
+    crowded = (
+        seen.sort("row", "levels").group_by("row").agg(pl.len(), pl.col("levels").get(CROWD - 1, null_on_oob=True))
+    )
+    crowded = crowded.filter(pl.col("len") >= CROWD)
+    limits = np.full(rows, LEVELS, np.float32)
+    limits[crowded["row"].to_numpy()] = np.clip(CROWD_SHARE * crowded["levels"].to_numpy(), CROWD_LEVELS, LEVELS)
+    return np.minimum(limits[first], limits[second])
 
 
 def _is_near(fits: Fits, slack: float = 1.0) -> NDArray[np.bool_]:
-    return (fits.left <= LEFT * slack) & (fits.levels <= LEVELS * slack) & fits.plausible
+    faint = (fits.left <= FAINT_LEFT) & (fits.levels <= FAINT_LEVELS)
+    return (((fits.left <= LEFT * slack) & (fits.levels <= LEVELS * slack)) | faint) & fits.plausible
 
 
 def _joined(survey: Survey, pairs: pl.DataFrame) -> Near:
