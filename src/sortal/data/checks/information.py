@@ -11,8 +11,8 @@ import polars as pl
 from sortal.data.checks.flagged import Fault, counted_finding, joined, low_outcome, percent
 from sortal.data.checks.material import Material, Outcome, issues
 
-COLORLESS = 0.01
-"""Mean chroma below which an image has no color: JPEG files of grey images that are stored as RGB stay below it."""
+COLORLESS = 0.004
+"""Mean chroma, of one level of 255, below which an image has no color: grey metal photographed in color has more."""
 
 _LITTLE = Fault(
     code="low_information",
