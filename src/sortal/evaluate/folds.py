@@ -74,7 +74,8 @@ def _gain_by_roots(x: Singles, y: Ints, dealt: Ints, classes: int) -> bool:
     Fisher kernel for large-scale image classification"); what went through it already does not gain by it again.
     """
     part = references(len(x), REFERENCES)
-    values, losses = x[part], []
+    values = x[part]
+    losses: list[float] = []
     for _ in range(2):
         sums = collect(values, y[part], dealt[part], classes)
         losses.append(_strength(sums, values, y[part], dealt[part])[1])
