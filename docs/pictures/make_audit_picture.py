@@ -40,14 +40,14 @@ def main() -> None:
         page.write_text(page.read_text(encoding="utf-8").replace(f"{home}/", ""), encoding="utf-8")
         shot = home / "shot.png"
         size = f"--window-size={WIDTH},{HEIGHT}"
-        quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-dark-mode=0"]
+        quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-dark-mode"]
         command = [browser, *quiet, size, f"--screenshot={shot}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         publish_file(PICTURE, _small(shot))
 
 
 def _small(shot: Path) -> bytes:
-    """What is most worth doing, and a strip of the evidence below it, in few colors."""
+    """What is most worth doing and the worst findings, in few colors."""
     with Image.open(shot) as image:
         top = image.convert("RGB").crop((0, 0, WIDTH, 860))
     buffer = io.BytesIO()
