@@ -67,7 +67,17 @@ def lay_over(tiny: NDArray[np.uint8], first: Ints, second: Ints) -> Fits:
 
 
 def _both_ways(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """The better of fitting b by a and a by b, where the first fit of their luma is promising."""
+    """The better of fitting b by a and a by b. Nothing is left over of equal pictures, which are not fitted."""
+    differ = np.flatnonzero((a != b).any(axis=(1, 2, 3)))
+    left, levels = np.zeros(len(a), np.float32), np.zeros(len(a), np.float32)
+    plausible = np.ones(len(a), bool)
+    if len(differ):
+        left[differ], levels[differ], plausible[differ] = _different(a[differ], b[differ])
+    return left, levels, plausible
+
+
+def _different(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """The better of both ways, where the first fit of their luma is promising."""
     one, other = smooth(a), smooth(b)
     left, levels = (np.array(part) for part in _step(one @ LUMA, other @ LUMA, np.zeros((len(a), 4), np.float32))[:2])
     plausible = np.zeros(len(a), bool)
