@@ -7,8 +7,8 @@ that its documentation gives for fine-tuning (AdamW, cosine with warm-up, RandAu
 torchvision its classification reference (SGD, momentum 0.9, weight decay 1e-4, random resized crop and mirror image,
 cosine; the rate is the best of 0.001, 0.01 and 0.1 by the authors of this file on validation).
 
-Run in an environment of its own: pip install fastai timm safetensors "pillow<12.1" (fastai for --recipe fastai only; newer
-Pillow refuses the posterize of timm's RandAugment).
+Run in an environment of its own: pip install fastai timm safetensors "pillow<12.1" (fastai for --recipe fastai only;
+newer Pillow refuses the posterize of timm's RandAugment).
 Usage: fine_tuning.py --recipe fastai|timm|torchvision --split RUN/split.csv --root IMAGES --card CARD
        [--cpu-seconds 1200] [--size 224] [--seed 0] [--judge test|val] [--out answers.csv]      prints one JSON line
 """
