@@ -74,7 +74,7 @@ def sealed(path: Path) -> pl.DataFrame:
 
 def load_split(table: ImageTable, path: Path, *, edited: bool = False) -> ImageTable:
     """`table` with `split` and `group` of the file, its units as `_unit`, its `fold`, and the lock as `_lock`, where it
-    has them. Scan the table first.
+    has them; where it has no group, the table's stays. Scan the table first.
 
     Rows that the file does not know keep no split and give a finding `not_in_split_file`; rows of the file that are
     gone give `missing_from_source`; other labels give `label_changed`. Raises DataError when a file's content changed
@@ -94,7 +94,7 @@ def load_split(table: ImageTable, path: Path, *, edited: bool = False) -> ImageT
     by_name = here.join(kept.select("name", "split", "group"), on="name", how="left", maintain_order="left")
     filled = joined.select(
         pl.coalesce("named_split", "split", by_name["split"]).alias("split"),
-        pl.coalesce("named_group", "group", by_name["group"]).alias("group"),
+        pl.coalesce("named_group", "group", by_name["group"], table.frame["group"]).alias("group"),
     )
     done = table.with_columns({"split": filled["split"], "group": filled["group"], **_further(here, kept)})
     return done.with_findings(*_differences(done, here, kept, joined["named_label"]))
