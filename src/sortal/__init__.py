@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         predict,
         reproduce,
         resume,
+        split,
         synthesize,
         train,
     )
@@ -50,6 +51,7 @@ _WHERE = {
     "import_model": "sortal.api",
     "resume": "sortal.api",
     "reproduce": "sortal.api",
+    "split": "sortal.api",
     "synthesize": "sortal.api",
     "learning_curve": "sortal.explore",
     "sweep": "sortal.explore",
@@ -80,6 +82,7 @@ __all__ = [
     "predict",
     "reproduce",
     "resume",
+    "split",
     "sweep",
     "synthesize",
     "train",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sortal.data.table import ImageTable
     from sortal.runtime.classifier import Classifier
     from sortal.runtime.sources import Images
+    from sortal.separate import Wish
 
 
 def images(
@@ -254,6 +255,32 @@ def audit(
         wish=wish,
         out=None if out is None else Path(out),
         subject=subject_of(source),
+        listener=listener or Silent(),
+    )
+
+
+def split(
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    out: str | Path = "split.csv",
+    *,
+    wish: Wish | None = None,
+    model: str | Path | TrainedRun | None = None,
+    label: str = "label",
+    listener: Listener | None = None,
+) -> Report:
+    """Divide images so that nothing leaks, and write the split file that `data.split.file` takes.
+
+    Identical files, near duplicates, bursts and groups stay together; `wish` (a `sortal.separate.Wish`) says how much
+    goes where, `model` is a run or bundle whose features show scenes that repeat. A locked file that is there is grown,
+    any other replaced. Raises DataError for a source that cannot be divided.
+    """
+    from sortal.separate import separate
+
+    return separate(
+        as_table(source, label=label),
+        Path(out),
+        wish=wish,
+        model=None if model is None else as_path(model),
         listener=listener or Silent(),
     )
 

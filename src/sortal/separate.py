@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.asked import as_table
 from sortal.core.errors import DataError
 from sortal.core.progress import Listener
 from sortal.core.report import Finding, Metric, Report, Table
@@ -41,21 +40,20 @@ class Wish:
 
 
 def separate(
-    source: str | Path | ImageTable,
+    opened: ImageTable,
     out: Path,
     *,
-    wish: Wish,
+    wish: Wish | None = None,
     model: Path | None = None,
-    label: str = "label",
     listener: Listener,
 ) -> Report:
-    """Divide the images at `source` and write the split file `out`; a Report of kind `split`.
+    """Divide the images and write the split file `out`; a Report of kind `split`.
 
     A file that is there and locked is grown: what it knows stays where it is. Any other is replaced. Raises DataError
     for a source that cannot be divided, a group that is not there, a locked file that was altered.
     """
     locked = out.is_file() and sealed(out).height > 0
-    opened = as_table(source, label=label)
+    wish = wish or Wish()
     scanned = scan(opened, progress=lambda done, total: listener.progress("reading", done, total))
     if not len(scanned):
         raise DataError("none of the images can be read", where=scanned.source)

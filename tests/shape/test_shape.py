@@ -133,6 +133,6 @@ def test_public_names_are_pinned() -> None:
     assert set(sortal.__all__) == {
         "Contract", "LabelSet", "Predictions", "PreprocessSpec", "Recipe", "Report", "SortalError", "__version__",
         "audit", "evaluate", "images", "import_model", "learning_curve", "load_model", "predict", "reproduce", "resume",
-        "sweep", "synthesize", "train",
+        "split", "sweep", "synthesize", "train",
     }  # fmt: skip
     assert all(getattr(sortal, name) is not None for name in sortal.__all__)

@@ -32,10 +32,11 @@ def split(
 
     A locked file grows: written again after images were added, every image in it stays where it is.
     """
-    from sortal.separate import Wish, separate
+    from sortal import api
+    from sortal.separate import Wish
 
     wish = Wish(group=group, val=val, test=test, folds=folds, seed=seed, lock=lock, ignore_splits=ignore_splits)
-    report = separate(source, out, wish=wish, model=model, label=label, listener=listener())
+    report = api.split(source, out, wish=wish, model=model, label=label, listener=listener())
     if not as_json:
         from sortal.cli.tables import draw
 
