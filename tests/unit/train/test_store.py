@@ -226,7 +226,7 @@ def test_features_are_computed_once_for_each_image_spec_and_extractor(table: Ima
     assert run("net two")[1] == 19
     assert run("net one", SPEC.model_copy(update={"std": (1.0, 1.0, 1.0)}))[1] == 19
     items = cache_info().items
-    assert items == {"images": 0, "features": 57}
+    assert items == {"images": 0, "features": 57, "surveys": 0}
     assert run(None)[1] == 19
     assert cache_info().items == items
 
