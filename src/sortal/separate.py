@@ -102,7 +102,7 @@ def _report(table: ImageTable, related: Related, wish: Wish, out: Path) -> Repor
         "units": Metric(value=len(np.unique(kept))),
         "largest_unit": Metric(value=int(np.bincount(kept).max())),
     }
-    proposals = propose_groups(table, related.survey) if wish.group is None else ()
+    proposals = propose_groups(related.table, related.survey) if wish.group is None else ()
     return Report(
         kind="split",
         subject=table.source,

@@ -39,6 +39,7 @@ def test_copies_stay_together_and_the_command_says_so(home: Path) -> None:
     done = sortal(home, "split", "parts", "--out", "one.csv", "--folds", "3")
     assert done.code == 0, done.err
     assert "identical files" in done.out
+    assert "by column fold" not in done.out, "its own folds are no groups to propose"
     assert "sortal train parts data.split.file=one.csv" in done.out
     frame = _split(home / "one.csv")
     assert frame.height == 84
