@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import tempfile
 import time
 from pathlib import Path
 
@@ -31,8 +30,7 @@ from sortal.core.progress import Silent
 from sortal.core.recipe import Recipe
 from sortal.data.table import ImageTable
 from sortal.divide import divide
-from sortal.export.graph import export_onnx
-from sortal.runtime.engines import ENGINES
+from sortal.graphs import embedder
 from sortal.start import Start, start_of
 from sortal.train.context import Context
 from sortal.train.features import Extractor, Features, extract
@@ -55,16 +53,11 @@ def probe(recipe: Recipe, table: ImageTable, start: Start) -> tuple[float, float
         deadline_s=None,
         source=start.source,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        graph = export_onnx(start.network, context.spec, Path(folder) / "model.onnx")
-        engine = ENGINES.get("onnxruntime").open(graph, threads=start.plan.threads)
+    with embedder(start.network, context.spec, start.plan.threads) as extractor:
         started_s = time.process_time()
-        train, val = (
-            _features(context, lambda batch: engine.run(batch).embedding, split) for split in ("train", "val")
-        )
+        train, val = (_features(context, extractor, split) for split in ("train", "val"))
         choice = choose_head(context, train, val, start.network.pooling.parts)
         used_s = time.process_time() - started_s
-        engine.close()
     answers = choice.head.logits(val.values).argmax(1)
     return used_s, float((answers == val.labels).mean())
 

@@ -3,7 +3,6 @@ and there may be no label."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,8 @@ from sortal.core.progress import Listener
 from sortal.core.recipe import load_recipe
 from sortal.core.report import Finding
 from sortal.data.table import ImageTable
-from sortal.export.graph import export_onnx
+from sortal.graphs import embedder
 from sortal.models.resolve import ModelSource, resolve
-from sortal.runtime.engines import ENGINES
-from sortal.runtime.engines.protocol import Engine
 from sortal.train.context import feature_key
 from sortal.train.features import extract
 from sortal.train.fit import new_network
@@ -39,22 +36,17 @@ def card_features(
     plan = make_plan(recipe, pretended, source)
     network = new_network(recipe, pretended, source, plan)
     spec = plan.preprocess(recipe)
-    with tempfile.TemporaryDirectory(prefix="sortal-") as folder:
-        graph = export_onnx(network, spec, Path(folder) / "model.onnx")
-        engine: Engine = ENGINES.get("onnxruntime").open(graph, threads=plan.threads)
-        try:
-            features, found = extract(
-                pretended,
-                rows,
-                spec,
-                lambda batch: engine.run(batch).embedding,
-                threads=plan.workers,
-                listener=listener,
-                stage=f"seeing through {_name(source)}",
-                key=feature_key(source, recipe, "onnxruntime", network.pooling.kind),
-            )
-        finally:
-            engine.close()
+    with embedder(network, spec, plan.threads) as extractor:
+        features, found = extract(
+            pretended,
+            rows,
+            spec,
+            extractor,
+            threads=plan.workers,
+            listener=listener,
+            stage=f"seeing through {_name(source)}",
+            key=feature_key(source, recipe, "onnxruntime", network.pooling.kind),
+        )
     values = np.full((len(table), features.values.shape[1]), np.nan, np.float32)
     values[features.rows] = features.values
     return values, _name(source), found

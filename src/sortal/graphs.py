@@ -56,26 +56,33 @@ def engine_features(recipe: Recipe, table: ImageTable, start: Start, listener: L
     """Frozen features of the training and the validation images, computed by the exported graph or taken from the
     cache."""
     spec = start.plan.preprocess(recipe)
+    with embedder(start.network, spec, start.plan.threads) as extractor:
+        train, val = (
+            extract(
+                table,
+                table.split_rows(split),
+                spec,
+                extractor,
+                threads=start.plan.workers,
+                listener=listener,
+                stage=f"features of {split} images",
+                key=feature_key(start.source, recipe, "onnxruntime", start.network.pooling.kind),
+            )[0]
+            for split in ("train", "val")
+        )
+    return train, val
+
+
+@contextmanager
+def embedder(network: Network, spec: PreprocessSpec, threads: int) -> Iterator[Extractor]:
+    """The network's backbone on an engine, from a graph that is removed when the block ends."""
     with tempfile.TemporaryDirectory(prefix="sortal-") as folder:
-        graph = export_onnx(start.network, spec, Path(folder) / "model.onnx")
-        engine: Engine = ENGINES.get("onnxruntime").open(graph, threads=start.plan.threads)
+        graph = export_onnx(network, spec, Path(folder) / "model.onnx")
+        engine: Engine = ENGINES.get("onnxruntime").open(graph, threads=threads)
         try:
-            train, val = (
-                extract(
-                    table,
-                    table.split_rows(split),
-                    spec,
-                    lambda batch: engine.run(batch).embedding,
-                    threads=start.plan.workers,
-                    listener=listener,
-                    stage=f"features of {split} images",
-                    key=feature_key(start.source, recipe, "onnxruntime", start.network.pooling.kind),
-                )[0]
-                for split in ("train", "val")
-            )
+            yield lambda batch: engine.run(batch).embedding
         finally:
             engine.close()
-    return train, val
 
 
 def publish(
