@@ -175,14 +175,14 @@ def test_a_run_has_one_writer_and_a_dead_one_is_none(nursery: Any, broken: Path)
     run = broken / "runs" / "photos-1"
     before = sorted((path.name, path.stat().st_mtime_ns) for path in run.rglob("*") if path.is_file())
     with take_run(run):
-        for _ in range(10):
+        for _ in range(40):
             ended = nursery.run(broken, "train", "--resume", "runs/photos-1")
             assert ended.code == 3
             assert f"being written by process {os.getpid()}" in ended.err
     after = sorted((path.name, path.stat().st_mtime_ns) for path in run.rglob("*") if path.is_file())
     assert [entry for entry in after if entry[0] != "run.lock"] == [entry for entry in before if entry[0] != "run.lock"]
     hold = "import os, signal; from pathlib import Path; from sortal.core.run import take_run; "
-    for _ in range(3):
+    for _ in range(10):
         died = nursery.run(broken, code=hold + f"take_run(Path({str(run)!r})); os.kill(os.getpid(), signal.SIGKILL)")
         assert died.code == -signal.SIGKILL
     with take_run(run), pytest.raises(MachineError, match="this process itself"):

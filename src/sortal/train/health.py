@@ -38,6 +38,12 @@ _LOSS_RATIO, _LOSS_GAP = 1.5, 0.3
 """The same in losses: validation over training loss, and their difference in nats. Training losses are under
 augmentation, dropout and label smoothing, so that a gap is understated rather than overstated."""
 _NAMED = 6
+_ZERO = Finding(
+    code="gradients_zero",
+    severity="error",
+    message="All gradients are zero: the network learns nothing.",
+    hint="look for a loss that does not depend on the network: a weight of 0, saturated answers, train.precision=fp16",
+)
 
 
 @torch.no_grad()
@@ -60,10 +66,12 @@ def gradient_norms(network: nn.Module) -> dict[str, float]:
 def diagnose_gradients(history: Sequence[Row]) -> tuple[Finding, ...]:
     """Findings that name the blocks whose gradients vanished, or exploded, and what helps.
 
-    A block vanishes when that is so in most of the rows, and explodes when it does in any. Rows without
-    `GRADIENT_NORMS` are passed over.
+    A block vanishes when that is so in most of the rows, and explodes when it does in any. Where all gradients of most
+    rows are zero, nothing was learned: an error. Rows without `GRADIENT_NORMS` are passed over.
     """
     rows: list[Mapping[str, float]] = [row[GRADIENT_NORMS] for row in history if row.get(GRADIENT_NORMS)]
+    if sum(not any(row.values()) for row in rows) > len(rows) / 2:
+        return (_ZERO,)
     vanished = [block for block in _blocks(rows) if _vanishes(rows, block)]
     exploded = [block for block in _blocks(rows) if _explodes(rows, block)]
     findings = []

@@ -82,6 +82,14 @@ def test_exploding_gradients_are_named_and_clipping_is_the_remedy() -> None:
     assert "optim.clip=1.0" in str(finding.hint)
 
 
+def test_gradients_that_are_all_zero_are_named() -> None:
+    nothing = {"layers.0": 0.0, "layers.1": 0.0, "head": 0.0}
+    (finding,) = diagnose_gradients([{"gradient_norms": nothing}] * 3)
+    assert (finding.code, finding.severity) == ("gradients_zero", "error")
+    something = {**nothing, "head": 1e-3}
+    assert "gradients_zero" not in {found.code for found in diagnose_gradients([{"gradient_norms": something}] * 3)}
+
+
 @pytest.mark.parametrize("name", ["sortal_tiny", "test_resnet", "test_vit"])
 def test_sound_networks_are_not_accused(name: str) -> None:
     size = 160 if name.startswith("test_") else 32
