@@ -1,24 +1,28 @@
 """DecisionSpec: how logits become an answer. Stored as `decision.json`, applied by every engine and the server.
 
-The first form holds the identity (temperature 1, answer everything). Calibration, abstention and the unknown score
-fill the other fields later without a change of format.
+The plain form is the identity: temperature 1, the likeliest class, everything answered. What the fields hold is fitted
+elsewhere (`evaluate.calibration`, `evaluate.selection`, `evaluate.unknown`); applying them is here, in one place.
+
+Shapes: N images, C classes.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class UnknownSpec(BaseModel):
-    """Which out-of-distribution score is used and from where on an image counts as unknown.
+    """Which out-of-distribution score is used, and the score above which an image counts as unknown.
 
-    `parameters` names a file in the bundle's `reference/` folder where the score needs one.
+    The score itself is an output of the exported graph; `parameters` names a file in the bundle's `reference/` folder
+    that holds what it is computed from, where it needs something.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +33,11 @@ class UnknownSpec(BaseModel):
 
 
 class DecisionSpec(BaseModel):
-    """Answer = argmax of softmax(logits / temperature + bias), given unless its probability is below the threshold."""
+    """Answer = the likeliest class of softmax(logits / temperature + bias), or the one of least expected cost.
+
+    It is given unless its probability is below the threshold, its expected cost above `cost_limit`, or the image is
+    unknown.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,11 +47,60 @@ class DecisionSpec(BaseModel):
     threshold: Share = 0.0
     class_thresholds: tuple[Share, ...] | None = None
     costs: tuple[tuple[float, ...], ...] | None = None
+    """`costs[true][answered]`, (C, C)."""
+    cost_limit: Annotated[float, Field(ge=0.0)] | None = None
+    """What sending an image to a person costs: answers whose expected cost is higher are not given. Needs `costs`."""
     unknown: UnknownSpec | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_first_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that came later are left out where they say nothing, so that older files are written unchanged."""
+        fields: dict[str, Any] = handler(self)
+        if self.cost_limit is None:
+            del fields["cost_limit"]
+        return fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What a decision makes of N images."""
+
+    probabilities: NDArray[np.float32]
+    """(N, C) calibrated, rows summing to 1."""
+    index: NDArray[np.int64]
+    """(N,) the answered class."""
+    unknown: NDArray[np.bool_]
+    """(N,) none of the classes, by the unknown score; always abstained."""
+    abstained: NDArray[np.bool_]
+    """(N,) the answer is not given: the image belongs to a person."""
+
+
+def decide(
+    decision: DecisionSpec, logits: NDArray[np.float32], unknown_score: NDArray[np.float32] | None = None
+) -> Decided:
+    """Probabilities, answers and who gets them, from logits (N, C) and unknown scores (N,), higher is stranger.
+
+    Without scores nothing is unknown. A score that is not a number counts as unknown.
+    """
+    return decide_from_probabilities(decision, probabilities(decision, logits), unknown_score)
+
+
+def decide_from_probabilities(
+    decision: DecisionSpec, chances: NDArray[np.float32], unknown_score: NDArray[np.float32] | None = None
+) -> Decided:
+    """As `decide`, from calibrated probabilities (N, C): those of one image, or averaged over the images of a unit."""
+    index = answers(decision, chances)
+    strange = np.zeros(len(chances), bool)
+    if decision.unknown is not None and unknown_score is not None:
+        strange = ~(unknown_score.astype(np.float64) <= decision.unknown.threshold)
+    abstained = strange | abstains(decision, _at(chances, index), index)
+    if decision.costs is not None and decision.cost_limit is not None:
+        abstained |= _at(expected_costs(decision.costs, chances), index) > decision.cost_limit
+    return Decided(probabilities=chances, index=index, unknown=strange, abstained=abstained)
 
 
 def probabilities(decision: DecisionSpec, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Calibrated probabilities (N, classes) from logits (N, classes), rows summing to 1."""
+    """Calibrated probabilities (N, C) from logits (N, C), rows summing to 1."""
     scaled = logits.astype(np.float64) / decision.temperature
     if decision.bias is not None:
         scaled = scaled + np.asarray(decision.bias)
@@ -53,9 +110,25 @@ def probabilities(decision: DecisionSpec, logits: NDArray[np.float32]) -> NDArra
     return chances
 
 
+def answers(decision: DecisionSpec, chances: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(N,) the likeliest class, or the one of least expected cost; ties go to the lower index."""
+    if decision.costs is None:
+        return chances.argmax(axis=1).astype(np.int64)
+    return expected_costs(decision.costs, chances).argmin(axis=1).astype(np.int64)
+
+
+def expected_costs(costs: tuple[tuple[float, ...], ...], chances: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, C) what each answer would cost on average, from `costs[true][answered]` and probabilities (N, C)."""
+    return np.asarray(chances.astype(np.float64) @ np.asarray(costs, np.float64))
+
+
 def abstains(decision: DecisionSpec, probability: NDArray[np.float32], answer: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of N answers (class index, with its probability) fall below their threshold and go to a person."""
     limit = np.full(probability.shape, decision.threshold, dtype=np.float64)
     if decision.class_thresholds is not None:
         limit = np.maximum(limit, np.asarray(decision.class_thresholds)[answer])
     return probability.astype(np.float64) < limit
+
+
+def _at(values: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
+    return np.take_along_axis(values, index[:, None], axis=1)[:, 0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.decision import DecisionSpec, abstains, probabilities
+from sortal.core.decision import DecisionSpec, decide
 from sortal.core.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ class Predictions:
     probabilities: NDArray[np.float32]
     """(N, C) calibrated probabilities; a row of NaN where the image could not be read."""
     abstained: NDArray[np.bool_]
-    """(N,) the answer fell below its threshold and belongs to a person."""
+    """(N,) the answer is not sure enough, or the image is unknown: it belongs to a person."""
     unknown_score: NDArray[np.float32] | None = None
-    """(N,) higher is stranger; None where the bundle has no such score."""
+    """(N,) higher is stranger; None where the bundle has no such score, NaN where the image could not be read."""
+    unknown: NDArray[np.bool_] | None = None
+    """(N,) none of the classes, by the score; None where the bundle has no such score."""
     errors: Mapping[int, tuple[str, str]]
     """Row -> (code, message) for images that could not be read."""
 
@@ -41,13 +43,14 @@ class Predictions:
 
     @property
     def probability(self) -> NDArray[np.float32]:
-        """(N,) probability of the answer; NaN where there is none."""
-        best: NDArray[np.float32] = self.probabilities.max(axis=1) if len(self) else np.zeros(0, np.float32)
-        return best
+        """(N,) probability of the answer, NaN where there is none; where mistakes have costs, not always the highest."""
+        rows = np.arange(len(self))
+        own: NDArray[np.float32] = self.probabilities[rows, self.index] if len(self) else np.zeros(0, np.float32)
+        return own
 
     @property
     def margin(self) -> NDArray[np.float32]:
-        """(N,) probability of the answer minus that of the runner-up; 1 where there is one class only."""
+        """(N,) the highest probability minus the second; 1 where there is one class only."""
         if self.probabilities.shape[1] < 2:
             return np.ones(len(self), np.float32)
         top = np.sort(self.probabilities, axis=1)[:, -2:]
@@ -66,7 +69,8 @@ class Predictions:
     def to_polars(self, *, scores: bool = True) -> polars.DataFrame:
         """One row an image: image, label, probability, margin, abstained, error, then (if `scores`) one column a class.
 
-        The columns of scores are called `p_<class>`.
+        The columns of scores are called `p_<class>`. Where there is an unknown score, `unknown_score` and `unknown`
+        stand before them.
         """
         import polars
 
@@ -80,7 +84,9 @@ class Predictions:
             "error": [": ".join(self.errors[row]) if row in self.errors else None for row in range(len(self))],
         }
         if self.unknown_score is not None:
-            columns["unknown_score"] = self.unknown_score
+            columns["unknown_score"] = _with_nulls(self.unknown_score, readable)
+        if self.unknown is not None:
+            columns["unknown"] = self.unknown
         if scores:
             columns |= {
                 f"p_{name}": _with_nulls(self.probabilities[:, index], readable)
@@ -108,15 +114,19 @@ def predictions_from_logits(
     decision: DecisionSpec,
     bundle_id: str,
     errors: Mapping[int, tuple[str, str]] | None = None,
+    unknown_score: NDArray[np.float32] | None = None,
 ) -> Predictions:
-    """Turn logits (N, C) into answers. Rows listed in `errors` may hold anything and become unreadable rows."""
+    """Turn logits (N, C) and unknown scores (N,) into answers. Rows listed in `errors` may hold anything and become
+    unreadable rows."""
     failed = dict(errors or {})
-    chances = probabilities(decision, logits) if len(logits) else np.zeros((0, len(labels)), np.float32)
-    index = chances.argmax(axis=1).astype(np.int64) if len(logits) else np.zeros(0, np.int64)
-    best = chances.max(axis=1) if len(logits) else np.zeros(0, np.float32)
-    abstained = abstains(decision, best, index)
+    decided = decide(decision, logits if len(logits) else np.zeros((0, len(labels)), np.float32), unknown_score)
+    chances, index, abstained = decided.probabilities, decided.index, decided.abstained
+    strange = None if decision.unknown is None or unknown_score is None else decided.unknown
+    scores = None if strange is None or unknown_score is None else unknown_score.astype(np.float32)
     rows = sorted(failed)
     chances[rows], index[rows], abstained[rows] = np.nan, -1, False
+    if strange is not None and scores is not None:
+        strange[rows], scores[rows] = False, np.nan
     return Predictions(
         names=tuple(names),
         labels=labels,
@@ -124,6 +134,8 @@ def predictions_from_logits(
         index=index,
         probabilities=chances,
         abstained=abstained,
+        unknown_score=scores,
+        unknown=strange,
         errors=failed,
     )
 

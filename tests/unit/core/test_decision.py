@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from scipy.special import softmax
 
 from sortal.core.canonical import pretty
-from sortal.core.decision import DecisionSpec, UnknownSpec, abstains, probabilities
+from sortal.core.decision import DecisionSpec, UnknownSpec, abstains, decide, probabilities
 
 logits = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(-1e4, 1e4, width=32)
@@ -54,6 +54,37 @@ def test_thresholds_for_all_and_for_one_class() -> None:
     chance = np.array([0.5, 0.49, 0.89, 0.9], np.float32)
     assert abstains(spec, chance, np.array([0, 0, 1, 1])).tolist() == [False, True, True, True]
     assert not abstains(DecisionSpec(), np.zeros(3, np.float32), np.zeros(3, np.int64)).any()
+
+
+def test_an_answer_of_little_cost_is_given_instead_of_the_likeliest() -> None:
+    """A missed defect costs 50, a false alarm 1: at a 10 % chance of a defect the answer is the defect."""
+    spec = DecisionSpec(costs=((0.0, 1.0), (50.0, 0.0)))
+    values = np.log(np.array([[0.9, 0.1], [0.99, 0.01]], np.float32))
+    found = decide(spec, values)
+    assert found.index.tolist() == [1, 0]
+    assert not found.abstained.any()
+
+
+def test_where_a_person_is_cheaper_than_the_best_answer_the_person_decides() -> None:
+    spec = DecisionSpec(costs=((0.0, 1.0), (50.0, 0.0)), cost_limit=0.6)
+    values = np.log(np.array([[0.9, 0.1], [0.3, 0.7], [0.999, 0.001]], np.float32))
+    assert decide(spec, values).abstained.tolist() == [True, False, False]
+
+
+def test_an_unknown_image_is_abstained_and_a_score_that_is_no_number_is_unknown() -> None:
+    spec = DecisionSpec(unknown=UnknownSpec(method="energy", threshold=1.0))
+    values = np.zeros((3, 2), np.float32)
+    found = decide(spec, values, np.array([1.0, 1.01, np.nan], np.float32))
+    assert found.unknown.tolist() == [False, True, True]
+    assert found.abstained.tolist() == [False, True, True]
+    assert not decide(spec, values).unknown.any()
+
+
+def test_a_limit_of_cost_is_written_where_it_is_set_and_read_again() -> None:
+    spec = DecisionSpec(costs=((0.0, 1.0), (2.0, 0.0)), cost_limit=0.5)
+    raw = pretty(spec.model_dump(mode="json"))
+    assert DecisionSpec.model_validate_json(raw) == spec
+    assert "cost_limit" not in DecisionSpec().model_dump(mode="json")
 
 
 @pytest.mark.parametrize(

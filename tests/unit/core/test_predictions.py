@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sortal.core.decision import DecisionSpec
+from sortal.core.decision import DecisionSpec, UnknownSpec
 from sortal.core.errors import MissingExtraError
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
@@ -93,3 +93,21 @@ def test_columns_and_types_for_tables() -> None:
 def test_pandas_is_optional() -> None:
     with pytest.raises(MissingExtraError, match="sortal\\[pandas\\]"):
         predict([[0, 3, 0]]).to_pandas()
+
+
+def test_unknown_scores_become_a_column_and_unreadable_rows_have_none() -> None:
+    found = predictions_from_logits(
+        np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]], np.float32),
+        names=["a", "b", "c"],
+        labels=LabelSet(names=("ok", "crack")),
+        decision=DecisionSpec(unknown=UnknownSpec(method="energy", threshold=0.5)),
+        bundle_id="",
+        errors={2: ("empty", "zero bytes")},
+        unknown_score=np.array([0.1, 0.9, 0.9], np.float32),
+    )
+    assert found.unknown is not None
+    assert found.unknown.tolist() == [False, True, False]
+    assert found.abstained.tolist() == [False, True, False]
+    frame = found.to_polars()
+    assert frame["unknown"].to_list() == [False, True, False]
+    assert frame["unknown_score"].to_list() == [pytest.approx(0.1), pytest.approx(0.9), None]

@@ -1,4 +1,4 @@
-"""What every inference engine offers: a batch of network input in, the graph's three outputs back.
+"""What every inference engine offers: a batch of network input in, the graph's outputs back.
 
 An engine knows nothing of images, labels or decisions; `runtime.classifier` does.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """The three outputs of an exported graph for N images, C classes and D embedding dimensions."""
+    """The outputs of an exported graph for N images, C classes and D embedding dimensions."""
 
     logits: NDArray[np.float32]
     """(N, C)"""
@@ -22,6 +22,8 @@ class Outputs:
     """(N, D)"""
     feature_map: NDArray[np.float32]
     """(N, D', height, width)"""
+    unknown_score: NDArray[np.float32] | None = None
+    """(N,) higher is stranger; None where the graph computes none."""
 
 
 class Engine(Protocol):
