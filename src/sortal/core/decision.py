@@ -113,8 +113,8 @@ def probabilities(decision: DecisionSpec, logits: NDArray[np.float32]) -> NDArra
 def answers(decision: DecisionSpec, chances: NDArray[np.float32]) -> NDArray[np.int64]:
     """(N,) the likeliest class, or the one of least expected cost; ties go to the lower index."""
     if decision.costs is None:
-        return chances.argmax(axis=1).astype(np.int64)
-    return expected_costs(decision.costs, chances).argmin(axis=1).astype(np.int64)
+        return np.asarray(chances.argmax(axis=1), np.int64)
+    return np.asarray(expected_costs(decision.costs, chances).argmin(axis=1), np.int64)
 
 
 def expected_costs(costs: tuple[tuple[float, ...], ...], chances: NDArray[np.float32]) -> NDArray[np.float64]:

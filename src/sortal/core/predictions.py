@@ -43,7 +43,7 @@ class Predictions:
 
     @property
     def probability(self) -> NDArray[np.float32]:
-        """(N,) probability of the answer, NaN where there is none; where mistakes have costs, not always the highest."""
+        """(N,) probability of the answer, NaN where there is none; where mistakes cost, not always the highest."""
         rows = np.arange(len(self))
         own: NDArray[np.float32] = self.probabilities[rows, self.index] if len(self) else np.zeros(0, np.float32)
         return own
