@@ -80,8 +80,11 @@ def relate(scanned: ImageTable, listener: Listener, features: NDArray[np.float32
     chosen = None if features is None else features[rows]
     near = near_duplicates(found, chosen)
     bursts = find_bursts(seen, found, chosen)
-    columns = [_spread(codes, rows, len(scanned)) for codes in (near.cluster, bursts.burst, near.certain_clusters())]
-    table = together(scanned, near=columns[0], burst=columns[1]).with_columns({CERTAIN: _known(columns[2])})
+    found_sets = (near.cluster, bursts.burst, near.certain_clusters(), bursts.alike)
+    columns = [_spread(codes, rows, len(scanned)) for codes in found_sets]
+    alike = columns[3] if (columns[3] >= 0).any() else None
+    table = together(scanned, near=columns[0], burst=columns[1], alike=alike)
+    table = table.with_columns({CERTAIN: _known(columns[2])})
     return Related(table=table.with_findings(*bursts.findings(seen)), survey=found, near=near, bursts=bursts)
 
 

@@ -8,6 +8,10 @@ of the same class; those of scenes are the pairs that are as far below the middl
 is that of what sets pictures apart from the mean of their class. Where
 neighbors are no more alike than others, the order says nothing and there are no bursts.
 
+Scenes that would take in most of a data set are no sign of anything by themselves: one shelf in five pictures and one
+product in five copies look the same to a network. They are kept apart as `alike`: a split may keep them together, but
+of no single image it is said that it was taken together with others.
+
 Shapes: N rows, P pairs, D numbers of a vector.
 """
 
@@ -23,11 +27,13 @@ from numpy.typing import NDArray
 
 from sortal.core.report import Finding
 from sortal.data.candidates import Floats, Ints, products
+from sortal.data.leaks import shared
 from sortal.data.linkage import average_linkage
 from sortal.data.near import layout
 from sortal.data.sequences import neighbors
 from sortal.data.survey import Survey
 from sortal.data.table import ImageTable, finding
+from sortal.data.units import ALIKE, together
 
 FALSE_SHARE = 0.1
 """Share of what is taken for one burst that may be chance."""
@@ -37,6 +43,9 @@ LEAST_CLASS = 6
 """Images of a class from which its own pairs say what is usual."""
 WHOLE_CLASS = 2000
 """Images of a class up to which all its pairs are compared; of a larger one parts of this size, in order."""
+MOST_SHARE = 0.5
+"""Share of the images with a class up to which likeness alone tells scenes; above it is how these pictures are."""
+SAY_GROUPS = "if images of one object, lot or day belong together, say which: --group 'lot_(\\d+)', or a column"
 DECOYS = 200_000
 MOST_PAIRS = 20_000_000
 
@@ -48,9 +57,32 @@ class Bursts:
     burst: Ints
     """(N,) the lowest row of the burst, -1 for rows in none."""
     evidence: tuple[str, ...]
+    alike: Ints
+    """(N,) the lowest row of what may be scenes, -1 for rows in none; only where they would be more than MOST_SHARE of
+    the rows with a class, so that scenes cannot be told from one kind of thing."""
 
     def findings(self, table: ImageTable) -> tuple[Finding, ...]:
-        """Finding `bursts`, where there are any."""
+        """Findings `bursts` and `alike_throughout`, where there are any."""
+        kept = (
+            "what is alike is kept on one side; where that is one kind of product the test is harder than production: "
+        )
+        return (*self._bursts(table), *self.throughout(table, hint=f"{kept}leave --model away, and give --group"))
+
+    def throughout(self, table: ImageTable, *, hint: str = SAY_GROUPS) -> tuple[Finding, ...]:
+        """Finding `alike_throughout`: what looks alike is most of the images. It names none of them."""
+        members = self.alike >= 0
+        if not members.any():
+            return ()
+        sets, classified = len(np.unique(self.alike[members])), int((table.label_array() >= 0).sum())
+        across = int(shared(together(table, alike=self.alike), ALIKE).sum())
+        message = (
+            f"pictures look alike throughout: to a network {int(members.sum()):,} of {classified:,} images are in "
+            f"{sets:,} sets of a kind{f' ({across:,} in sets across splits)' if across else ''}, so pictures taken "
+            "together cannot be told from one kind of product"
+        )
+        return (finding("alike_throughout", "info", message, (), hint),)
+
+    def _bursts(self, table: ImageTable) -> tuple[Finding, ...]:
         members = self.burst >= 0
         if not members.any():
             return ()
@@ -69,13 +101,15 @@ def find_bursts(table: ImageTable, survey: Survey, features: Floats | None = Non
     labels = table.label_array()
     vectors = within_class(layout(survey.tiny) if features is None else features, labels)
     links, evidence = _along_orders(table, survey, vectors)
-    into = _components(len(table), links)
+    into, rows, alike = _components(len(table), links), np.arange(len(table)), np.full(len(table), -1)
     if features is not None:
         scenes, words = find_scenes(vectors, labels)
-        into = _components(len(table), [(np.arange(len(table)), into), (np.arange(len(table)), scenes)])
-        evidence += words
-    counts = np.bincount(into, minlength=len(table))
-    return Bursts(burst=np.where(counts[into] > 1, into, -1), evidence=tuple(evidence))
+        if (_several(scenes) >= 0).sum() > MOST_SHARE * (labels >= 0).sum():
+            alike = _several(scenes)
+        else:
+            into = _components(len(table), [(rows, into), (rows, scenes)])
+            evidence += words
+    return Bursts(burst=_several(into), evidence=tuple(evidence), alike=alike)
 
 
 def within_class(vectors: Floats, labels: Ints) -> Floats:
@@ -111,6 +145,11 @@ def find_scenes(vectors: Floats, labels: Ints) -> tuple[Ints, list[str]]:
         into[rows] = rows[average_linkage(vectors[rows] @ vectors[rows].T, middle + above)]
     share = float((alike >= middle + above).mean())
     return into, [f"by what a network sees, {share:.0%} of the pairs of a class are of one scene"]
+
+
+def _several(into: Ints) -> Ints:
+    """(N,) the numbers of sets of at least two rows, -1 for the others."""
+    return np.where(np.bincount(into, minlength=len(into))[into] > 1, into, -1)
 
 
 def _along_orders(table: ImageTable, survey: Survey, vectors: Floats) -> tuple[list[tuple[Ints, Ints]], list[str]]:

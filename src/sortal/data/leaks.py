@@ -1,5 +1,7 @@
 """Leaks between splits: which rows are judged on although something of them trained, and what that does to a result.
 
+The kinds of leaks, and what each is called in findings, are listed here once: `KINDS`.
+
 Shapes: N rows of the table, M judged rows.
 """
 
@@ -14,9 +16,18 @@ from numpy.typing import NDArray
 from sortal.core.report import Table
 from sortal.core.shares import wilson
 from sortal.data.table import ImageTable
-from sortal.data.units import units
+from sortal.data.units import BURST, NEAR, units
 
 Flags = NDArray[np.bool_]
+
+KINDS = {
+    "digest": ("duplicates_across_splits", "have an identical copy in another split"),
+    NEAR: ("near_duplicates_across_splits", "have a near duplicate in another split"),
+    BURST: ("burst_across_splits", "were taken together with images of another split"),
+    "group": ("group_across_splits", "belong to a group that is in another split too"),
+}
+"""Columns of `units.LINKS` whose values must not be in several splits: the code of the finding, and what is said of the
+images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,23 @@ def shared(table: ImageTable, link: str) -> Flags:
     placed = pl.col("split").is_not_null() & pl.col(link).is_not_null()
     several = (pl.col("split").filter(placed).n_unique().over(link) > 1) & placed
     return np.asarray(table.frame.select(several.fill_null(value=False)).to_series().to_numpy())
+
+
+def leaks_of(table: ImageTable) -> dict[str, Flags]:
+    """(N,) for each of KINDS: the rows that leak. Identical copies are not told again as near duplicates."""
+    flags = {link: shared(table, link) for link in KINDS}
+    flags[NEAR] &= ~flags["digest"]
+    return flags
+
+
+def words_of(table: ImageTable, link: str, rows: Flags) -> str:
+    """How many rows (N,) leak by a link, and over which splits."""
+    leaked = table.frame.select("split", key=link).filter(pl.Series(rows))
+    keys = leaked.group_by("key").agg(pl.col("split").unique().sort().str.join("+"), pl.len())
+    counted = keys.group_by("split").agg(pl.col("len").sum()).sort("split")
+    listed = ", ".join(f"{images:,} in {splits}" for splits, images in counted.iter_rows())
+    count = int(rows.sum())
+    return f"{count:,} {'image' if count == 1 else 'images'} {KINDS[link][1]} ({listed})"
 
 
 def leaked_rows(table: ImageTable) -> Flags:

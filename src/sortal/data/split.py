@@ -14,10 +14,11 @@ from sortal.core.errors import DataError
 from sortal.core.report import Finding
 from sortal.data.assign import assign
 from sortal.data.formats.classes import with_label_findings
+from sortal.data.leaks import KINDS, leaks_of, words_of
 from sortal.data.split_file import load_split as load_split
 from sortal.data.split_file import save_split as save_split
 from sortal.data.table import MAX_NAMED_ROWS, SPLITS, UNKNOWN, ImageTable, finding
-from sortal.data.units import BURST, NEAR, artificial
+from sortal.data.units import artificial
 from sortal.data.units import units as units
 
 Ints = NDArray[np.int64]
@@ -73,26 +74,15 @@ def synthetic_notes(table: ImageTable, made: NDArray[np.bool_]) -> list[Finding]
 
 
 def check_leaks(table: ImageTable) -> tuple[Finding, ...]:
-    """Findings `duplicates_across_splits`, `near_duplicates_across_splits`, `burst_across_splits` and
-    `group_across_splits`: what belongs together and is in more than one split."""
-    named = table.frame.with_columns(table.name_series().alias("_name")).filter(pl.col("split").is_not_null())
+    """A finding for each of `leaks.KINDS`: what belongs together and is in more than one split. Its rows are sorted, so
+    that what belongs together stands together."""
     found = []
-    for key, code, what in (
-        ("digest", "duplicates_across_splits", "images have an exact copy in another split"),
-        (NEAR, "near_duplicates_across_splits", "images have a near duplicate in another split"),
-        (BURST, "burst_across_splits", "images belong to bursts that are in more than one split"),
-        ("group", "group_across_splits", "rows belong to groups that are in more than one split"),
-    ):
-        if key not in named.columns:
-            continue
-        known = named.filter(pl.col(key).is_not_null())
-        leaked = known.filter(pl.col("split").n_unique().over(key) > 1).sort(key, "_name")
-        if leaked.height:
-            pairs = leaked.group_by(key).agg(pl.col("split").unique().sort().str.join("+"))["split"].value_counts()
-            listed = ", ".join(f"{number} in {splits}" for splits, number in pairs.sort("split").iter_rows())
-            message = f"{leaked.height} {what} ({listed})"
+    for link, rows in leaks_of(table).items():
+        if rows.any():
+            frame = table.frame.select(key=link).with_columns(name=table.name_series()).filter(pl.Series(rows))
+            names = frame.sort("key", "name")["name"].head(MAX_NAMED_ROWS)
             hint = "results on these splits look better than they are; remove the copies or split anew: sortal split"
-            found.append(finding(code, "warning", message, leaked["_name"].head(MAX_NAMED_ROWS), hint))
+            found.append(finding(KINDS[link][0], "warning", words_of(table, link, rows), names, hint))
     return tuple(found)
 
 

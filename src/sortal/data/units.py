@@ -16,11 +16,12 @@ from sortal.data.table import ImageTable
 
 Ints = NDArray[np.int64]
 
-NEAR, BURST, UNIT = "_near", "_burst", "_unit"
+NEAR, BURST, ALIKE, UNIT = "_near", "_burst", "_alike", "_unit"
 LINKS = {
     "digest": "identical files",
     NEAR: "near duplicates",
     BURST: "bursts (pictures taken together)",
+    ALIKE: "alike (pictures of one scene, or of one kind)",
     "group": "groups",
     UNIT: "what the split file keeps together",
 }
@@ -45,9 +46,12 @@ def units(table: ImageTable) -> Ints:
     return parent
 
 
-def together(table: ImageTable, *, near: Ints | None = None, burst: Ints | None = None) -> ImageTable:
-    """The table with clusters of near duplicates and bursts, (N,) numbers each, -1 for rows that are in none."""
-    given = {NEAR: near, BURST: burst}
+def together(
+    table: ImageTable, *, near: Ints | None = None, burst: Ints | None = None, alike: Ints | None = None
+) -> ImageTable:
+    """The table with clusters of near duplicates, bursts, and sets that are alike where everything is, (N,) numbers
+    each, -1 for rows that are in none."""
+    given = {NEAR: near, BURST: burst, ALIKE: alike}
     return table.with_columns({name: _nulls(name, codes) for name, codes in given.items() if codes is not None})
 
 

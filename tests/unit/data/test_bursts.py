@@ -43,20 +43,55 @@ def _scenes(rng: np.random.Generator, objects: int, each: int, spread: float) ->
     return values.astype(np.float32), np.repeat(np.arange(objects), each)
 
 
-def test_scenes_are_found_in_any_order() -> None:
-    rng = np.random.Generator(np.random.Philox(key=1))
-    values, truth = _scenes(rng, 60, 4, 0.35)
+def _mixed(rng: np.random.Generator, alone: int) -> tuple[ImageTable, np.ndarray, np.ndarray]:
+    """60 objects in 4 pictures each and `alone` in one, in any order, of 5 classes: table, features, truth."""
+    values, truth = _scenes(rng, 60, 4, 0.25)
+    values = np.concatenate([values, rng.normal(size=(alone, 24)).astype(np.float32)])
+    truth = np.concatenate([truth, np.arange(60, 60 + alone)])
     order = rng.permutation(len(values))
     values, truth = values[order], truth[order]
-    labels = truth % 5
-    found = find_bursts(_table([f"{row}x.jpg" for row in range(240)], labels.tolist()), _survey(240), values)
-    together = found.burst[:, None] == found.burst[None]
-    together &= found.burst[:, None] >= 0
-    same = truth[:, None] == truth[None]
-    apart = ~np.eye(240, dtype=bool)
-    assert together[same & apart].mean() > 0.95
-    assert same[together & apart].mean() > 0.9
+    return _table([f"{row}x.jpg" for row in range(len(truth))], (truth % 5).tolist()), values, truth
+
+
+def _agreement(sets: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Shares of the true pairs that are found, and of the found pairs that are true."""
+    together = (sets[:, None] == sets[None]) & (sets[:, None] >= 0)
+    same, apart = truth[:, None] == truth[None], ~np.eye(len(truth), dtype=bool)
+    return float(together[same & apart].mean()), float(same[together & apart].mean())
+
+
+def test_scenes_are_found_in_any_order() -> None:
+    table, values, truth = _mixed(np.random.Generator(np.random.Philox(key=1)), 300)
+    found = find_bursts(table, _survey(len(truth)), values)
+    recall, precision = _agreement(found.burst, truth)
+    assert recall > 0.95
+    assert precision > 0.8
     assert len(found.evidence) == 1
+    assert (found.alike == -1).all()
+    assert [one.code for one in found.findings(table)] == ["bursts"]
+
+
+def test_where_most_pictures_look_alike_no_single_one_is_marked() -> None:
+    table, values, truth = _mixed(np.random.Generator(np.random.Philox(key=1)), 0)
+    table = table.with_columns({"split": ["train", "test"] * 120})
+    found = find_bursts(table, _survey(240), values)
+    assert (found.burst == -1).all()
+    recall, precision = _agreement(found.alike, truth)
+    assert recall > 0.95
+    assert precision > 0.9
+    (said,) = found.findings(table)
+    assert (said.code, said.severity, said.rows) == ("alike_throughout", "info", ())
+    assert "240 of 240 images" in said.message
+    assert "across splits" in said.message
+
+
+def test_what_order_and_likeness_say_is_marked_also_where_it_is_everything() -> None:
+    rng = np.random.Generator(np.random.Philox(key=6))
+    values, _ = _scenes(rng, 60, 4, 0.35)
+    table = _table([f"IMG_{row:04d}.jpg" for row in range(240)], [row // 48 for row in range(240)])
+    found = find_bursts(table, _survey(240), values)
+    assert (found.burst >= 0).mean() > 0.95
+    assert "numbers in file names" in found.evidence[0]
 
 
 def test_a_cloud_has_no_scenes() -> None:
@@ -127,8 +162,9 @@ def test_average_linkage_is_that_of_scipy(count: int, least: float, seed: int) -
 
 
 def test_rows_without_a_class_are_in_no_burst() -> None:
-    values, _ = _scenes(np.random.Generator(np.random.Philox(key=5)), 20, 4, 0.2)
-    table = _table([f"{row}x.jpg" for row in range(80)], [0] * 80).with_columns({"label": [-1] * 40 + [0] * 40})
-    found = find_bursts(table, _survey(80), values)
+    rng = np.random.Generator(np.random.Philox(key=5))
+    values = np.concatenate([_scenes(rng, 20, 4, 0.2)[0], rng.normal(size=(60, 24)).astype(np.float32)])
+    table = _table([f"{row}x.jpg" for row in range(140)], [0] * 140).with_columns({"label": [-1] * 40 + [0] * 100})
+    found = find_bursts(table, _survey(140), values)
     assert (found.burst[:40] == -1).all()
     assert (found.burst[40:] >= 0).any()

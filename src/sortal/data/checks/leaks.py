@@ -9,16 +9,10 @@ from numpy.typing import NDArray
 from sortal.core.report import Finding
 from sortal.data.checks.material import ISSUES, Material, Outcome, Severity, issues
 from sortal.data.checks.pairs import related_table
-from sortal.data.leaks import Optimism, leaked_rows, optimism, optimism_table, shared
+from sortal.data.leaks import KINDS, Optimism, leaked_rows, leaks_of, optimism, optimism_table, words_of
 from sortal.data.table import MAX_NAMED_ROWS, SPLITS, ImageTable, finding
 from sortal.data.units import BURST, NEAR
 
-KINDS = {
-    "digest": ("duplicates_across_splits", "have an identical copy in another split"),
-    NEAR: ("near_duplicates_across_splits", "have a near duplicate in another split"),
-    BURST: ("burst_across_splits", "were taken together with images of another split"),
-    "group": ("group_across_splits", "belong to a group that is in another split too"),
-}
 HINT = "divide anew: sortal split --ignore-splits; or let the copies be quarantined"
 
 _BLOCK = 1024
@@ -30,8 +24,7 @@ def check(material: Material) -> Outcome:
     table = related_table(material)
     if sum(bool(len(table.split_rows(name))) for name in SPLITS) < 2:
         return Outcome(body={"splits": False})
-    flags = {link: shared(table, link) for link in KINDS}
-    flags[NEAR] &= ~flags["digest"]  # told already
+    flags = leaks_of(table)
     found = {link: rows for link, rows in flags.items() if rows.any()}
     measured = _measured(material, table)
     return Outcome(
@@ -47,16 +40,8 @@ def check(material: Material) -> Outcome:
 
 
 def _finding(table: ImageTable, link: str, rows: NDArray[np.bool_]) -> Finding:
-    code, words = KINDS[link]
-    leaked = table.frame.select("split", key=link).filter(pl.Series(rows))
-    pairs = leaked.group_by("key").agg(pl.col("split").unique().sort().str.join("+"), pl.len())
-    listed = ", ".join(
-        f"{n:,} in {s}" for s, n in pairs.group_by("split").agg(pl.col("len").sum()).sort("split").rows()
-    )
-    message = f"{int(rows.sum()):,} images {words} ({listed})"
-    return finding(
-        code, _severity(link), message, table.name_series().filter(pl.Series(rows)).head(MAX_NAMED_ROWS), HINT
-    )
+    names = table.name_series().filter(pl.Series(rows)).head(MAX_NAMED_ROWS)
+    return finding(KINDS[link][0], _severity(link), words_of(table, link, rows), names, HINT)
 
 
 def _issues(table: ImageTable, link: str, rows: NDArray[np.bool_]) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,12 @@ def test_bursts_count_what_is_independent(material: Material) -> None:
     features[order] = np.repeat(rng.normal(size=(count // 2 + 1, 16)), 2, axis=0)[:count]
     features += 0.05 * rng.normal(size=features.shape)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    found = bursts.check(Material(table=material.table, survey=material.survey, features=features))
+    loose = Material(table=material.table, survey=material.survey, features=features)
+    said = bursts.check(loose)  # all images are in pairs, and nothing but looks says so
+    assert [one.code for one in said.findings] == ["alike_throughout"]
+    assert said.issues.height == 0
+    table = material.table.with_columns({"uri": [f"IMG_{place:04d}.jpg" for place in np.argsort(order)]})
+    found = bursts.check(replace(loose, table=table, known={}))
     assert 0.35 * count <= found.body["independent"] <= 0.65 * count
     assert found.issues.height == found.body["images"]
     assert bursts.check(material).issues.height == 0
