@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sortal.api import (
         audit,
+        compare,
         evaluate,
         images,
         import_model,
@@ -47,6 +48,7 @@ _WHERE = {
     "train": "sortal.api",
     "load_model": "sortal.api",
     "predict": "sortal.api",
+    "compare": "sortal.api",
     "evaluate": "sortal.api",
     "import_model": "sortal.api",
     "resume": "sortal.api",
@@ -74,6 +76,7 @@ __all__ = [
     "SortalError",
     "__version__",
     "audit",
+    "compare",
     "evaluate",
     "images",
     "import_model",

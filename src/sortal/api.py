@@ -170,6 +170,42 @@ def evaluate(
     )
 
 
+def compare(
+    models: Sequence[str | Path | TrainedRun],
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    by: str | Sequence[str] = (),
+    out: str | Path | None = None,
+    split: str | None = None,
+    engine: str = "auto",
+    confidence: float = 0.95,
+    latency: bool = True,
+    listener: Listener | None = None,
+) -> Report:
+    """Which of two or more models is better on the same labelled images, beyond chance, and what each of them costs.
+
+    Every model is held against the first one, on the classes that all of them know. `by` names columns whose values are
+    compared apart; `latency` measures each model on some of the images. The files go to `comparisons/<source>-N` unless
+    `out` is given. Raises DataError where models or images have no class in common.
+    """
+    from sortal.evaluate.compare.study import Asked, compare_models
+
+    asked = Asked(
+        by=(by,) if isinstance(by, str) else tuple(by),
+        split=split,
+        engine=engine,
+        confidence=confidence,
+        latency=latency,
+    )
+    return compare_models(
+        [as_path(model) for model in models],
+        source,
+        out=None if out is None else Path(out),
+        asked=asked,
+        listener=listener or Silent(),
+    )
+
+
 def predict_files(
     where: str | Path | TrainedRun,
     source: str | Path | Sequence[str | Path] | ImageTable,

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "train": "sortal.cli.train:train",
     "reproduce": "sortal.cli.train:reproduce",
     "evaluate": "sortal.cli.evaluate:evaluate",
+    "compare": "sortal.cli.compare:compare",
     "predict": "sortal.cli.predict:predict",
     "augment": "sortal.cli.augment:augment",
     "find-lr": "sortal.cli.rates:find_lr",

@@ -1,0 +1,153 @@
+"""From the answers of two or more classifiers to a comparison Report. Arrays in, report out; nothing is read or run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.report import Cell, Metric, Report, Table
+from sortal.evaluate.compare.bootstrap import bootstrap_differences
+from sortal.evaluate.compare.changes import Pair, by_class, by_slice, change_findings, changed_images
+from sortal.evaluate.compare.paired import PairedTest, difference_interval, holm, paired_test
+from sortal.evaluate.compare.verdict import better_of, p_text, verdict
+
+Ints = NDArray[np.int64]
+
+COVERAGE = 0.9
+"""The share of images, the surest ones, among which errors are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two classifiers held against each other: the test, the differences, and the sentence that sums it up."""
+
+    names: tuple[str, str]
+    pair: Pair
+    test: PairedTest
+    metrics: dict[str, Metric]
+    sentence: str
+
+
+def compare_pair(pair: Pair, names: tuple[str, str], *, confidence: float) -> Compared:
+    """Test and measure the second classifier against the first."""
+    before, after = pair.right
+    test = paired_test(before, after, pair.groups)
+    metrics = bootstrap_differences(
+        pair.labels,
+        pair.first,
+        pair.second,
+        classes=len(pair.classes),
+        confidence=confidence,
+        coverage=COVERAGE,
+        groups=pair.groups,
+    )
+    gap = _accuracy_gap(metrics["accuracy_difference"], test, int(before.sum()), confidence)
+    wrong = (int((~before).sum()), int((~after).sum()))
+    return Compared(
+        names=names,
+        pair=pair,
+        test=test,
+        metrics={**metrics, "accuracy_difference": gap},
+        sentence=verdict(test, gap, names, confidence=confidence, wrong=wrong),
+    )
+
+
+def pair_report(
+    compared: Compared, *, subject: str, confidence: float, slices: Mapping[str, Sequence[str]] | None = None
+) -> Report:
+    """The report of two classifiers: verdict, differences, classes, slices (column -> values (N,)), changed images."""
+    pair, test = compared.pair, compared.test
+    tables = {"classes": by_class(pair)}
+    tables |= {f"by {column}": by_slice(pair, column, values) for column, values in (slices or {}).items()}
+    findings = [found for table in tables.values() for found in change_findings(table, compared.names, confidence)]
+    tables["changed"] = _named(changed_images(pair), compared.names)
+    metrics = {
+        **compared.metrics,
+        "p": Metric(value=test.p, n=test.units),
+        "mid_p": Metric(value=test.mid_p, n=test.units),
+        "images_better": Metric(value=test.better, n=test.n),
+        "images_worse": Metric(value=test.worse, n=test.n),
+    }
+    return Report(
+        kind="comparison",
+        subject=subject,
+        metrics=metrics,
+        tables={name: _named(table, compared.names) for name, table in tables.items()},
+        findings=tuple(findings),
+        body={
+            "first": compared.names[0],
+            "second": compared.names[1],
+            "better": ("", *compared.names)[{0: 0, -1: 1, 1: 2}[better_of(test, confidence)]],
+            "confidence": confidence,
+            "coverage": COVERAGE,
+            "headline": ["accuracy_difference", "macro_f1_difference", "error_at_coverage_difference", "p"],
+            "summary": [compared.sentence, *_more(compared)],
+        },
+    )
+
+
+def many_report(compared: Sequence[Compared], *, subject: str, confidence: float) -> Report:
+    """The report of three or more classifiers, each held against the first; p values corrected by Holm's method."""
+    corrected = holm(np.array([one.test.p for one in compared]))
+    rows: list[tuple[Cell, ...]] = []
+    for one, p in zip(compared, corrected.tolist(), strict=True):
+        gap = one.metrics["accuracy_difference"]
+        rows.append((one.names[1], gap.value, gap.low, gap.high, one.test.better, one.test.worse, one.test.p, p))
+    columns = (f"against {compared[0].names[0]}", "difference", "from", "to", "better", "worse", "p", "p_holm")
+    sure = [row for row in rows if float(str(row[7])) <= 1 - confidence and row[4] != row[5]]
+    return Report(
+        kind="comparison",
+        subject=subject,
+        tables={"against_the_first": Table(columns=columns, rows=tuple(rows))},
+        body={
+            "first": compared[0].names[0],
+            "confidence": confidence,
+            "summary": [_many_sentence(compared[0].names[0], rows, sure)],
+        },
+    )
+
+
+def _accuracy_gap(gap: Metric, test: PairedTest, right_a: int, confidence: float) -> Metric:
+    """Without groups, the resampled interval widened to Newcombe's, which does not collapse where few images differ."""
+    if test.units != test.better + test.worse or gap.low is None or gap.high is None:
+        return gap
+    low, high = difference_interval(test, right_a, confidence)
+    return Metric(value=gap.value, low=min(low, gap.low), high=max(high, gap.high), n=gap.n)
+
+
+def _more(compared: Compared) -> list[str]:
+    test, (first, second) = compared.test, compared.names
+    said = [
+        f"{second} got {test.better:,} images right that {first} got wrong, "
+        f"and {test.worse:,} wrong that {first} got right."
+    ]
+    if compared.pair.groups is not None:
+        count = len(np.unique(compared.pair.groups))
+        said.append(f"Images that belong together were counted as one piece of evidence: {count:,} groups.")
+    return said
+
+
+def _many_sentence(first: str, rows: Sequence[tuple[Cell, ...]], sure: Sequence[tuple[Cell, ...]]) -> str:
+    if not sure:
+        least = min(float(str(row[7])) for row in rows)
+        return f"None of the {len(rows)} others differs from {first} beyond chance (smallest p {p_text(least)})."
+    told = [
+        f"{row[0]} is {'better' if int(str(row[4])) > int(str(row[5])) else 'worse'} "
+        f"({100 * float(str(row[1])):+.1f} points, p = {p_text(float(str(row[7])))})"
+        for row in sure
+    ]
+    return f"Against {first}, with p values corrected for {len(rows)} comparisons: {'; '.join(told)}."
+
+
+def _named(table: Table, names: tuple[str, str]) -> Table:
+    """Columns that say `first` and `second` say the names of the classifiers instead."""
+    words = {"first": names[0], "second": names[1]}
+
+    def named(column: str) -> str:
+        head, _, rest = column.partition("_")
+        return f"{words[head]} {rest}".strip() if head in words else column
+
+    return Table(columns=tuple(map(named, table.columns)), rows=table.rows)
