@@ -146,14 +146,17 @@ def evaluate(
     *,
     out: str | Path | None = None,
     split: str | None = None,
-    by: str | None = None,
+    by: str | Sequence[str] = (),
+    group: str | None = None,
+    settings: Sequence[str] = (),
     engine: str = "auto",
     listener: Listener | None = None,
 ) -> Report:
     """Measure a classifier on labelled images and write the report, by default to `<run>/evaluations/<source>-N`.
 
     `split` picks one split of the source; without it the test split is taken where the source has one, else all of it.
-    `by` is a column, such as camera or line, whose values are measured apart too.
+    `by` are columns, such as camera or line, whose values are measured apart too, and two at once. `group` is a column
+    or a pattern over row names: intervals then count groups. `settings` are `evaluate.key=value` and `contract=FILE`.
     Raises DataError when no image has a class that the classifier knows.
     """
     from sortal.evaluate.study import evaluate_source
@@ -175,6 +178,7 @@ def compare(
     source: str | Path | Sequence[str | Path] | ImageTable,
     *,
     by: str | Sequence[str] = (),
+    group: str | None = None,
     out: str | Path | None = None,
     split: str | None = None,
     engine: str = "auto",
@@ -185,13 +189,15 @@ def compare(
     """Which of two or more models is better on the same labelled images, beyond chance, and what each of them costs.
 
     Every model is held against the first one, on the classes that all of them know. `by` names columns whose values are
-    compared apart; `latency` measures each model on some of the images. The files go to `comparisons/<source>-N` unless
-    `out` is given. Raises DataError where models or images have no class in common.
+    compared apart, `group` one that says which images belong together; `latency` measures each model on some of the
+    images. The files go to `comparisons/<source>-N` unless `out` is given. Raises DataError where models or images have
+    no class in common.
     """
     from sortal.evaluate.compare.study import Asked, compare_models
 
     asked = Asked(
         by=(by,) if isinstance(by, str) else tuple(by),
+        group=group,
         split=split,
         engine=engine,
         confidence=confidence,

@@ -13,7 +13,6 @@ from sortal.evaluate.compare.bootstrap import Answers, bootstrap_differences
 from sortal.evaluate.compare.paired import (
     PairedTest,
     difference_interval,
-    holm,
     images_needed,
     paired_test,
     sign_test,
@@ -103,16 +102,6 @@ def test_newcombes_interval_covers_and_does_not_collapse() -> None:
         low, high = difference_interval(one, int(right + worse))
         held += low <= 0.04 <= high
     assert 0.935 <= held / 2000 <= 0.985
-
-
-def test_holm_by_hand_and_bounded_by_bonferroni() -> None:
-    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    p = np.random.default_rng(8).random(20)
-    corrected = holm(p)
-    assert (corrected >= p).all()
-    assert (corrected <= np.minimum(20 * p, 1)).all()
-    assert (np.diff(corrected[np.argsort(p)]) >= 0).all()
-    assert len(holm(np.zeros(0))) == 0
 
 
 def _made(n: int, seed: int) -> tuple[np.ndarray, Answers, Answers]:

@@ -16,6 +16,7 @@ def compare(
     by: list[str] = typer.Option(
         [], "--by", help="A column, such as camera or line: compare each of its values apart."
     ),
+    group: str = typer.Option(None, "--group", help="A column or pattern: which images are one piece of evidence."),
     out: Path = typer.Option(None, "--out", help="Folder of the report; default: comparisons/<images>-N."),
     split: str = typer.Option(None, "--split", help="Only this split of the images: train, val or test."),
     engine: str = typer.Option("auto", "--engine", help="onnxruntime or openvino."),
@@ -38,6 +39,7 @@ def compare(
         models,
         source,
         by=by,
+        group=group,
         out=out,
         split=split,
         engine=engine,
@@ -49,6 +51,8 @@ def compare(
         for name in ("models", "against_the_first", *(f"by {column}" for column in by)):
             if name in report.tables:
                 draw(name, report.tables[name])
+        for sentence in report.body["summary"]:
+            print(sentence)
     following = [f"open {report.paths['report']} in a browser"]
     following += [f"sortal explain {models[-1]} path/to/image.jpg"]
     finish(report, as_json=as_json, results=list(report.paths.values()), following=following)

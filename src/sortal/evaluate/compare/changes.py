@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from sortal.core.report import Cell, Finding, Table
 from sortal.evaluate.compare.bootstrap import Answers
-from sortal.evaluate.compare.paired import holm, paired_test
+from sortal.evaluate.compare.paired import paired_test
+from sortal.evaluate.weaker import holm
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -138,9 +139,9 @@ def _apart(pair: Pair, what: str, values: Sequence[str]) -> Table:
     for name in names:
         mine = keys == name
         tests.append(paired_test(before[mine], after[mine], None if pair.groups is None else pair.groups[mine]))
-    corrected = holm(np.array([test.p for test in tests]))
+    corrected = holm([test.p for test in tests])
     rows: list[tuple[Cell, ...]] = []
-    for name, test, p in zip(names, tests, corrected.tolist(), strict=True):
+    for name, test, p in zip(names, tests, corrected, strict=True):
         mine = keys == name
         shares = (float(before[mine].mean()), float(after[mine].mean()))
         rows.append((name, test.n, *shares, test.better, test.worse, test.p, p))

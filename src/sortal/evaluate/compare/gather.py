@@ -20,7 +20,7 @@ from sortal.evaluate.compare.costs import ModelCost, artifact_size_mb, costs_tab
 from sortal.evaluate.compare.report import Compared, compare_pair, many_report, pair_report
 from sortal.evaluate.compare.sides import Contender, class_findings, common_answers, common_classes, seen_findings
 from sortal.evaluate.intervals import wilson
-from sortal.evaluate.sources import source_values
+from sortal.evaluate.slices import slicings
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -130,7 +130,7 @@ def _report(
 ) -> Report:
     if len(compared) > 1:
         return many_report(compared, subject=table.source, confidence=confidence)
-    slices = {column: np.array(source_values(table, column), dtype=object)[rows].tolist() for column in by}
+    slices = {one.by: one.names[rows].tolist() for one in slicings(table, by)}
     return pair_report(compared[0], subject=table.source, confidence=confidence, slices=slices)
 
 

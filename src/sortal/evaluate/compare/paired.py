@@ -114,19 +114,6 @@ def difference_interval(test: PairedTest, right_a: int, confidence: float = 0.95
     return max(-1.0, gap - below), min(1.0, gap + above)
 
 
-def holm(p_values: Floats) -> Floats:
-    """P values (K,) corrected for asking K questions at once, in their order; each at most 1.
-
-    Holm (1979), "A simple sequentially rejective multiple test procedure": errors of the first kind over the whole
-    family stay below the level, whatever the dependence.
-    """
-    order = np.argsort(p_values, kind="stable")
-    steps = p_values[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return corrected
-
-
 def sums_by(values: Ints, groups: Ints) -> Ints:
     """Sums of `values` (N,) over equal `groups` (N,), in ascending order of group."""
     _, inverse = np.unique(groups, return_inverse=True)

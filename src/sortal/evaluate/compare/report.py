@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sortal.core.report import Cell, Metric, Report, Table
 from sortal.evaluate.compare.bootstrap import bootstrap_differences
 from sortal.evaluate.compare.changes import Pair, by_class, by_slice, change_findings, changed_images
-from sortal.evaluate.compare.paired import PairedTest, difference_interval, holm, paired_test
+from sortal.evaluate.compare.paired import PairedTest, difference_interval, paired_test
 from sortal.evaluate.compare.verdict import better_of, p_text, verdict
+from sortal.evaluate.weaker import holm
 
 Ints = NDArray[np.int64]
 
@@ -63,7 +64,7 @@ def pair_report(
     tables = {"classes": by_class(pair)}
     tables |= {f"by {column}": by_slice(pair, column, values) for column, values in (slices or {}).items()}
     findings = [found for table in tables.values() for found in change_findings(table, compared.names, confidence)]
-    tables["changed"] = _named(changed_images(pair), compared.names)
+    tables["changed"] = changed_images(pair)
     metrics = {
         **compared.metrics,
         "p": Metric(value=test.p, n=test.units),
@@ -75,7 +76,7 @@ def pair_report(
         kind="comparison",
         subject=subject,
         metrics=metrics,
-        tables={name: _named(table, compared.names) for name, table in tables.items()},
+        tables=tables,
         findings=tuple(findings),
         body={
             "first": compared.names[0],
@@ -83,7 +84,7 @@ def pair_report(
             "better": ("", *compared.names)[{0: 0, -1: 1, 1: 2}[better_of(test, confidence)]],
             "confidence": confidence,
             "coverage": COVERAGE,
-            "headline": ["accuracy_difference", "macro_f1_difference", "error_at_coverage_difference", "p"],
+            "headline": ["accuracy_difference", "images_better", "images_worse", "p"],
             "summary": [compared.sentence, *_more(compared)],
         },
     )
@@ -91,9 +92,9 @@ def pair_report(
 
 def many_report(compared: Sequence[Compared], *, subject: str, confidence: float) -> Report:
     """The report of three or more classifiers, each held against the first; p values corrected by Holm's method."""
-    corrected = holm(np.array([one.test.p for one in compared]))
+    corrected = holm([one.test.p for one in compared])
     rows: list[tuple[Cell, ...]] = []
-    for one, p in zip(compared, corrected.tolist(), strict=True):
+    for one, p in zip(compared, corrected, strict=True):
         gap = one.metrics["accuracy_difference"]
         rows.append((one.names[1], gap.value, gap.low, gap.high, one.test.better, one.test.worse, one.test.p, p))
     columns = (f"against {compared[0].names[0]}", "difference", "from", "to", "better", "worse", "p", "p_holm")
@@ -122,12 +123,20 @@ def _more(compared: Compared) -> list[str]:
     test, (first, second) = compared.test, compared.names
     said = [
         f"{second} got {test.better:,} images right that {first} got wrong, "
-        f"and {test.worse:,} wrong that {first} got right."
+        f"and {test.worse:,} wrong that {first} got right.",
+        f"Macro F1: {_points(compared.metrics['macro_f1_difference'])}. Error among the {COVERAGE:.0%} surest answers "
+        f"of each: {_points(compared.metrics['error_at_coverage_difference'])}.",
     ]
     if compared.pair.groups is not None:
         count = len(np.unique(compared.pair.groups))
         said.append(f"Images that belong together were counted as one piece of evidence: {count:,} groups.")
-    return said
+    return [*said, f"In the tables, first is {first} and second is {second}."]
+
+
+def _points(metric: Metric) -> str:
+    """`+2.1 points (0.4 to 3.8)`."""
+    value, low, high = (100 * (end or 0.0) for end in (metric.value, metric.low, metric.high))
+    return f"{value:+.1f} points ({low:.1f} to {high:.1f})"
 
 
 def _many_sentence(first: str, rows: Sequence[tuple[Cell, ...]], sure: Sequence[tuple[Cell, ...]]) -> str:
@@ -140,14 +149,3 @@ def _many_sentence(first: str, rows: Sequence[tuple[Cell, ...]], sure: Sequence[
         for row in sure
     ]
     return f"Against {first}, with p values corrected for {len(rows)} comparisons: {'; '.join(told)}."
-
-
-def _named(table: Table, names: tuple[str, str]) -> Table:
-    """Columns that say `first` and `second` say the names of the classifiers instead."""
-    words = {"first": names[0], "second": names[1]}
-
-    def named(column: str) -> str:
-        head, _, rest = column.partition("_")
-        return f"{words[head]} {rest}".strip() if head in words else column
-
-    return Table(columns=tuple(map(named, table.columns)), rows=table.rows)

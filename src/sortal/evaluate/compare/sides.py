@@ -15,6 +15,7 @@ from sortal.core.errors import DataError
 from sortal.core.labels import LabelSet
 from sortal.core.manifest import MANIFEST
 from sortal.core.predictions import Predictions
+from sortal.core.reference import read_reference
 from sortal.core.report import Finding
 from sortal.core.run import RunFolder, open_run
 from sortal.data.table import ImageTable
@@ -85,12 +86,16 @@ def class_findings(sides: Sequence[Contender], sets: Sequence[LabelSet], common:
 
 
 def seen_findings(side: Contender, table: ImageTable) -> list[Finding]:
-    """An error where images of the scanned `table` were among those that the run was fitted on, by content."""
-    if side.run is None:
-        return []
-    with side.run.split_path.open(encoding="utf-8", newline="") as file:
-        fitted = {row["digest"] for row in csv.DictReader(file) if row["split"] in ("train", "val")}
-    rows = [name for name, digest in zip(table.names(), table.frame["digest"], strict=True) if digest in fitted]
+    """An error where images of the scanned `table` were among those that the model was fitted on, by content.
+
+    From the split of the run, and from what the bundle remembers of its images.
+    """
+    digests = table.frame["digest"].to_list()
+    seen = np.isin(np.array([digest or "" for digest in digests], dtype=object), _fitted(side.run))
+    reference = None if side.bundle is None else read_reference(side.bundle)
+    if reference is not None:
+        seen |= reference.has_seen(digests)
+    rows = [name for name, known in zip(table.names(), seen.tolist(), strict=True) if known]
     if not rows:
         return []
     message = f"{len(rows):,} of {len(table):,} images were used to fit or choose {side.name}: its numbers flatter."
@@ -112,6 +117,14 @@ def run_of(path: Path) -> RunFolder | None:
         if (folder / "split.csv").is_file() and (folder / "bundle").is_dir():
             return open_run(folder)
     return None
+
+
+def _fitted(run: RunFolder | None) -> list[str]:
+    """Digests of the images that a run was fitted on or chosen by."""
+    if run is None:
+        return []
+    with run.split_path.open(encoding="utf-8", newline="") as file:
+        return [row["digest"] for row in csv.DictReader(file) if row["split"] in ("train", "val")]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

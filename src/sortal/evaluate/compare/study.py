@@ -17,12 +17,13 @@ from sortal.core.sections import DataSection
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable
+from sortal.evaluate.asked import with_asked_group
 from sortal.evaluate.compare.changes import all_changes, table_csv
 from sortal.evaluate.compare.gather import Gathered, Side, Timed, gather
 from sortal.evaluate.compare.pictures import draw_changes, draw_trade_off
 from sortal.evaluate.compare.sides import Contender, contenders
 from sortal.evaluate.pages.page import Picture, render_page
-from sortal.evaluate.sources import source_values
+from sortal.evaluate.slices import slicings
 from sortal.runtime.classifier import Classifier, open_classifier
 
 BATCHES = (1, 32)
@@ -35,6 +36,8 @@ class Asked:
     """How to compare. `by` are columns whose values are compared apart."""
 
     by: tuple[str, ...] = ()
+    group: str | None = None
+    """A column or pattern that says which images belong together."""
     split: str | None = None
     engine: str = "auto"
     confidence: float = 0.95
@@ -58,9 +61,8 @@ def compare_models(
     """
     _check(paths, out, asked)
     whos = contenders(paths)
-    table, split = _opened(source, whos[0], asked.split)
-    for column in asked.by:
-        source_values(table, column)  # a wrong name is refused before anything is done
+    table, split = _opened(source, whos[0], asked)
+    slicings(table, asked.by)  # a wrong name is refused before anything is done
     table = scan(table, progress=lambda done, all: listener.progress("reading", done, all))
     sides = [_answered(who, table, split, asked, listener) for who in whos]
     gathered = gather(sides, table, by=asked.by, confidence=asked.confidence)
@@ -80,7 +82,7 @@ def _check(paths: Sequence[Path], out: Path | None, asked: Asked) -> None:
 
 
 def _opened(
-    source: str | Path | Sequence[str | Path] | ImageTable, who: Contender, split: str | None
+    source: str | Path | Sequence[str | Path] | ImageTable, who: Contender, asked: Asked
 ) -> tuple[ImageTable, str | None]:
     """The images, read as the first model's own images were, and of these the asked or the test split."""
     rules = who.bundle.recipe.data if who.bundle is not None and who.bundle.recipe is not None else DataSection()
@@ -88,8 +90,9 @@ def _opened(
         table = source
     else:
         table = images(source, label=rules.label, level=rules.level, boxes=rules.boxes, margin=rules.margin)
+    table = with_asked_group(table, asked.group, rules.group)
     present = [name for name in SPLITS if len(table.split_rows(name))]
-    wanted = split or ("test" if "test" in present else None)
+    wanted = asked.split or ("test" if "test" in present else None)
     if wanted is None:
         return table, None
     if wanted not in present:
@@ -132,7 +135,7 @@ def _written(made: Gathered, folder: Path) -> Report:
     if len(made.compared) == 1:
         one = made.compared[0]
         for title, chosen in (("worse", one.pair.worse), ("better", one.pair.better)):
-            path = folder / f"{title}.jpg"
+            path = folder / f"{title}.png"
             if draw_changes(made.table, made.rows.tolist(), one.pair, chosen, path, names=one.names):
                 shown[f"images that got {title}, the surest answers of {one.names[1]} first"] = path
         publish_file(folder / "changes.csv", table_csv(all_changes(one.pair)))
