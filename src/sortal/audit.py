@@ -135,7 +135,7 @@ def compose(
         body={
             "headline": ["images", "cannot_be_used", "images_with_issues", "severe"],
             "counts": {"images": len(table), "classes": len(table.labels)},
-            "summary": [_summary(table, issues)],
+            "summary": [_summary(table, issues, findings)],
             "actions": [asdict(action) for action in actions],
             "limits": asdict(material.limits),
             "checks": {name: dict(one.body) for name, one in outcomes.items()},
@@ -200,13 +200,17 @@ def _tables(issues: pl.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, Tab
     return tables
 
 
-def _summary(table: ImageTable, issues: pl.DataFrame) -> str:
+def _summary(table: ImageTable, issues: pl.DataFrame, findings: Sequence[Finding]) -> str:
     total = len(table) + table.rejected.height
     touched = issues.filter(pl.col("severity") != "info")["name"].n_unique()
     severe = issues.filter(pl.col("severity") == "error")["name"].n_unique()
+    if not touched and any(found.severity == "error" for found in findings):
+        return f"No single image stands out among {total:,}, but something is wrong with them as a whole."
     if not touched:
         return f"No image needs a look, as far as this audit can see ({total:,} in all)."
-    return f"{touched:,} of {total:,} images need a look" + (f", {severe:,} of them urgently." if severe else ".")
+    return f"{touched:,} of {total:,} {'image needs' if total == 1 else 'images need'} a look" + (
+        f", {severe:,} of them urgently." if severe else "."
+    )
 
 
 def refuse_contradictions(wish: Wish) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from sortal.core.errors import IMAGE_ERROR_CODES
 from sortal.core.report import Finding
 from sortal.data.checks.material import Outcome
 from sortal.data.table import ImageTable
@@ -20,7 +21,16 @@ PLAN = "{plan}"
 
 SEVERE = 10.0
 """What comes on top where something is wrong for certain."""
-_WEIGHT = {"leaks": 8.0, "repair": 4.0, "decide": 3.0, "collect": 1.0, "shortcut": 2.0, "together": 0.5, "look": 0.8}
+_WEIGHT = {
+    "leaks": 8.0,
+    "repair": 4.0,
+    "decide": 3.0,
+    "label": 5.0,
+    "collect": 1.0,
+    "shortcut": 2.0,
+    "together": 0.5,
+    "look": 0.8,
+}
 """What an affected image, or class, is worth doing something about: a leak makes every number wrong, a blurred image is
 one image less."""
 _LOOKED_AT = ("exposure", "blur", "information", "shape")
@@ -42,6 +52,9 @@ def worth_doing(
     candidates = [
         *_split_anew(table, outcomes),
         *_repair(issues, table, outcomes),
+        *_correct(issues, table),
+        *_label(table),
+        *_second_class(table),
         *_decide(issues, table),
         *_shortcut(findings),
         *_collect(findings, table),
@@ -90,6 +103,34 @@ def _repair(issues: pl.DataFrame, table: ImageTable, outcomes: Mapping[str, Outc
         yield Action(text=text, command=command, value=value + SEVERE * bool(broken))
 
 
+def _correct(issues: pl.DataFrame, table: ImageTable) -> Iterator[Action]:
+    """Rows that a reader has left out: no repair can bring back what they name."""
+    rejected = table.rejected.filter(~pl.col("code").is_in(list(IMAGE_ERROR_CODES)))
+    if not rejected.height or not issues["name"].is_in(rejected["name"].implode()).any():
+        return
+    why = rejected["reason"].value_counts(sort=True)["reason"][0]
+    rows = "1 row was" if rejected.height == 1 else f"{rejected.height:,} rows were"
+    text = f"Correct the source, or bring back what it names: {rows} left out ({why}; {rejected['name'][0]})."
+    total = len(table) + table.rejected.height
+    yield Action(text=text, command="", value=_value("repair", rejected.height, total))
+
+
+def _label(table: ImageTable) -> Iterator[Action]:
+    missing = int((table.label_array() < 0).sum())
+    if missing:
+        whose = "none of them has one" if missing == len(table) else f"{_images(missing)} have none"
+        text = f"Give the images labels: {whose}. One folder a class, or a table with the columns path and label."
+        yield Action(text=text, command="", value=_value("label", missing, len(table)))
+
+
+def _second_class(table: ImageTable) -> Iterator[Action]:
+    filled = table.frame["label"].filter(table.frame["label"] >= 0).unique()
+    if filled.len() == 1:
+        name = table.labels.names[filled[0]]
+        text = f"Add images of another class: there is {name} only, and a classifier tells at least two apart."
+        yield Action(text=text, command="", value=SEVERE)
+
+
 def _decide(issues: pl.DataFrame, table: ImageTable) -> Iterator[Action]:
     odd = issues.filter(pl.col("code") == "conflicting_labels")["name"].n_unique()
     if odd:
@@ -115,7 +156,8 @@ def _collect(findings: Sequence[Finding], table: ImageTable) -> Iterator[Action]
     known = sorted((name for name in few.rows if name in have), key=lambda name: have[name])
     if known:
         shown = ", ".join(f"{name} ({have[name]:,})" for name in known[:3])
-        more = f" and {len(known) - 3:,} more classes" if len(known) > 3 else ""
+        rest = len(known) - 3
+        more = f" and {rest:,} more {'class' if rest == 1 else 'classes'}" if rest > 0 else ""
         scarce = len(known) / max(1, len(have)) * (1.0 if few.code.startswith("rare") else 0.1)
         yield Action(
             text=f"Collect images of {shown}{more}: they have the fewest to learn from.",

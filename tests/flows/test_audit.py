@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -188,3 +189,14 @@ def test_where_nothing_can_be_audited_nothing_is_written(home: Path, world: Worl
     refused(sortal(home, "audit", "parts", "--features", "none", "--out", world.run), "never overwritten")
     refused(sortal(home, "audit", "parts", "--model", world.run, "--features", "some.yaml"), "two networks")
     assert not (tmp_path / "audits").exists()
+
+
+def test_names_stay_on_their_line_and_odd_ones_are_counted(tmp_path: Path) -> None:
+    for name in ("new\nline", "plain"):
+        (tmp_path / "odd" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40), (9, 99, len(name))).save(tmp_path / "odd" / name / "a.png")
+    (tmp_path / "odd" / "plain" / os.fsdecode(b"bad\xff.png")).write_bytes(b"")
+    done = sortal(tmp_path, "audit", "odd", "--features", "none", "--only", "balance")
+    assert "new\\nline" in done.out
+    assert "left out: 1 name that is not valid UTF-8" in done.out
+    assert all(line.startswith((" ", "odd:", "Most", "Results")) for line in done.out.splitlines())

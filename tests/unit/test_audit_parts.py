@@ -21,7 +21,8 @@ from sortal.core.labels import LabelSet
 from sortal.core.predictions import predictions_from_logits
 from sortal.core.progress import Silent
 from sortal.core.report import Finding, Report
-from sortal.data.checks.material import Material, Outcome, issues
+from sortal.data.checks import readable
+from sortal.data.checks.material import ISSUES, Material, Outcome, issues
 from sortal.data.open import images
 from sortal.data.survey import survey
 from sortal.data.table import ImageTable
@@ -90,6 +91,31 @@ def test_what_is_certainly_wrong_is_done_before_what_is_likely(material: Materia
     (collect,) = worth_doing([rare], leaks.clear(), material.table, {})
     assert "a (30), b (30)" in collect.text or "b (30), a (30)" in collect.text
     assert collect.command == ""
+
+
+def test_what_a_person_has_to_bring_comes_first(material: Material) -> None:
+    none = material.table.with_columns({"label": [-1] * 60})
+    (label,) = worth_doing([], pl.DataFrame(schema=ISSUES), none, {})
+    assert label.text.startswith("Give the images labels: none of them has one")
+    alone = material.table.with_columns({"label": [0] * 60})
+    rare = Finding(code="rare_class", severity="warning", message="", rows=("a",))
+    another, _ = worth_doing([rare], pl.DataFrame(schema=ISSUES), alone, {})
+    assert another.text.startswith("Add images of another class: there is a only")
+
+
+def test_rows_that_a_reader_left_out_are_something_to_correct(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), (9, 99, 199)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("path,label\na.png,a\na.png,b\ngone.png,b\n", encoding="utf-8")
+    scanned, found = survey(images(tmp_path / "list.csv"))
+    outcome = readable.check(Material(table=scanned, survey=found))
+    first, *_ = worth_doing(outcome.findings, outcome.issues, scanned, {"readable": outcome})
+    assert "1 row was left out (there is no such file; gone.png)" in first.text
+
+
+def test_what_is_wrong_with_all_images_is_no_all_clear(material: Material) -> None:
+    one = Finding(code="one_class", severity="error", message="there is one class only: a")
+    report, _ = compose(material, {"balance": Outcome(findings=(one,))}, Sight(by="none"), subject="photos")
+    assert "something is wrong with them as a whole" in report.body["summary"][0]
 
 
 def test_checks_that_need_features_look_at_the_sample_alone(

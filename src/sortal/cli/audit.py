@@ -63,16 +63,18 @@ def _names(text: str) -> list[str]:
 
 
 def _tell(report: Report) -> None:
-    """Worst findings first, what to do, where the results are."""
-    print(f"{report.subject}: {report.body['summary'][0]}")
+    """Worst findings first, what to do, where the results are. Names of files and classes stay on their line."""
+    from sortal.data.files import shown
+
+    print(f"{shown(report.subject)}: {report.body['summary'][0]}")
     for found in report.findings[:SHOWN_FINDINGS]:
-        print(f"  {found.severity}: {found.message}")
+        print(f"  {found.severity}: {shown(found.message)}")
     if len(report.findings) > SHOWN_FINDINGS:
         print(f"  … {len(report.findings) - SHOWN_FINDINGS} more findings on the page")
     if report.body["actions"]:
         print("Most worth doing:")
     for number, action in enumerate(report.body["actions"], start=1):
-        print(f"  {number}. {action['text']}")
+        print(f"  {number}. {shown(action['text'])}")
         if action["command"]:
             print(f"     {action['command']}")
     print("Results: " + "\n         ".join(report.paths[name] for name in ("report", "json", "findings", "plan")))

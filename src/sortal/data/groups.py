@@ -84,7 +84,7 @@ def with_exif_columns(table: ImageTable, survey: Survey) -> ImageTable:
 def _ways(table: ImageTable, names: pl.Series, survey: Survey | None) -> Iterator[tuple[str, str, pl.Series]]:
     frame = table.frame
     for column in frame.columns:
-        if column not in COLUMNS and not column.startswith("_") and frame[column].dtype != pl.List:
+        if column not in COLUMNS and not column.startswith("_") and not frame[column].dtype.is_nested():
             yield f"column {column}", column, frame[column].cast(pl.String, strict=False)
     for key, pattern in _patterns(names):
         yield key, pattern, names.str.extract(pattern, 1)

@@ -73,7 +73,8 @@ def rare_findings(names: list[str], rare: int) -> list[Finding]:
     """`rare_class` where classes of these names have fewer than `rare` images to learn from."""
     if not names:
         return []
-    message = f"{len(names)} classes have fewer than {rare} images to learn from: {', '.join(names[:5])}"
+    who = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
+    message = f"{who} fewer than {rare} images to learn from: {', '.join(names[:5])}"
     hint = "collect more images of these classes; in training, loss.imbalance=auto looks for a remedy"
     return [finding("rare_class", "warning", message, names, hint)]
 

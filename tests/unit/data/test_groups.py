@@ -69,3 +69,9 @@ def test_two_hundred_thousand_names_are_looked_at_in_columns() -> None:
     uris = [f"a/seq{row // 50}_{row}.jpg" for row in range(200_000)]
     found = propose_groups(_table(uris, [0, 1] * 100_000))
     assert r"seq(\d+)" in {proposal.pattern for proposal in found}
+
+
+def test_columns_of_boxes_and_polygons_are_no_groups() -> None:
+    boxes = pl.Series([[0.0, 0.0, float(row), 4.0] for row in range(160)], dtype=pl.Array(pl.Float64, 4))
+    table = _lots().with_columns({"box": boxes})
+    assert propose_groups(table)[0].pattern == r"lot_(\d+)"

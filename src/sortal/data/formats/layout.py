@@ -154,8 +154,10 @@ def _unlabeled(table: ImageTable) -> list[Finding]:
     rows = table.frame.filter(pl.col("label") < 0).height
     if not rows:
         return []
+    who = "1 image lies in no class folder and has" if rows == 1 else f"{rows:,} images lie in no class folder and have"
+    message = f"{who} no label"
     hint = "put images into one folder a class to train on them"
-    return [finding("unlabeled", "info", f"{rows} images lie in no class folder and have no label", hint=hint)]
+    return [finding("unlabeled", "info", message, hint=hint)]
 
 
 def _nearby(tree: Tree) -> str | None:

@@ -215,17 +215,22 @@ def _folder_tree(path: Path) -> Tree:
         else:
             odd.setdefault(kind, []).append(name)
     frame = pl.DataFrame({"path": pl.Series(files, dtype=pl.String)}).sort("path")
-    findings = tuple(finding(code, *_ODD[code], sorted(rows)) for code, rows in sorted(odd.items()))
+    findings = tuple(_odd(code, sorted(rows)) for code, rows in sorted(odd.items()))
     return Tree(path=path, root=path, files=frame, folders=tuple(sorted(folders)), findings=findings)
 
 
 _ODD = {
-    "dangling_link": ("warning", "links that lead nowhere"),
-    "folder_seen_twice": ("warning", "links to folders that are listed already"),
-    "not_a_file": ("warning", "FIFOs, sockets or devices, never opened"),
-    "unreadable_folder": ("error", "folders that may not be read"),
-    "name_not_utf8": ("warning", "names that are not valid UTF-8"),
+    "dangling_link": ("warning", "link that leads nowhere", "links that lead nowhere"),
+    "folder_seen_twice": ("warning", "link to a folder that is listed already", "links to folders that are listed"),
+    "not_a_file": ("warning", "FIFO, socket or device, never opened", "FIFOs, sockets or devices, never opened"),
+    "unreadable_folder": ("error", "folder that may not be read", "folders that may not be read"),
+    "name_not_utf8": ("warning", "name that is not valid UTF-8", "names that are not valid UTF-8"),
 }
+
+
+def _odd(code: str, names: list[str]) -> Finding:
+    severity, one, many = _ODD[code]
+    return finding(code, severity, f"left out: {len(names):,} {one if len(names) == 1 else many}", names)
 
 
 def _walk(top: Path) -> Iterator[tuple[str, str]]:
