@@ -48,7 +48,7 @@ def read_model(path: Path) -> bytes:
 
 def check_model(data: bytes, *, where: str) -> None:
     """Raises BundleError when `data` is not a protobuf message with a graph, or names external data."""
-    if not any(number == 7 for number, _, _ in _fields(memoryview(data), where)):
+    if not any(number == 7 for number, _, _ in message_fields(memoryview(data), where)):
         raise BundleError("not an ONNX model: it holds no graph", where=where)
     _walk(memoryview(data), "model", where, depth=0)
 
@@ -56,7 +56,7 @@ def check_model(data: bytes, *, where: str) -> None:
 def _walk(message: memoryview, kind: str, where: str, *, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise BundleError("not an ONNX model: nested too deeply", where=where)
-    for number, wire, value in _fields(message, where):
+    for number, wire, value in message_fields(message, where):
         if kind == "tensor":
             _refuse_external(number, value, where)
         elif wire == _BYTES and number in _REACHES[kind] and isinstance(value, memoryview):
@@ -72,8 +72,11 @@ def _refuse_external(number: int, value: int | memoryview, where: str) -> None:
         )
 
 
-def _fields(message: memoryview, where: str) -> Iterator[tuple[int, int, int | memoryview]]:
-    """(field number, wire type, value) one by one; the value is a number or a view of the bytes."""
+def message_fields(message: memoryview, where: str) -> Iterator[tuple[int, int, int | memoryview]]:
+    """(field number, wire type, value) of a protobuf message one by one; the value is a number or a view of the bytes.
+
+    Raises BundleError that names `where` when the message is damaged.
+    """
     position, end = 0, len(message)
     while position < end:
         tag, position = _varint(message, position, where)
