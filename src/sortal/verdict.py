@@ -40,6 +40,7 @@ def final_report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitR
             replace(table, findings=told_here).select(table.split_rows(name)),
             listener=told,
             settings=recipe.evaluate,
+            contract=recipe.contract,
             split=name,
             train_counts=_counts(table),
             facts=_facts(run, fitted),

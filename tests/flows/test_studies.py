@@ -187,8 +187,8 @@ def test_metrics_are_split_by_source(world: World, tmp_path: Path) -> None:
     pl.DataFrame(frame).write_csv(tmp_path / "new.csv")
     done = sortal(tmp_path, "evaluate", world.run, "new.csv", "--by", "camera", "--out", "by", "--json")
     assert done.code == 0, done.err
-    rows = done.report["tables"]["sources"]["rows"]
-    assert {(row[0], row[1]) for row in rows} == {("left", 6), ("right", 6)}
+    rows = done.report["tables"]["slices"]["rows"]
+    assert {tuple(row[:3]) for row in rows} == {("camera", "left", 6), ("camera", "right", 6)}
     refused(sortal(tmp_path, "evaluate", world.run, "new.csv", "--by", "camra"), "camera")
 
 

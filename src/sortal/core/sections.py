@@ -310,6 +310,15 @@ class EvaluateSection(Section):
 
     top_k: tuple[Count, ...] = (1, 3, 5)
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    ok: Auto | str | None = "auto"
+    """The class of good parts, without which there is no false-detection rate; `auto` knows it by names such as `ok`
+    or `good`, null says there is none."""
+    ordered: bool | tuple[str, ...] = False
+    """The classes are grades: true in their order in the labels, or the graded ones, lowest first."""
+    back_off: Share = 0.5
+    """With a taxonomy: answer the class at this probability, else the coarse class at it, else leave it to a person."""
+    reference: dict[str, Annotated[float, Field(ge=0.0)] | dict[str, Annotated[float, Field(ge=0.0)]]] = {}
+    """Figures to stand beside a metric: `accuracy: 0.987`, or several by whose they are, `{human: 0.78, paper: 0.92}`."""
 
 
 class ExportSection(Section):

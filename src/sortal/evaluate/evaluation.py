@@ -1,22 +1,28 @@
 """From predictions and labels to an evaluation Report, and to the files a person opens.
 
-The headline is top-1 accuracy with macro F1, balanced accuracy and the worst class beside it, so that frequent classes
-cannot hide rare ones; where training classes were very unequal, the averages over classes come first. Calibration,
-certificates and comparisons of two classifiers are told elsewhere.
+Accuracy stands with macro F1, balanced accuracy and the weakest class beside it, so that frequent classes cannot hide
+rare ones; which numbers lead, `headline` decides and says. Where images come in groups, intervals count groups.
+Calibration, certificates and comparisons of two classifiers are told elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.core.contract import Contract
 from sortal.core.errors import DataError
 from sortal.core.predictions import Predictions
-from sortal.core.report import Cell, Metric, Report, Table
-from sortal.data.statistics import UNEVEN_RATIO, imbalance_ratio
+from sortal.core.report import Cell, Finding, Metric, Report, Table
+from sortal.core.sections import EvaluateSection
+from sortal.data.statistics import imbalance_ratio
+from sortal.evaluate.backoff import back_off_metrics
+from sortal.evaluate.evaluation_tables import evaluation_tables
 from sortal.evaluate.findings import evaluation_findings
+from sortal.evaluate.headline import headline
 from sortal.evaluate.measures import (
     Evaluated,
     bucket_metrics,
@@ -27,24 +33,28 @@ from sortal.evaluate.measures import (
     evaluated_images,
     top_k_metrics,
 )
-from sortal.evaluate.metrics import (
-    confusion,
-    nearest_classes,
-)
+from sortal.evaluate.mixed import contract_metrics, mix_of
+from sortal.evaluate.ordinal import as_grades, grade_error_metric, kappa_metric
+from sortal.evaluate.prevalence import Mix
+from sortal.evaluate.ranking import Ranked, one_vs_rest
+from sortal.evaluate.references import NAME as REFERENCES
+from sortal.evaluate.references import references_findings, references_table
 from sortal.evaluate.summary import evaluation_summary
-from sortal.evaluate.tables import (
-    averages_table,
-    buckets_table,
-    confusion_table,
-    pairs_table,
-    per_class_table,
-)
-from sortal.evaluate.thresholds import threshold_curve
+from sortal.evaluate.task import Task, task_of
 
 Ints = NDArray[np.int64]
 
-WHOLE_MATRIX_UP_TO = 50
-"""A report holds the confusion matrix as a table up to this many classes; beyond, it is in confusion_matrix.csv."""
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the images are measured by."""
+
+    rules: EvaluateSection
+    contract: Contract | None
+    task: Task
+    mix: Mix | None
+    train_counts: Ints | None
+    groups: Ints | None
 
 
 def evaluate_predictions(
@@ -53,8 +63,9 @@ def evaluate_predictions(
     *,
     subject: str,
     data_digest: str | None = None,
-    top_k: Sequence[int] = (1, 3, 5),
-    confidence: float = 0.95,
+    rules: EvaluateSection | None = None,
+    contract: Contract | None = None,
+    groups: Ints | None = None,
     train_counts: Ints | None = None,
     embeddings: NDArray[np.float32] | None = None,
     split: str | None = None,
@@ -67,47 +78,50 @@ def evaluate_predictions(
     `coverage` is the share of labelled images that it read and answered, `answered_accuracy` the accuracy on those.
     Coarse accuracy is of the answered class's parent; `coarse_accuracy_summed` instead sums probabilities to parents.
 
+    `groups` (N,) are group numbers, negative for an image of its own: where there are fewer groups than images,
+    intervals count groups. The contract gives costs and the prevalence that shares are re-weighted to.
     `train_counts` (C,) are training images a class, `embeddings` (N, D) go row by row with the predictions, `model`
     holds facts such as parameters and size_mb. `positive` names the class whose threshold curve is drawn; with two
-    classes it is the second unless named. Raises DataError when no image can be evaluated or a length does not fit.
+    classes it is the one that is not good, else the second. Raises DataError when no image can be evaluated or a length
+    does not fit, RecipeError for classes in `rules` that are not there.
     """
-    _check(predictions, labels, train_counts, embeddings)
-    data = evaluated_images(predictions, labels, confidence)
-    chosen = _positive(predictions, positive)
-    metrics = {
-        **class_metrics(data, confidence),
-        **top_k_metrics(data, top_k, confidence),
-        **coarse_metrics(data, confidence),
-        **bucket_metrics(data, train_counts, confidence),
-        **coverage_metrics(predictions, labels, confidence),
-    }
-    tables = _tables(data, confidence, train_counts, None if embeddings is None else embeddings[data.rows])
-    if chosen is not None:
-        curve = threshold_curve(data.probabilities[:, chosen], data.labels == chosen, confidence)
-        tables["threshold_curve"] = curve
-        metrics |= detection_metrics(data, chosen, confidence)
+    _check(predictions, labels, train_counts, embeddings, groups)
+    rules = rules or EvaluateSection()
+    data = evaluated_images(predictions, labels, rules.confidence, groups)
+    asked = _Asked(
+        rules=rules,
+        contract=contract,
+        task=task_of(predictions.labels, rules, positive),
+        mix=mix_of(contract, predictions.labels, data.labels),
+        train_counts=train_counts,
+        groups=groups,
+    )
+    precision = one_vs_rest(data.sample, data.probabilities, data.labels, measure="average_precision")
+    area = one_vs_rest(data.sample, data.probabilities, data.labels, measure="roc_auc")
+    metrics = _metrics(predictions, labels, data, asked, precision, area)
+    tables = evaluation_tables(
+        data,
+        rules=rules,
+        task=asked.task,
+        mix=asked.mix,
+        train_counts=train_counts,
+        embeddings=None if embeddings is None else embeddings[data.rows],
+        precision=precision,
+        area=area,
+    )
+    if rules.reference:
+        tables[REFERENCES] = references_table(metrics, rules.reference)
     if model:
         tables["model"] = Table(columns=("property", "value"), rows=tuple(model.items()))
-    names = predictions.labels.names
-    ratio = 1.0 if train_counts is None else imbalance_ratio(train_counts)
     report = Report(
         kind="evaluation",
         subject=subject,
         data_digest=data_digest,
         metrics=metrics,
         tables=tables,
-        findings=evaluation_findings(
-            predictions, labels, data.matrix, top_k=top_k, confidence=confidence, imbalance=ratio
-        ),
+        findings=_findings(predictions, labels, data, asked, metrics),
         provenance={"bundle": predictions.bundle_id, "labels": predictions.labels.digest, "split": split},
-        body={
-            "confidence": confidence,
-            "split": split,
-            "positive": None if chosen is None else names[chosen],
-            "headline": _chosen(metrics, len(names), uneven=ratio >= UNEVEN_RATIO),
-            "imbalance_ratio": None if train_counts is None else ratio,
-            "counts": _counts(predictions, labels, data),
-        },
+        body=_body(predictions, labels, data, asked, metrics, split),
     )
     return report.model_copy(update={"body": {**report.body, "summary": evaluation_summary(report)}})
 
@@ -123,63 +137,97 @@ def pair_examples(predictions: Predictions, labels: Ints, *, each: int = 3) -> d
     return found
 
 
-_HEADLINE = (
-    "accuracy",
-    "macro_f1",
-    "balanced_accuracy",
-    "worst_class_recall",
-    "coarse_accuracy",
-    "top_3",
-    "top_5",
-    "miss_rate",
-    "false_detection_rate",
-    "rare_accuracy",
-    "answered_accuracy",
-    "coverage",
-)
-_HEADLINE_UNEVEN = (
-    "macro_f1",
-    "balanced_accuracy",
-    "accuracy",
-    "worst_class_recall",
-    "head_accuracy",
-    "mid_accuracy",
-    "tail_accuracy",
-)
-"""Comes first where accuracy is mostly that of the frequent classes."""
-
-
-def _tables(
-    data: Evaluated, confidence: float, train_counts: Ints | None, embeddings: NDArray[np.float32] | None
-) -> dict[str, Table]:
-    extra: dict[str, list[Cell]] = {}
-    if train_counts is not None:
-        extra["training_images"] = train_counts.tolist()
-    if embeddings is not None:
-        nearest, distance = nearest_classes(embeddings, data.labels, len(data.names))
-        extra["nearest_class"] = [data.names[index] if index >= 0 else None for index in nearest]
-        extra["nearest_distance"] = [None if np.isnan(gap) else float(gap) for gap in distance]
-    tables = {
-        "averages": averages_table(data.matrix, data.ends),
-        "confused_pairs": pairs_table(data.names, data.matrix, confidence),
-        "per_class": per_class_table(data.names, data.matrix, confidence, extra),
+def _metrics(
+    predictions: Predictions, labels: Ints, data: Evaluated, asked: _Asked, precision: Ranked, area: Ranked
+) -> dict[str, Metric]:
+    found = {
+        **class_metrics(data),
+        **top_k_metrics(data, asked.rules.top_k),
+        **coarse_metrics(data),
+        **bucket_metrics(data, asked.train_counts),
+        **coverage_metrics(predictions, labels, asked.rules.confidence, asked.groups),
+        "mean_average_precision": _ranked(precision, len(data.rows)),
+        "roc_auc": _ranked(area, len(data.rows)),
+        **_agreement(data, asked.task),
     }
+    if asked.task.detects:
+        own, reported = asked.task.defective(data.labels), asked.task.defective(data.index)
+        found |= detection_metrics(data, own, reported)
     if data.parents is not None:
-        parents = np.asarray(data.parents)
-        matrix = confusion(parents[data.labels], parents[data.index], len(data.parent_names))
-        tables["per_coarse_class"] = per_class_table(data.parent_names, matrix, confidence, {})
-    if train_counts is not None:
-        tables["training_size"] = buckets_table(train_counts, data.matrix, confidence)
-    if len(data.names) <= WHOLE_MATRIX_UP_TO:
-        tables["confusion"] = confusion_table(data.names, data.matrix)
-    return tables
+        found |= back_off_metrics(data.sample, data.probabilities, data.labels, data.parents, asked.rules.back_off)
+    return found | contract_metrics(data, predictions.labels, asked.contract, asked.mix, asked.task, asked.rules.top_k)
 
 
-def _chosen(metrics: Mapping[str, Metric], classes: int, *, uneven: bool) -> list[str]:
-    """The numbers to show first: without top-k that cannot be wrong, without coverage where everything was answered."""
-    dull = {f"top_{k}" for k in range(classes, 6)} | ({"coverage"} if metrics["coverage"].value == 1.0 else set())
-    wanted = dict.fromkeys((*_HEADLINE_UNEVEN, *_HEADLINE) if uneven else _HEADLINE)
-    return [name for name in wanted if name in metrics and name not in dull]
+def _ranked(found: Ranked, n: int) -> Metric:
+    if found.mean is None:
+        return Metric(value=None, n=n)
+    return Metric(value=found.mean, low=found.interval[0], high=found.interval[1], n=n)
+
+
+def _agreement(data: Evaluated, task: Task) -> dict[str, Metric]:
+    found = {"kappa": kappa_metric(data.sample, data.labels, data.index, len(data.names), quadratic=False)}
+    if task.grades is None:
+        return found
+    true, answered, graded = as_grades(data.labels, data.index, task.grades)
+    if graded.any():
+        sample = data.sample.part(graded)
+        found["quadratic_kappa"] = kappa_metric(
+            sample, true[graded], answered[graded], len(task.grades), quadratic=True
+        )
+        found["grade_mae"] = grade_error_metric(sample, true[graded], answered[graded], len(task.grades))
+    return found
+
+
+def _findings(
+    predictions: Predictions, labels: Ints, data: Evaluated, asked: _Asked, metrics: Mapping[str, Metric]
+) -> tuple[Finding, ...]:
+    rules, counts = asked.rules, asked.train_counts
+    found = evaluation_findings(
+        predictions,
+        labels,
+        data.matrix,
+        top_k=rules.top_k,
+        sample=data.sample,
+        imbalance=1.0 if counts is None else imbalance_ratio(counts),
+        absent_from_mix=() if asked.mix is None else asked.mix.missing,
+    )
+    return (*found, *references_findings(metrics, rules.reference, ok=asked.task.ok is not None))
+
+
+def _body(
+    predictions: Predictions,
+    labels: Ints,
+    data: Evaluated,
+    asked: _Asked,
+    metrics: Mapping[str, Metric],
+    split: str | None,
+) -> dict[str, object]:
+    names, counts, task = predictions.labels.names, asked.train_counts, asked.task
+    sizes = data.matrix.sum(axis=1)
+    ratio = 1.0 if counts is None else imbalance_ratio(counts)
+    led, reason = headline(
+        metrics,
+        len(names),
+        train_ratio=ratio,
+        ratio=imbalance_ratio(sizes[sizes > 0]),
+        inspection=task.ok is not None,
+    )
+    return {
+        "confidence": asked.rules.confidence,
+        "split": split,
+        "positive": None if task.positive is None else names[task.positive],
+        "ok": None if task.ok is None else names[task.ok],
+        "grades": None if task.grades is None else [names[place] for place in task.grades],
+        "headline": led,
+        "headline_reason": reason,
+        "intervals_count": {
+            "what": "images" if data.sample.groups is None else "groups",
+            "number": data.sample.independent,
+        },
+        "prevalence": "as in these images" if asked.mix is None else "as stated in the contract",
+        "imbalance_ratio": None if counts is None else ratio,
+        "counts": _counts(predictions, labels, data),
+    }
 
 
 def _counts(predictions: Predictions, labels: Ints, data: Evaluated) -> dict[str, int]:
@@ -195,14 +243,12 @@ def _counts(predictions: Predictions, labels: Ints, data: Evaluated) -> dict[str
     }
 
 
-def _positive(predictions: Predictions, positive: str | None) -> int | None:
-    if positive is not None:
-        return predictions.labels.index(positive)
-    return 1 if len(predictions.labels) == 2 else None
-
-
 def _check(
-    predictions: Predictions, labels: Ints, train_counts: Ints | None, embeddings: NDArray[np.float32] | None
+    predictions: Predictions,
+    labels: Ints,
+    train_counts: Ints | None,
+    embeddings: NDArray[np.float32] | None,
+    groups: Ints | None,
 ) -> None:
     n, classes = len(predictions), len(predictions.labels)
     if len(labels) != n or (len(labels) and labels.max() >= classes):
@@ -211,3 +257,5 @@ def _check(
         raise DataError(f"training counts do not fit {classes} classes", received=str(len(train_counts)))
     if embeddings is not None and len(embeddings) != n:
         raise DataError(f"embeddings do not fit {n} predictions", received=str(len(embeddings)))
+    if groups is not None and len(groups) != n:
+        raise DataError(f"groups do not fit {n} predictions", received=str(len(groups)))

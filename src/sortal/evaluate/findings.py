@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sortal.core.predictions import Predictions
 from sortal.core.report import Finding
 from sortal.data.statistics import UNEVEN_RATIO
+from sortal.evaluate.grouped import Sample
 from sortal.evaluate.intervals import wilson
 from sortal.evaluate.metrics import class_counts
 
@@ -25,12 +26,14 @@ def evaluation_findings(
     matrix: Ints,
     *,
     top_k: Sequence[int],
-    confidence: float,
+    sample: Sample,
     imbalance: float = 1.0,
+    absent_from_mix: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """All findings of one evaluation, most severe first. In findings about classes, `rows` holds class names.
 
-    `imbalance` is how many times the training images of the smallest class the largest had.
+    `imbalance` is how many times the training images of the smallest class the largest had, `absent_from_mix` the
+    classes that were given a prevalence and have no image.
     """
     names = predictions.labels.names
     found = [
@@ -38,9 +41,11 @@ def evaluation_findings(
         _without_label(predictions, labels),
         _missing(names, matrix),
         _never_answered(names, matrix),
-        _few(names, matrix, confidence),
+        _few(names, matrix, sample.confidence),
         _trivial(len(names), top_k),
         _imbalance(imbalance),
+        _grouped(sample),
+        _absent(absent_from_mix),
     ]
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted((finding for finding in found if finding), key=lambda finding: order[finding.severity]))
@@ -79,7 +84,8 @@ def _missing(names: Sequence[str], matrix: Ints) -> Finding | None:
         [name for name, size in zip(names, matrix.sum(axis=1), strict=True) if not size],
         "class_without_images",
         "warning",
-        "have no image here: nothing is known about how well they are recognised.",
+        "have no image here: nothing is known about how well they are recognised. No average precision and no "
+        "ROC-AUC counts them.",
         "add images of them to the evaluation",
     )
 
@@ -110,6 +116,27 @@ def _few(names: Sequence[str], matrix: Ints, confidence: float) -> Finding | Non
         f"{names[least]!r} has {counts.true[least]}, {counts.hits[least]} answered right: "
         f"its recall may be anything from {low:.0%} to {high:.0%}.",
         "treat differences between such classes as noise, or add images",
+    )
+
+
+def _grouped(sample: Sample) -> Finding | None:
+    if sample.groups is None:
+        return None
+    return Finding(
+        code="intervals_by_group",
+        severity="info",
+        message=f"Intervals count {_count(sample.independent, 'group')}, not {_count(sample.size, 'image')}: "
+        "images of a group tend to be right or wrong together.",
+    )
+
+
+def _absent(names: Sequence[str]) -> Finding | None:
+    return _classes(
+        list(names),
+        "prevalence_without_images",
+        "warning",
+        "have a prevalence and no image here; their part was given to the other classes.",
+        "add images of them: what is said about production leaves them out",
     )
 
 

@@ -29,10 +29,14 @@ def mean_interval(value: Floats, low: Floats, high: Floats) -> tuple[float, floa
     Zou and Donner (2008), "Construction of confidence limits about effect measures", recover the variance from the
     distance of each end to its estimate, which keeps the asymmetry of Wilson's interval near 0 and 1.
     """
-    count = max(len(value), 1)
-    below = np.sqrt(np.square(value - low).sum()) / count
-    above = np.sqrt(np.square(high - value).sum()) / count
-    center = float(value.mean()) if len(value) else 0.0
+    return weighted_mean_interval(value, low, high, np.full(len(value), 1.0 / max(len(value), 1)))
+
+
+def weighted_mean_interval(value: Floats, low: Floats, high: Floats, weights: Floats) -> tuple[float, float]:
+    """As `mean_interval`, of the sum of weights times estimates; weights sum to 1."""
+    below = np.sqrt(np.square(weights * (value - low)).sum())
+    above = np.sqrt(np.square(weights * (high - value)).sum())
+    center = float((weights * value).sum())
     return max(0.0, center - float(below)), min(1.0, center + float(above))
 
 

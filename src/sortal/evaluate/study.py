@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.bundle import Bundle, open_bundle
+from sortal.core.contract import Contract
 from sortal.core.errors import DataError, InputError, nearest
 from sortal.core.labels import LabelSet
 from sortal.core.manifest import MANIFEST
@@ -19,14 +20,16 @@ from sortal.core.predictions import Predictions
 from sortal.core.progress import Listener
 from sortal.core.report import Cell, Finding, Report
 from sortal.core.run import RunFolder, new_run, open_run
-from sortal.core.sections import DataSection, EvaluateSection
+from sortal.core.sections import EvaluateSection
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable
+from sortal.evaluate.asked import asked_recipe, group_numbers, with_asked_group
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
+from sortal.evaluate.grouped import grouped
 from sortal.evaluate.pages.page import Picture
-from sortal.evaluate.sources import NAME, source_values, sources_findings, sources_table
+from sortal.evaluate.slices import NAME, slices_findings, slices_table, slicings
 from sortal.evaluate.thumbnails import confused_thumbnails
 from sortal.runtime.classifier import Classifier, open_classifier
 
@@ -49,16 +52,21 @@ def evaluate_source(
     split: str | None,
     engine: str,
     listener: Listener,
-    by: str | None = None,
+    by: Sequence[str] = (),
+    group: str | None = None,
+    settings: Sequence[str] = (),
 ) -> Report:
     """Measure `model` on `source` and write the files of the report into `out`, or into a numbered folder.
 
-    `by` is a column of the source (camera, line): then the report has a table that measures each of its values apart.
+    `by` are columns of the source (camera, line): then the report has a table that measures each of their values, and
+    of every two together, apart. `group` is a column or a pattern as in `data.group`, which it replaces: intervals then
+    count groups. `settings` are `evaluate.key=value` and `contract=...`, over those of the model's recipe.
     Reading a test split is logged in the run. Images that the run was trained on are a finding of severity error.
     """
     where = None if isinstance(model, Classifier) else model
     bundle, run = _bundle_of(where), _run_of(where)
-    asked = bundle.recipe.data if bundle is not None and bundle.recipe is not None else DataSection()
+    recipe = asked_recipe(None if bundle is None else bundle.recipe, settings)
+    asked = recipe.data
     if out is not None:
         _check_out(out)
     table = (
@@ -66,9 +74,8 @@ def evaluate_source(
         if isinstance(source, ImageTable)
         else images(source, label=asked.label, level=asked.level, boxes=asked.boxes, margin=asked.margin)
     )
-    chosen, name = _choose(table, split)
-    if by is not None:
-        source_values(chosen, by)  # a wrong name is refused before anything is done
+    chosen, name = _choose(with_asked_group(table, group, asked.group), split)
+    slicings(chosen, by)  # a wrong name is refused before anything is done
     scanned = scan(chosen, progress=lambda done, all: listener.progress("reading", done, all))
     with _opened(model, engine) as classifier:
         _check_labels(classifier, scanned)
@@ -77,14 +84,15 @@ def evaluate_source(
         study = measure(
             classifier,
             scanned,
-            settings=bundle.recipe.evaluate if bundle is not None and bundle.recipe is not None else None,
+            settings=recipe.evaluate,
+            contract=recipe.contract,
             split=name,
             train_counts=_training_counts(run, classifier.labels),
             facts=_facts(bundle),
             listener=listener,
             findings=_seen_before(run, scanned),
         )
-        if by is not None:
+        if by:
             study = _split_by(study, by)
         with _folder(out, run, table.source) as folder:
             return write_study(study, folder)
@@ -96,6 +104,7 @@ def measure(
     *,
     listener: Listener,
     settings: EvaluateSection | None = None,
+    contract: Contract | None = None,
     split: str | None = None,
     train_counts: NDArray[np.int64] | None = None,
     facts: dict[str, Cell] | None = None,
@@ -113,8 +122,9 @@ def measure(
         labels,
         subject=table.source,
         data_digest=table.content_digest,
-        top_k=rules.top_k,
-        confidence=rules.confidence,
+        rules=rules,
+        contract=contract,
+        groups=group_numbers(table),
         train_counts=train_counts,
         embeddings=embeddings,
         split=split,
@@ -145,17 +155,16 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
     )
 
 
-def _split_by(study: Study, by: str) -> Study:
+def _split_by(study: Study, by: Sequence[str]) -> Study:
     report, predictions = study.report, study.predictions
-    table = sources_table(
-        source_values(study.table, by),
-        study.labels,
-        predictions.index,
-        classes=len(predictions.labels),
-        confidence=report.body["confidence"],
+    rows = np.flatnonzero((study.labels >= 0) & (predictions.index >= 0))
+    part = study.table.select(rows)
+    sample = grouped(group_numbers(part), confidence=report.body["confidence"])
+    table = slices_table(
+        slicings(part, by), sample, study.labels[rows], predictions.index[rows], classes=len(predictions.labels)
     )
-    tables, findings = {**report.tables, NAME: table}, (*report.findings, *sources_findings(table, by))
-    provenance = {**report.provenance, "sources_by": by}
+    tables, findings = {**report.tables, NAME: table}, (*report.findings, *slices_findings(table))
+    provenance = {**report.provenance, "slices_by": list(by)}
     more = {"tables": tables, "findings": findings, "provenance": provenance}
     return replace(study, report=report.model_copy(update=more))
 

@@ -10,8 +10,16 @@ FLATTERING = ("seen_in_training", "no_test_split")
 
 
 def evaluation_summary(report: Report) -> list[str]:
-    """Three to seven sentences, most important first."""
-    sentences = (_unequal(report), _accuracy(report), _worst(report), _pair(report), _rest(report))
+    """Four to nine sentences, most important first."""
+    sentences = (
+        _unequal(report),
+        _accuracy(report),
+        _references(report),
+        _worst(report),
+        _pair(report),
+        _rest(report),
+        str(report.body.get("headline_reason") or ""),
+    )
     return [*(found.message for found in flattering(report)), *(sentence for sentence in sentences if sentence)]
 
 
@@ -53,7 +61,27 @@ def _accuracy(report: Report) -> str:
     said = f"{right}: {percent(metric.value or 0.0)}."
     if flattering(report):
         return said
-    return f"{said} On more images like these, expect {interval(metric)} ({report.body['confidence']:.0%} confidence)."
+    counted = report.body.get("intervals_count", {})
+    groups = f", counting {counted['number']:,} groups" if counted.get("what") == "groups" else ""
+    sure = f"{report.body['confidence']:.0%} confidence{groups}"
+    return f"{said} On more images like these, expect {interval(metric)} ({sure}).{_mixed(report)}"
+
+
+def _mixed(report: Report) -> str:
+    metric = report.metrics.get("accuracy_at_prevalence")
+    if metric is None or metric.value is None:
+        return ""
+    return f" At the stated prevalence it is {percent(metric.value)} ({interval(metric)})."
+
+
+def _references(report: Report) -> str:
+    """The accuracy beside the figures that the recipe states for it."""
+    table = report.tables.get("references")
+    rows = [] if table is None else [row for row in table.rows if row[0] == "accuracy" and row[3] is not None]
+    if not rows:
+        return ""
+    said = [f"{row[1]} {percent(float(str(row[2])))} (measured: {row[6]})" for row in rows]
+    return f"Accuracy beside what others state: {'; '.join(said)}."
 
 
 def _worst(report: Report) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sortal.core.report import Cell, Table
 from sortal.data.statistics import UNEVEN_RATIO, imbalance_ratio
+from sortal.evaluate.grouped import Sample, share_interval
 from sortal.evaluate.intervals import wilson
 from sortal.evaluate.metrics import (
     AVERAGES,
@@ -17,9 +18,8 @@ from sortal.evaluate.metrics import (
     Interval,
     averages,
     class_counts,
-    class_intervals,
     class_scores,
-    confused_pairs,
+    confusion,
 )
 
 Floats = NDArray[np.float64]
@@ -30,15 +30,22 @@ RARE_BELOW = 50
 
 
 def per_class_table(
-    names: Sequence[str], matrix: Ints, confidence: float, extra: Mapping[str, Sequence[Cell]]
+    names: Sequence[str],
+    labels: Ints,
+    index: Ints,
+    sample: Sample,
+    ends: Mapping[str, tuple[Floats, Floats]],
+    extra: Mapping[str, Sequence[Cell]],
 ) -> Table:
-    """One row a class with its scores and intervals, then the columns of `extra`.
+    """One row a class with its scores and intervals (`ends`, each (C,)), then the columns of `extra`, from labels and
+    answers (N,).
 
-    Cells are None where a score is undefined: recall without images, precision without answers (macro averages count
-    a class that has one but not the other as 0), F1 without both.
+    Miss rate: images of the class answered another / its images. False-detection rate: images of other classes answered
+    this one / images of other classes. Cells are None where a score is undefined: recall without images, precision
+    without answers (macro averages count a class that has one but not the other as 0), F1 without both.
     """
-    counts = class_counts(matrix)
-    scores, ends = class_scores(counts), class_intervals(counts, confidence)
+    counts = class_counts(confusion(labels, index, len(names)))
+    scores = class_scores(counts)
     defined = {"precision": counts.answered > 0, "recall": counts.true > 0, "f1": counts.present}
     columns: dict[str, Sequence[Cell]] = {
         "class": tuple(names),
@@ -51,29 +58,34 @@ def per_class_table(
         columns[f"{score}_high"] = _cells(ends[score][1], defined[score])
     others = counts.true.sum() - counts.true
     columns["miss_rate"] = _cells(1.0 - scores["recall"], defined["recall"])
+    columns["miss_rate_low"] = _cells(1.0 - ends["recall"][1], defined["recall"])
+    columns["miss_rate_high"] = _cells(1.0 - ends["recall"][0], defined["recall"])
+    false = _false_detections(labels, index, sample, len(names))
     columns["false_detection_rate"] = _cells((counts.answered - counts.hits) / np.maximum(others, 1), others > 0)
+    columns["false_detection_rate_low"] = _cells(false[0], others > 0)
+    columns["false_detection_rate_high"] = _cells(false[1], others > 0)
     return table_of({**columns, **extra})
 
 
-def averages_table(matrix: Ints, intervals: Mapping[str, Mapping[str, Interval]]) -> Table:
-    """Micro, macro and weighted precision, recall and F1, each with its interval."""
-    values = averages(class_counts(matrix))
-    columns = ("average", *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")))
-    rows = [
-        (name, *(cell for score in SCORES for cell in (float(values[name][score]), *intervals[name][score])))
-        for name in AVERAGES
-    ]
-    return Table(columns=columns, rows=tuple(rows))
-
-
-def pairs_table(names: Sequence[str], matrix: Ints, confidence: float, *, limit: int = 30) -> Table:
-    """The most frequent mistakes; `share` is the count out of the true class's images, with its interval."""
-    sizes = matrix.sum(axis=1)
+def averages_table(
+    matrix: Ints,
+    intervals: Mapping[str, Mapping[str, Interval]],
+    ranked: Mapping[str, tuple[float | None, Interval]] | None = None,
+) -> Table:
+    """Micro, macro and weighted precision, recall and F1, each with its interval; and measures of ranking, means over
+    classes, by name."""
+    values, extra = averages(class_counts(matrix)), ranked or {}
+    names = (*SCORES, *extra)
+    columns = ("average", *(f"{score}{end}" for score in names for end in ("", "_low", "_high")))
     rows = []
-    for true, answered, count in confused_pairs(matrix, limit):
-        low, high = wilson(count, sizes[true], confidence)
-        rows.append((names[true], names[answered], count, count / int(sizes[true]), float(low), float(high)))
-    return Table(columns=("true", "answered", "count", "share", "share_low", "share_high"), rows=tuple(rows))
+    for name in AVERAGES:
+        cells: list[Cell] = [name]
+        for score in SCORES:
+            cells += [float(values[name][score]), *intervals[name][score]]
+        for mean, ends in extra.values():
+            cells += [mean, *ends] if name == "macro" and mean is not None else [None] * 3
+        rows.append(tuple(cells))
+    return Table(columns=columns, rows=tuple(rows))
 
 
 def confusion_table(names: Sequence[str], matrix: Ints) -> Table:
@@ -109,16 +121,16 @@ def buckets(train_counts: Ints) -> list[Bucket]:
     return [Bucket(name=name, rule=rule, members=members) for name, (rule, members) in rules.items()]
 
 
-def buckets_table(train_counts: Ints, matrix: Ints, confidence: float) -> Table:
+def buckets_table(train_counts: Ints, labels: Ints, index: Ints, sample: Sample) -> Table:
     """Accuracy over the images of each bucket, and the mean recall of its classes that have images."""
-    counts, rows = class_counts(matrix), []
+    counts, rows = class_counts(confusion(labels, index, len(train_counts))), []
     recall = class_scores(counts)["recall"]
     for bucket in buckets(train_counts):
         images = int(counts.true[bucket.members].sum())
         hits = int(counts.hits[bucket.members].sum())
-        low, high = wilson(hits, images, confidence)
+        low, high = share_interval(sample, labels == index, bucket.members[labels])
         seen = bucket.members & (counts.true > 0)
-        ends = (hits / images, float(low), float(high), float(recall[seen].mean())) if images else (None,) * 4
+        ends = (hits / images, low, high, float(recall[seen].mean())) if images else (None,) * 4
         rows.append((bucket.name, bucket.rule, int(bucket.members.sum()), images, *ends))
     columns = ("bucket", "rule", "classes", "images", "accuracy", "accuracy_low", "accuracy_high", "mean_recall")
     return Table(columns=columns, rows=tuple(rows))
@@ -140,6 +152,15 @@ def _thirds(train_counts: Ints) -> dict[str, tuple[str, NDArray[np.bool_]]]:
 def table_of(columns: Mapping[str, Sequence[Cell]]) -> Table:
     """A Table from columns of equal length."""
     return Table(columns=tuple(columns), rows=tuple(zip(*columns.values(), strict=True)))
+
+
+def _false_detections(labels: Ints, index: Ints, sample: Sample, classes: int) -> tuple[Floats, Floats]:
+    """Interval (C,) of each class's false-detection rate."""
+    if sample.groups is None:
+        counts = class_counts(confusion(labels, index, classes))
+        return wilson(counts.answered - counts.hits, len(labels) - counts.true, sample.confidence)
+    ends = [share_interval(sample, index == name, labels != name) for name in range(classes)]
+    return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
 
 
 def _cells(values: Floats, defined: NDArray[np.bool_]) -> list[Cell]:
