@@ -167,7 +167,9 @@ def evaluate(
         source,
         out=None if out is None else Path(out),
         split=split,
-        by=by,
+        by=[by] if isinstance(by, str) else by,
+        group=group,
+        settings=settings,
         engine=engine,
         listener=listener or Silent(),
     )
