@@ -45,5 +45,5 @@ def cost_metric(sample: Sample, costs: Floats, largest: float, weights: Floats |
     share = np.ones(n) if weights is None else weights
     mean = float((share * costs).sum() / share.sum())
     influence = share * (costs - mean) / share.sum()
-    low, high = statistic_interval(sample, mean, influence, bounds=(0.0, max(largest, 1e-12)), mean=weights is None)
+    low, high = statistic_interval(sample, mean, influence, bounds=(0.0, max(largest, 1e-12)), counted=share, mean=True)
     return Metric(value=mean, low=low, high=high, n=n)

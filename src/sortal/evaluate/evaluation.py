@@ -126,17 +126,6 @@ def evaluate_predictions(
     return report.model_copy(update={"body": {**report.body, "summary": evaluation_summary(report)}})
 
 
-def pair_examples(predictions: Predictions, labels: Ints, *, each: int = 3) -> dict[tuple[str, str], list[int]]:
-    """Row numbers of up to `each` images of every confused pair (true, answered), surest mistakes first."""
-    names, found = predictions.labels.names, dict[tuple[str, str], list[int]]()
-    wrong = np.flatnonzero((labels >= 0) & (predictions.index >= 0) & (labels != predictions.index))
-    for row in wrong[np.argsort(-predictions.probability[wrong], kind="stable")].tolist():
-        rows = found.setdefault((names[labels[row]], names[predictions.index[row]]), [])
-        if len(rows) < each:
-            rows.append(row)
-    return found
-
-
 def _metrics(
     predictions: Predictions, labels: Ints, data: Evaluated, asked: _Asked, precision: Ranked, area: Ranked
 ) -> dict[str, Metric]:

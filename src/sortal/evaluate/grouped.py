@@ -104,24 +104,22 @@ def statistic_interval(
     influence: Floats,
     *,
     bounds: Interval = (0.0, 1.0),
-    counted: Bools | None = None,
+    counted: Bools | Floats | None = None,
     mean: bool = False,
 ) -> Interval:
     """Interval of any statistic within `bounds`, from the influence (N,) of each image on it.
 
     The influence is the derivative of the statistic by the image's weight at weight 1 (for a mean over N images, its
     value minus the mean, over N; Hampel 1974); influences sum to zero. `counted` (N,) are the images that the
-    statistic is about, all by default. `mean`: it is a mean of values within the bounds, which cannot be known less
-    well than from a right or wrong answer of each group.
+    statistic is about, or how much each counts; all alike by default. `mean`: it is a mean of values within the bounds,
+    which cannot be known less well than from a right or wrong answer of each group.
     """
-    inside = np.ones(len(influence), bool) if counted is None else counted
-    if not inside.any():
+    amounts = np.ones(len(influence)) if counted is None else np.asarray(counted, np.float64)
+    if not amounts.any():
         return bounds
     codes = np.arange(len(influence)) if sample.groups is None else sample.groups
-    sizes = np.bincount(codes[inside])
-    sums = _summed(codes, influence, len(sizes))
-    kept = np.concatenate([sizes, np.zeros(len(sums) - len(sizes), np.int64)])
-    return group_interval(value, sums, kept, bounds=bounds, confidence=sample.confidence, mean=mean)
+    sums, sizes = _summed(codes, influence, 1), _summed(codes, amounts, 1)
+    return group_interval(value, sums, sizes, bounds=bounds, confidence=sample.confidence, mean=mean)
 
 
 def group_interval(
@@ -141,7 +139,7 @@ def group_interval(
         second=np.array([np.square(scaled).sum()]),
         fourth=np.array([(scaled**4).sum()]),
         groups=np.array([int(((sizes > 0) | (influence != 0)).sum())]),
-        least=np.array([total**2 / max(float(np.square(sizes.astype(np.float64)).sum()), 1.0)]),
+        least=np.array([total**2 / float(np.square(sizes.astype(np.float64)).sum())]),
         most=np.array([np.inf]),
         confidence=confidence,
         floored=mean,

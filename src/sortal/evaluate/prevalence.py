@@ -67,8 +67,8 @@ def mixed_share(
     """Share of hits among members (N,; all images by default), with classes mixed by `mix`.
 
     Over all images it is the sum of prevalence times the class's share, and its interval is joined from the classes'
-    own ones (Zou and Donner 2008). Among members only, it is a ratio of two such sums, whose interval comes from the
-    influence of each image within its class.
+    own ones (Zou and Donner 2008). Among members only, it is a ratio of two such sums, and groups may reach over
+    classes; then the interval also spans the one from the influence of each image within its class.
     """
     given = image_weights(mix, labels) if weights is None else weights
     inside = np.ones(len(labels), bool) if members is None else members
@@ -76,12 +76,15 @@ def mixed_share(
     if not base:
         return Metric(value=None, n=0)
     value = float((given * (hits & inside)).sum()) / base
-    parts = (hits & inside) - value * inside
-    size = len(mix.shares)
-    center = np.bincount(labels, parts, size) / np.maximum(np.bincount(labels, minlength=size), 1)
-    low, high = statistic_interval(sample, value, given * (parts - center[labels]) / base, counted=inside)
-    joined = _joined(sample, mix, labels, hits, inside, given)
-    return Metric(value=value, low=min(low, joined[0]), high=max(high, joined[1]), n=int(inside.sum()))
+    low, high = _joined(sample, mix, labels, hits, inside, given)
+    if members is not None or sample.groups is not None:
+        parts = (hits & inside) - value * inside
+        size = len(mix.shares)
+        center = np.bincount(labels, parts, size) / np.maximum(np.bincount(labels, minlength=size), 1)
+        influence = given * (parts - center[labels]) / base
+        own = statistic_interval(sample, value, influence, counted=given * inside, mean=True)
+        low, high = min(low, own[0]), max(high, own[1])
+    return Metric(value=value, low=low, high=high, n=int(inside.sum()))
 
 
 def _joined(sample: Sample, mix: Mix, labels: Ints, hits: Bools, inside: Bools, weights: Floats) -> Interval:

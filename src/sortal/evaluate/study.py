@@ -27,10 +27,10 @@ from sortal.data.table import SPLITS, ImageTable
 from sortal.evaluate.asked import asked_recipe, group_numbers, with_asked_group
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
+from sortal.evaluate.gallery import shown_from
 from sortal.evaluate.grouped import grouped
 from sortal.evaluate.pages.page import Picture
 from sortal.evaluate.slices import NAME, slices_findings, slices_table, slicings
-from sortal.evaluate.thumbnails import confused_thumbnails
 from sortal.runtime.classifier import Classifier, open_classifier
 
 
@@ -151,7 +151,7 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
         folder,
         true_names=true_names,
         pictures=pictures,
-        thumbnails=confused_thumbnails(study.table, study.predictions, study.labels),
+        show=shown_from(study.table),
     )
 
 

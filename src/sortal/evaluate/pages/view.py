@@ -15,7 +15,11 @@ from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.evaluate.pages.words import HELP, TITLES
 from sortal.evaluate.summary import interval, percent
 
-_SHARES = re.compile(r"(accuracy|recall|precision|f1|coverage|error|rate|share|top_\d+|_summed)(_low|_high)?$")
+_SHARES = re.compile(
+    r"(accuracy|recall|precision|f1|coverage|error|rate|share|share_here|prevalence|top_\d+|_summed|"
+    r"back_off_(fine|coarse|person))(_at_prevalence)?(_low|_high)?$"
+)
+_NO_SHARES = re.compile(r"^mean_cost")
 PAIRS = "confused_pairs"
 """The table whose rows may have thumbnails beside them."""
 
@@ -116,8 +120,10 @@ def cell_view(column: str, cell: Cell, low: Cell = None, high: Cell = None) -> C
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         text = {True: "yes", False: "no"}.get(cell, str(cell)) if isinstance(cell, bool) else str(cell)
         return CellView(text=text, key=text)
-    if not _SHARES.search(column):
-        return CellView(text=_number(cell), key=repr(cell), number=True)
+    known = isinstance(low, int | float) and isinstance(high, int | float)
+    if _NO_SHARES.search(column) or not _SHARES.search(column):
+        ends = f"{_number(low)} to {_number(high)}" if known else ""  # type: ignore[arg-type]
+        return CellView(text=_number(cell), key=repr(cell), interval=ends, number=True)
     if not isinstance(low, int | float) or not isinstance(high, int | float):
         return CellView(text=percent(cell), key=repr(cell), number=True)
     ends = interval(Metric(value=None, low=low, high=high))
