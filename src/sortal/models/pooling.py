@@ -26,8 +26,10 @@ class Pooling(nn.Module):
     def __init__(self, kind: str, backbone: nn.Module, stages: tuple[str, ...]):
         super().__init__()
         self.kind = kind
+        self.slack = 0.0
+        """Added under the square roots, whose slope at 0 is infinite, where gradients are taken to look at them."""
         self._parts: tuple[int, ...] = ()
-        self._heard = _modules(backbone, stages[-LAST_STAGES:]) if kind == "stages" else []
+        self._heard = stage_modules(backbone, stages[-LAST_STAGES:]) if kind == "stages" else []
         self._maps: dict[nn.Module, Tensor] = {}
         for module in self._heard:
             module.register_forward_hook(self._overhear)
@@ -42,28 +44,30 @@ class Pooling(nn.Module):
         if self.kind == "mean":
             self._parts = (embedding.shape[1],)
             return embedding
-        parts = [part for module in self._heard for part in statistics(self._maps.pop(module))]
+        parts = [part for module in self._heard for part in statistics(self._maps.pop(module), self.slack)]
         self._parts = (embedding.shape[1], *(part.shape[1] for part in parts))
-        return signed_root(torch.cat([embedding, *parts], 1))
+        return signed_root(torch.cat([embedding, *parts], 1), self.slack)
 
     def _overhear(self, module: nn.Module, given: Any, output: Tensor) -> None:  # noqa: ARG002 (torch's signature)
         # a bound method, and no closure: copies of a network then listen to their own modules
         self._maps[module] = output
 
 
-def signed_root(x: Tensor) -> Tensor:
-    """sign(x) * sqrt(|x|). Its slope at 0 is infinite: for features that are not trained through."""
-    return torch.sign(x) * torch.sqrt(x.abs())
+def signed_root(x: Tensor, slack: float = 0.0) -> Tensor:
+    """sign(x) * sqrt(|x|). Its slope at 0 is infinite unless there is `slack`: for features that are not trained
+    through."""
+    return torch.sign(x) * torch.sqrt(x.abs() + slack if slack else x.abs())
 
 
-def statistics(feature_map: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(feature_map: Tensor, slack: float = 0.0) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over positions: (N, C) each, of (N, C, h, w) or (N, L, C)."""
     flat = feature_map.flatten(2) if feature_map.ndim == 4 else feature_map.transpose(1, 2)
     mean = flat.mean(2)
-    return mean, (flat - mean[:, :, None]).square().mean(2).sqrt()
+    variance = (flat - mean[:, :, None]).square().mean(2)
+    return mean, (variance + slack if slack else variance).sqrt()
 
 
-def _modules(backbone: nn.Module, stages: tuple[str, ...]) -> list[nn.Module]:
+def stage_modules(backbone: nn.Module, stages: tuple[str, ...]) -> list[nn.Module]:
     """The modules of stages that are one module each."""
     named = dict(backbone.named_modules())
     found = [named.get(name) or named.get(f"body.{name}") for name in stages]

@@ -65,9 +65,9 @@ class TimmBackbone(nn.Module):
 
     def _outputs(self, features: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.body.forward_head(features, pre_logits=True)
-        return embedding.flatten(1), self._as_map(features, x.shape[2] / x.shape[3])
+        return embedding.flatten(1), self.as_map(features, x.shape[2] / x.shape[3])
 
-    def _as_map(self, features: Tensor, aspect: float) -> Tensor:
+    def as_map(self, features: Tensor, aspect: float) -> Tensor:
         """(N, F, h, w), (N, h, w, F) or (N, L, F) to (N, F, h, w); `aspect` is height over width."""
         if features.ndim == 4:
             return features.permute(0, 3, 1, 2) if self._channels_last else features
