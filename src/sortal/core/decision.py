@@ -35,8 +35,8 @@ class UnknownSpec(BaseModel):
 class DecisionSpec(BaseModel):
     """Answer = the likeliest class of softmax(logits / temperature + bias), or the one of least expected cost.
 
-    It is given unless its probability is below the threshold, its expected cost above `cost_limit`, or the image is
-    unknown.
+    It is given unless its probability is below the threshold, another class is too likely to be passed over (`doubts`),
+    its expected cost is above `cost_limit`, or the image is unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +46,8 @@ class DecisionSpec(BaseModel):
     bias: tuple[float, ...] | None = None
     threshold: Share = 0.0
     class_thresholds: tuple[Share, ...] | None = None
+    doubts: tuple[Share, ...] | None = None
+    """(C,) an answer is not given where a class other than it has a higher probability than that class's doubt."""
     costs: tuple[tuple[float, ...], ...] | None = None
     """`costs[true][answered]`, (C, C)."""
     cost_limit: Annotated[float, Field(ge=0.0)] | None = None
@@ -56,8 +58,9 @@ class DecisionSpec(BaseModel):
     def _as_first_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Fields that came later are left out where they say nothing, so that older files are written unchanged."""
         fields: dict[str, Any] = handler(self)
-        if self.cost_limit is None:
-            del fields["cost_limit"]
+        for name in ("doubts", "cost_limit"):
+            if fields[name] is None:
+                del fields[name]
         return fields
 
 
@@ -93,9 +96,7 @@ def decide_from_probabilities(
     strange = np.zeros(len(chances), bool)
     if decision.unknown is not None and unknown_score is not None:
         strange = ~(unknown_score.astype(np.float64) <= decision.unknown.threshold)
-    abstained = strange | abstains(decision, _at(chances, index), index)
-    if decision.costs is not None and decision.cost_limit is not None:
-        abstained |= _at(expected_costs(decision.costs, chances), index) > decision.cost_limit
+    abstained = strange | abstains(decision, _at(chances, index), index) | sent_away(decision, chances, index)
     return Decided(probabilities=chances, index=index, unknown=strange, abstained=abstained)
 
 
@@ -128,6 +129,19 @@ def abstains(decision: DecisionSpec, probability: NDArray[np.float32], answer: N
     if decision.class_thresholds is not None:
         limit = np.maximum(limit, np.asarray(decision.class_thresholds)[answer])
     return probability.astype(np.float64) < limit
+
+
+def sent_away(decision: DecisionSpec, chances: NDArray[np.float32], answer: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of N answers go to a person whatever their own probability: another class is likelier than its doubt, or
+    the expected cost is above the limit."""
+    away = np.zeros(len(chances), bool)
+    if decision.doubts is not None:
+        others = chances.astype(np.float64) > np.asarray(decision.doubts)
+        others[np.arange(len(chances)), answer] = False
+        away = np.asarray(others.any(axis=1))
+    if decision.costs is not None and decision.cost_limit is not None:
+        away |= _at(expected_costs(decision.costs, chances), answer) > decision.cost_limit
+    return away
 
 
 def _at(values: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:

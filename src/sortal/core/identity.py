@@ -77,6 +77,7 @@ def check_parts(
     counts += (
         [("decision class_thresholds", len(decision.class_thresholds))] if decision.class_thresholds is not None else []
     )
+    counts += [("decision doubts", len(decision.doubts))] if decision.doubts is not None else []
     counts += [("decision costs", len(part)) for part in (costs, *costs) if decision.costs is not None]
     for part, count in counts:
         if count != classes:

@@ -1,4 +1,4 @@
-"""Calibration: a temperature, and a bias for each class where it helps, so that 90 % sure means right nine times of ten.
+"""Calibration: a temperature, and a bias for each class where it helps, so that 90 % sure is right nine times of ten.
 
 Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks") never changes an answer. The bias is
 vector scaling's (the same paper); it changes answers, so it is taken only where images that it was not fitted on gain
@@ -137,9 +137,7 @@ def _joint_loss(logits: Floats, labels: Ints, scale: float, bias: Floats, stiffn
     return float(_log_losses(scale * logits + bias, labels).sum() + prior)
 
 
-def _joint_slopes(
-    logits: Floats, labels: Ints, scale: float, bias: Floats, stiffness: float
-) -> tuple[Floats, Floats]:
+def _joint_slopes(logits: Floats, labels: Ints, scale: float, bias: Floats, stiffness: float) -> tuple[Floats, Floats]:
     """Gradient (1 + C,) and Hessian (1 + C, 1 + C) of the loss by (scale, bias)."""
     chances = _softmax(scale * logits + bias)
     mean = (chances * logits).sum(axis=1, keepdims=True)

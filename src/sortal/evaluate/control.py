@@ -1,6 +1,6 @@
 """Learn then test: how far down a list of answers one may go so that few mistakes are promised, not only observed.
 
-Angelopoulos et al. (2021), "Learn then test: calibrating predictive algorithms to achieve risk control": every candidate
+Angelopoulos et al. (2021), "Learn then test: calibrating predictive algorithms to achieve risk control": each candidate
 threshold is a hypothesis "too many mistakes", its p-value is the exact binomial tail, and the candidates are tested in
 an order that was fixed beforehand, so that testing many costs nothing. The order is from few answers to many. As the
 surest answers of all may be wrong by a wrong label, the chain begins at several places that share the level (the
@@ -16,7 +16,7 @@ Shapes: N images in the order in which they would be answered, G groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -29,7 +29,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 STARTS = (0.5, 0.75)
-"""Shares of all images answered at which further chains of tests begin; the first begins where one mistake is borne."""
+"""Shares of all images answered at which further chains of tests begin, where there are enough images for one mistake;
+they are given half of the level. The first chain begins where no mistake at all is just enough."""
 STEPS = 100
 """Candidates at most; each is a step of the chain."""
 _DOUBT = 1.0
@@ -154,7 +155,7 @@ def furthest(p_values: Floats, numbers: Ints, level: float, limit: float) -> int
     starts = _starts(numbers, level, limit)
     found, left = None, 0.0
     for place, p_value in enumerate(p_values.tolist()):
-        left += level / len(starts) if place in starts else 0.0
+        left += starts.get(place, 0.0)
         if p_value <= left:
             found = place
         else:
@@ -162,15 +163,20 @@ def furthest(p_values: Floats, numbers: Ints, level: float, limit: float) -> int
     return found
 
 
-def _starts(numbers: Ints, level: float, limit: float) -> Sequence[int]:
-    """Where chains begin: where one mistake is borne and at shares of all, else as soon as no mistake is enough."""
+def _starts(numbers: Ints, level: float, limit: float) -> dict[int, float]:
+    """The candidates at which chains begin, each with its level."""
     total = int(numbers[-1]) if len(numbers) else 0
-    share = level / (len(STARTS) + 1)
+    share = level / 2 / len(STARTS)
     bearing = _least(lambda n: tail(np.minimum(1.0, n), n, limit) <= share) or MOST_IMAGES
-    wanted: list[float] = [bearing, *(part * total for part in STARTS if part * total > bearing)]
-    if bearing > total:
-        wanted = [images_needed(0.0, limit, level) or MOST_IMAGES]
-    return sorted({int(place) for place in np.searchsorted(numbers, wanted) if place < len(numbers)})
+    wanted = {part * total: share for part in STARTS if part * total >= bearing}
+    first = level - sum(wanted.values())
+    wanted[images_needed(0.0, limit, first) or MOST_IMAGES] = first
+    found: dict[int, float] = {}
+    for number, given in wanted.items():
+        place = int(np.searchsorted(numbers, number))
+        if place < len(numbers):
+            found[place] = found.get(place, 0.0) + given
+    return found
 
 
 class _Sums:
