@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from sortal.core.report import Finding, Metric, Report, Table
 from sortal.data.checks import CHECKS
 from sortal.data.checks.material import ISSUES, Material, Outcome
 from sortal.data.checks.pairs import related_table
+from sortal.data.near import near_duplicates
 from sortal.data.repair.suggest import plan_from
+from sortal.data.small_pictures import small_pictures
 from sortal.data.survey import Survey, survey
 from sortal.data.table import SPLITS, ImageTable
 from sortal.data.units import units
@@ -83,7 +86,8 @@ def related(scanned: ImageTable, found: Survey, sight: Sight, listener: Listener
     saw a copy of the image."""
     listener.progress("comparing images", 0, 1)
     features = sight.features if sight.complete else None
-    first = Material(table=scanned, survey=found, features=features)
+    near = near_duplicates(found, features, partial(small_pictures, scanned))
+    first = Material(table=scanned, survey=found, features=features, known={"near": near})
     table = related_table(first)
     listener.progress("comparing images", 1, 1)
     probabilities = None

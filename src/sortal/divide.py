@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from sortal.data.bursts import Bursts, find_bursts
 from sortal.data.leaks import leaked_rows, shared
 from sortal.data.near import Near, near_duplicates
 from sortal.data.scan import scan
+from sortal.data.small_pictures import small_pictures
 from sortal.data.split import check_leaks, split
 from sortal.data.split_file import load_split
 from sortal.data.survey import Survey, survey
@@ -78,14 +80,15 @@ def relate(scanned: ImageTable, listener: Listener, features: NDArray[np.float32
     seen, found = survey(numbered, progress=lambda done, total: listener.progress("comparing", done, total))
     rows = seen.frame["_row"].to_numpy()
     chosen = None if features is None else features[rows]
-    near = near_duplicates(found, chosen)
+    near = near_duplicates(found, chosen, partial(small_pictures, seen))
     bursts = find_bursts(seen, found, chosen)
     found_sets = (near.cluster, bursts.burst, near.certain_clusters(), bursts.alike)
     columns = [_spread(codes, rows, len(scanned)) for codes in found_sets]
     alike = columns[3] if (columns[3] >= 0).any() else None
     table = together(scanned, near=columns[0], burst=columns[1], alike=alike)
     table = table.with_columns({CERTAIN: _known(columns[2])})
-    return Related(table=table.with_findings(*bursts.findings(seen)), survey=found, near=near, bursts=bursts)
+    table = table.with_findings(*near.findings(), *bursts.findings(seen))
+    return Related(table=table, survey=found, near=near, bursts=bursts)
 
 
 def refuse_leaks(table: ImageTable) -> None:

@@ -41,12 +41,20 @@ def look(image: bytes | NDArray[Any]) -> NDArray[np.uint8]:
 
     Raises ImageError exactly where `decode` and `to_pixels` do.
     """
+    return measure(*picture(image))
+
+
+def picture(image: bytes | NDArray[Any]) -> tuple[Image.Image, tuple[int, int]]:
+    """The small RGB picture, at most PICTURE_PX long, and the (height, width) of the whole upright image.
+
+    Raises ImageError exactly where `decode` and `to_pixels` do.
+    """
     if isinstance(image, bytes):
         found = _reduced_jpeg(image)
         if found is not None:
-            return measure(*found)
+            return found
     pixels = to_pixels(image) if isinstance(image, np.ndarray) else decode(image)
-    return measure(_shrunk(Image.fromarray(pixels)), pixels.shape[:2])
+    return _shrunk(Image.fromarray(pixels)), pixels.shape[:2]
 
 
 @lru_cache(maxsize=1)

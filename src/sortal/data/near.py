@@ -1,7 +1,9 @@
 """Near duplicates: one picture saved again, resized, cropped by a few percent, made lighter, blurred.
 
 Candidates come from perceptual hashes, tiny pictures and features (`candidates`), at a cost that grows with the number
-of rows alone; each is then judged by laying the two tiny pictures over each other (`likeness`). Blank pictures give no
+of rows alone; each is then judged by laying the two tiny pictures over each other (`likeness`). What is much alike
+there is looked at again on larger pictures (`second_look`), where the caller can read them: that tells parts of one
+kind in one pose apart by their detail, and a copy that was moved or turned for what it is. Blank pictures give no
 evidence and have no near duplicates. A chain of pairs does not glue what its ends would not: two clusters are joined
 only where their first pictures are near as well.
 
@@ -10,17 +12,25 @@ Shapes: N rows, P pairs, T = TINY_PX.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sortal.core.report import Finding
 from sortal.data.candidates import Floats, Ints, Pairs, Vectors, candidate_pairs, differing_bits, products
 from sortal.data.leaders import Leaders
 from sortal.data.likeness import LUMA, Fits, contrast, lay_over, smooth
 from sortal.data.look_measure import TINY_PX
+from sortal.data.second_look import unlikeness
 from sortal.data.survey import Survey
+from sortal.data.table import finding
+
+Flags = NDArray[np.bool_]
+Pictures = Callable[[Ints], NDArray[np.uint8]]
+"""From rows (M,) to their luma pictures (M, 64, 64)."""
 
 PAIRS: dict[str, pl.DataType] = {
     "first": pl.Int64(),
@@ -49,6 +59,14 @@ CROWD, CROWD_SHARE, CROWD_LEVELS = 4, 0.65, 1.3
 have, it takes a pair that is so much closer than the last of these, or that leaves no more than these levels."""
 CERTAIN_LEFT, CERTAIN_LEVELS, CERTAIN_SIDE_PX = 0.0005, 1.2, 64
 """What a pair may differ in to be certain; pictures of fewer pixels a side look alike too easily."""
+LOOK_LEFT, CLOSEST = 0.05, 5
+"""A pair is looked at again up to this share of the contrast, where it is among so many closest of either row."""
+MOST_LOOKS = 30_000
+"""Pairs that are looked at again; of more, those nearest to the limit."""
+MOST_UNLIKENESS = 1.0
+"""Unlikeness on the larger pictures up to which a pair is one picture, and certain."""
+CLEAR_LEFT, CLEAR_UNLIKENESS = 0.0035, 4.0
+"""A pair that leaves as little as this of tiny pictures may be so unlike on larger ones: one view a moment later."""
 LEADER_SLACK = 2.0
 """By how much more the first pictures of two clusters may differ that a pair joins."""
 LEAST_CONTRAST = 4.0
@@ -66,6 +84,8 @@ class Near:
     """Of `PAIRS`, in row order; both rows are of one cluster."""
     cluster: Ints
     """(N,) the lowest row of the cluster, -1 for rows without a near duplicate."""
+    unseen: int = 0
+    """Pairs that would have been looked at on larger pictures, had they not been too many."""
 
     def certain_clusters(self) -> Ints:
         """(N,) as `cluster`, for the rows of certain pairs alone: those that one such pair or a chain of them joins."""
@@ -77,9 +97,20 @@ class Near:
         found[members] = [leaders.of(int(row)) for row in members]
         return found
 
+    def findings(self) -> tuple[Finding, ...]:
+        """Finding `near_not_verified`, where pairs were too many to look at all of them again."""
+        if not self.unseen:
+            return ()
+        message = f"{self.unseen:,} pairs of images that are much alike were compared at {TINY_PX} pixels only"
+        hint = f"the {MOST_LOOKS:,} most doubtful ones were looked at again; remove copies first, or audit parts"
+        return (finding("near_not_verified", "info", message, hint=hint),)
 
-def near_duplicates(survey: Survey, features: Floats | None = None) -> Near:
-    """The near duplicates among N surveyed images, identical ones included; `features` are (N, D) of unit length."""
+
+def near_duplicates(survey: Survey, features: Floats | None = None, pictures: Pictures | None = None) -> Near:
+    """The near duplicates among N surveyed images, identical ones included; `features` are (N, D) of unit length.
+
+    `pictures` reads larger pictures of the few rows that need a second look; without it tiny ones decide.
+    """
     rows = np.flatnonzero(contrast(survey.tiny) >= LEAST_CONTRAST)
     copies = _same_hash(survey, rows)
     searched = np.setdiff1d(rows, copies[1], assume_unique=True)
@@ -87,8 +118,11 @@ def near_duplicates(survey: Survey, features: Floats | None = None) -> Near:
     if features is not None:
         vectors.append(Vectors(values=np.ascontiguousarray(features[searched]), least=FEATURE_COSINE))
     first, second = candidate_pairs(survey.hashes[searched], BITS, vectors)
-    pairs = _judged(survey, features, searched[first], searched[second])
-    return _joined(survey, pl.concat([_judged(survey, features, *copies), pairs]))
+    first, second = np.concatenate([copies[0], searched[first]]), np.concatenate([copies[1], searched[second]])
+    if features is not None:
+        alike = products(features, first, second) >= LEAST_FEATURE_COSINE
+        first, second = first[alike], second[alike]
+    return _joined(survey, *_judged(survey, first, second, pictures))
 
 
 def layout(tiny: NDArray[np.uint8]) -> Floats:
@@ -112,31 +146,63 @@ def _pooled(plane: Floats) -> Floats:
 
 
 def _same_hash(survey: Survey, rows: Ints) -> Pairs:
-    """The first row of each hash with every further one that lies over it: these are not searched any more, so that a
-    picture which is there fifty thousand times costs fifty thousand fits."""
+    """The first row of each hash with every further one that is the same tiny picture: these are not searched any more,
+    so that a picture which is there fifty thousand times costs fifty thousand fits."""
     words = np.ascontiguousarray(survey.hashes[rows]).view(np.uint64)
     frame = pl.DataFrame({f"w{n}": words[:, n] for n in range(words.shape[1])}).with_columns(row=pl.Series(rows))
     words_of = [name for name in frame.columns if name != "row"]
     firsts = frame.select(pl.col("row").first().over(words_of))["row"].to_numpy()
     again = rows != firsts
     first, second = firsts[again], rows[again]
-    lies = _is_near(lay_over(survey.tiny, first, second))
+    lies = _is_close(lay_over(survey.tiny, first, second))
     return first[lies], second[lies]
 
 
-def _judged(survey: Survey, features: Floats | None, first: Ints, second: Ints) -> pl.DataFrame:
-    """The pairs (P,), (P,) that are near duplicates."""
+def _judged(survey: Survey, first: Ints, second: Ints, pictures: Pictures | None) -> tuple[pl.DataFrame, int]:
+    """The pairs (P,), (P,) that are near duplicates, and how many were not looked at again."""
     fits = lay_over(survey.tiny, first, second)
     near = _is_near(fits) & (fits.levels <= _crowd_limits(fits, first, second, len(survey)))
-    if features is not None:
-        near &= products(features, first, second) >= LEAST_FEATURE_COSINE
-    distance = differing_bits(survey.hashes, first[near], second[near])
+    certain, unseen = _is_close(fits), 0
+    if pictures is not None:
+        looked, unseen = _worth_a_look(survey, fits, first, second)
+        unlike = _looked_at(pictures, first[looked], second[looked])
+        clear = (fits.left[looked] <= CLEAR_LEFT) & (unlike <= CLEAR_UNLIKENESS)
+        certain[looked] = unlike <= MOST_UNLIKENESS
+        near[looked] = certain[looked] | (clear & near[looked])
+    first, second, left = first[near], second[near], fits.left[near].astype(np.float64)
     sides = survey.frame.select(pl.min_horizontal("width", "height")).to_series().fill_null(0).to_numpy()
-    smaller = np.minimum(sides[first[near]], sides[second[near]])
-    close = (fits.left[near] <= CERTAIN_LEFT) & (fits.levels[near] <= CERTAIN_LEVELS)
-    certain = close & (smaller >= CERTAIN_SIDE_PX)
-    columns = (first[near], second[near], distance, 1.0 - fits.left[near].astype(np.float64), certain)
-    return pl.DataFrame(dict(zip(PAIRS, columns, strict=True)), schema=PAIRS)
+    large = np.minimum(sides[first], sides[second]) >= CERTAIN_SIDE_PX
+    columns = (first, second, differing_bits(survey.hashes, first, second), 1.0 - left, certain[near] & large)
+    return pl.DataFrame(dict(zip(PAIRS, columns, strict=True)), schema=PAIRS), unseen
+
+
+def _worth_a_look(survey: Survey, fits: Fits, first: Ints, second: Ints) -> tuple[Ints, int]:
+    """Places among the P pairs that are to be looked at again, nearest to the limit first, and how many too many."""
+    faint = fits.levels <= FAINT_LEVELS
+    possible = np.flatnonzero(fits.plausible & (fits.levels > 0) & ((fits.left <= LOOK_LEFT) | faint))
+    close = _closest(fits.left[possible], first[possible], second[possible], len(survey))
+    possible = possible[close | _is_near(fits)[possible]]
+    order = possible[np.argsort(np.abs(fits.left[possible] - LEFT), kind="stable")]
+    return order[:MOST_LOOKS], max(0, len(order) - MOST_LOOKS)
+
+
+def _closest(left: Floats, first: Ints, second: Ints, rows: int) -> Flags:
+    """(P,) pairs that are among the CLOSEST of one of their rows."""
+    both, places = np.concatenate([first, second]), np.tile(np.arange(len(left)), 2)
+    order = np.lexsort((left[places], both))
+    counts = np.bincount(both, minlength=rows)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = np.zeros(len(left), bool)
+    found[places[order[rank < CLOSEST]]] = True
+    return found
+
+
+def _looked_at(pictures: Pictures, first: Ints, second: Ints) -> Floats:
+    """(P,) unlikeness on larger pictures, each of which is read once."""
+    rows = np.unique(np.concatenate([first, second]))
+    if not len(rows):
+        return np.zeros(0, np.float32)
+    return unlikeness(pictures(rows), np.searchsorted(rows, first), np.searchsorted(rows, second))
 
 
 def _crowd_limits(fits: Fits, first: Ints, second: Ints, rows: int) -> Floats:
@@ -154,15 +220,22 @@ def _crowd_limits(fits: Fits, first: Ints, second: Ints, rows: int) -> Floats:
     return np.minimum(limits[first], limits[second])
 
 
-def _is_near(fits: Fits, slack: float = 1.0) -> NDArray[np.bool_]:
+def _is_close(fits: Fits) -> Flags:
+    return np.asarray((fits.left <= CERTAIN_LEFT) & (fits.levels <= CERTAIN_LEVELS) & fits.plausible)
+
+
+def _is_near(fits: Fits, slack: float = 1.0) -> Flags:
     faint = (fits.left <= FAINT_LEFT) & (fits.levels <= FAINT_LEVELS)
     return (((fits.left <= LEFT * slack) & (fits.levels <= LEVELS * slack)) | faint) & fits.plausible
 
 
-def _joined(survey: Survey, pairs: pl.DataFrame) -> Near:
+def _joined(survey: Survey, pairs: pl.DataFrame, unseen: int) -> Near:
     """Clusters by the surest pairs first; a pair whose clusters are not near is dropped."""
+    known = set(pairs.select("first", "second").iter_rows())
 
     def near(low: int, high: int) -> bool:
+        if (low, high) in known:
+            return True
         return bool(_is_near(lay_over(survey.tiny, np.asarray([low]), np.asarray([high])), slack=LEADER_SLACK)[0])
 
     order = pairs.sort("score", "first", "second", descending=[True, False, False])
@@ -175,4 +248,4 @@ def _joined(survey: Survey, pairs: pl.DataFrame) -> Near:
     kept = pairs.filter(pl.Series(whole)).sort("first", "second")
     alone = np.setdiff1d(members, np.unique(kept.select("first", "second").to_numpy()))
     cluster[alone] = -1
-    return Near(pairs=kept, cluster=cluster)
+    return Near(pairs=kept, cluster=cluster, unseen=unseen)

@@ -30,7 +30,7 @@ def check(material: Material) -> Outcome:
         _conflicts(_pairs(unlike), material, "nearly the same picture"),
     ]
     return Outcome(
-        findings=(*_findings(copies, later), *_conflict_findings(odd, unlike)),
+        findings=(*_findings(copies, later), *_conflict_findings(odd, unlike), *near_of(material).findings()),
         issues=pl.concat([pl.DataFrame(schema=ISSUES), *frames]),
         tables={"duplicates": _table(exact, near)} if exact.height or near.height else {},
         body={

@@ -18,7 +18,7 @@ Found = TypeVar("Found")
 
 
 def near_of(material: Material) -> Near:
-    """The near duplicates."""
+    """The near duplicates, as whoever made the material has found them; else by tiny pictures alone."""
     return _once(material, "near", lambda: near_duplicates(material.survey, material.features))
 
 
