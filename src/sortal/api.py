@@ -214,6 +214,34 @@ def compare(
     )
 
 
+def explain(
+    model: str | Path | TrainedRun,
+    images: str | Path | Sequence[str | Path],
+    *,
+    class_name: str | None = None,
+    out: str | Path | None = None,
+    engine: str = "auto",
+    listener: Listener | None = None,
+) -> Report:
+    """Why image files were answered as they were: saliency maps with their checks, runner-up, nearest training images.
+
+    With `class_name` the maps show what speaks for that class. A page and a picture for each image go to
+    `<run>/explanations/<run>-N` unless `out` is given. Maps by gradients need the extra `train`; all others do not.
+    Raises ImageError for a file that cannot be read, DataError for an unknown class.
+    """
+    from sortal.explain import explain_images
+
+    paths = [images] if isinstance(images, str | Path) else images
+    return explain_images(
+        as_path(model),
+        [Path(path) for path in paths],
+        class_name=class_name,
+        out=None if out is None else Path(out),
+        engine=engine,
+        listener=listener or Silent(),
+    )
+
+
 def predict_files(
     where: str | Path | TrainedRun,
     source: str | Path | Sequence[str | Path] | ImageTable,

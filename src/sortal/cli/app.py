@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "reproduce": "sortal.cli.train:reproduce",
     "evaluate": "sortal.cli.evaluate:evaluate",
     "compare": "sortal.cli.compare:compare",
+    "explain": "sortal.cli.explain:explain",
     "predict": "sortal.cli.predict:predict",
     "augment": "sortal.cli.augment:augment",
     "find-lr": "sortal.cli.rates:find_lr",

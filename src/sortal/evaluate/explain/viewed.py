@@ -1,4 +1,4 @@
-"""A classifier opened for explanations: prepared pixels in, class scores and feature maps out, also with random weights.
+"""A classifier opened for explanations: prepared pixels in, class scores and feature maps out, also of random weights.
 
 Shapes: N images, H and W pixels, F feature channels, h and w feature positions, C classes, D embedding.
 """
