@@ -17,7 +17,7 @@ Shapes: N images in the order in which they would be answered, G groups.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -147,12 +147,18 @@ def candidates(scores: Floats) -> tuple[Ints, Floats]:
     return ends.astype(np.int64), limits
 
 
-def furthest(p_values: Floats, numbers: Ints, level: float, limit: float) -> int | None:
-    """The candidate that answers most among those shown to be good, or None. `numbers` (K,) are the answers of each.
+def worth(evidence: Evidence, *, of_all: bool = False) -> Floats:
+    """(N,) how many independent images the first answer, the first two ... are worth as long as none is mistaken."""
+    return counts_of_prefixes(replace(evidence, bad=np.zeros(len(evidence.bad))), of_all=of_all)[1]
+
+
+def furthest(p_values: Floats, sizes: Floats, level: float, limit: float) -> int | None:
+    """The candidate (of K) that answers most among those shown to be good, or None; `sizes` (K,) are what each is
+    `worth`, in rising order of answers.
 
     Chance that it is none of the good ones: at most `level`, where mistakes grow as more is answered.
     """
-    starts = _starts(numbers, level, limit)
+    starts = _starts(np.maximum.accumulate(sizes), level, limit)
     found, left = None, 0.0
     for place, p_value in enumerate(p_values.tolist()):
         left += starts.get(place, 0.0)
@@ -163,18 +169,18 @@ def furthest(p_values: Floats, numbers: Ints, level: float, limit: float) -> int
     return found
 
 
-def _starts(numbers: Ints, level: float, limit: float) -> dict[int, float]:
+def _starts(sizes: Floats, level: float, limit: float) -> dict[int, float]:
     """The candidates at which chains begin, each with its level."""
-    total = int(numbers[-1]) if len(numbers) else 0
+    total = float(sizes[-1]) if len(sizes) else 0.0
     share = level / 2 / len(STARTS)
     bearing = _least(lambda n: tail(np.minimum(1.0, n), n, limit) <= share) or MOST_IMAGES
     wanted = {part * total: share for part in STARTS if part * total >= bearing}
     first = level - sum(wanted.values())
-    wanted[images_needed(0.0, limit, first) or MOST_IMAGES] = first
+    wanted[float(images_needed(0.0, limit, first) or MOST_IMAGES)] = first
     found: dict[int, float] = {}
     for number, given in wanted.items():
-        place = int(np.searchsorted(numbers, number))
-        if place < len(numbers):
+        place = int(np.searchsorted(sizes, number))
+        if place < len(sizes):
             found[place] = found.get(place, 0.0) + given
     return found
 

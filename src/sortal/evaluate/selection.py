@@ -16,20 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.contract import Contract
-from sortal.core.decision import DecisionSpec, answers, decide_from_probabilities, expected_costs, sent_away
+from sortal.core.decision import DecisionSpec, answers, expected_costs, sent_away
 from sortal.core.labels import LabelSet
-from sortal.evaluate.control import Evidence, candidates, correlation, counts_of_prefixes, furthest, tail
+from sortal.evaluate.control import Evidence, candidates, correlation, counts_of_prefixes, furthest, tail, worth
 from sortal.evaluate.costs import cost_matrix
 from sortal.evaluate.prevalence import class_mix, image_weights
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+_Values = TypeVar("_Values", Floats, Ints)
 
 _BELOW = 0.999
 """Doubts lie this far below the probability of the image that they have to catch."""
@@ -117,7 +120,7 @@ def _with_doubts(
         own = images.labels == target
         chance, missed = images.chances[own, target].astype(np.float64), index[own] != target
         order = np.argsort(chance, kind="stable")
-        evidence = _evidence(missed[order].astype(np.float64), None, _part(images.groups, own, order), missed)
+        evidence = _evidence(missed[order].astype(np.float64), None, _part(images.groups, own, order))
         doubts[target], promised = _doubt(chance[order], missed[order], evidence, 1.0 - floor, level)
         fitted.append(Fitted(clause="recall", limit=1.0 - floor, promised=promised, name=names[target]))
     return decision.model_copy(update={"doubts": tuple(doubts.tolist()) if (doubts < 1.0).any() else None})
@@ -131,8 +134,7 @@ def _doubt(chance: Floats, missed: Bools, evidence: Evidence, limit: float, leve
     if not len(chance):
         return 1.0, False
     hits, total = counts_of_prefixes(evidence, of_all=True)
-    nothing = float(tail(np.zeros(1), total[-1:], limit)[0])
-    promised = nothing <= level
+    promised = _can_promise(evidence, limit, level)
     good = tail(hits, total, limit) <= level if promised else np.cumsum(missed) <= limit * len(missed)
     failing = np.flatnonzero(missed & ~good)
     return (1.0 if not len(failing) else _BELOW * float(chance[failing[0]])), promised
@@ -155,11 +157,11 @@ def _with_cost_limit(
     expected = expected_costs(tuple(map(tuple, matrix)), images.chances)[np.arange(len(index)), index]
     real = np.where(away, 0.0, matrix[images.labels, index] / largest)
     order = np.argsort(expected, kind="stable")
-    evidence = _evidence(real[order], _part(weights, order), _part(images.groups, order), real)
+    evidence = _evidence(real[order], _part(weights, order), _part(images.groups, order))
     hits, total = counts_of_prefixes(evidence, of_all=True)
     limit = max_cost / largest
     numbers, scores = candidates(-expected[order])
-    promised = bool(tail(np.zeros(1), total[-1:], limit)[0] <= level) if len(total) else False
+    promised = _can_promise(evidence, limit, level)
     good = tail(hits, total, limit) <= level if promised else hits <= limit * total
     passing = np.flatnonzero(np.cumprod(good[numbers - 1])) if len(numbers) else np.zeros(0, np.int64)
     fitted.append(Fitted(clause="max_cost", limit=max_cost, promised=promised))
@@ -182,13 +184,14 @@ def _with_threshold(
     wrong = (index != images.labels).astype(np.float64)
     score = images.chances[np.arange(len(index)), index].astype(np.float64)
     order = np.argsort(-score[kept], kind="stable")
-    evidence = _evidence(wrong[kept][order], _part(weights, kept, order), _part(images.groups, kept, order), wrong)
-    if images.groups is not None:  # mistakes of all images say more about how alike those of a group are
+    groups, shared = _part(images.groups, kept, order), 0.0
+    if images.groups is not None:  # the mistakes of all images say most about how alike those of a group are
         shared = correlation(wrong, images.groups)
-        evidence = Evidence(bad=evidence.bad, weights=evidence.weights, groups=evidence.groups, correlation=shared)
+    evidence = Evidence(bad=wrong[kept][order], weights=_part(weights, kept, order), groups=groups, correlation=shared)
     hits, total = counts_of_prefixes(evidence)
     numbers, limits = candidates(score[kept][order])
-    chosen = furthest(tail(hits[numbers - 1], total[numbers - 1], max_error), numbers, level, max_error)
+    p_values, sizes = tail(hits[numbers - 1], total[numbers - 1], max_error), worth(evidence)[numbers - 1]
+    chosen = furthest(p_values, sizes, level, max_error)
     fitted.append(Fitted(clause="max_error", limit=max_error, promised=chosen is not None))
     if chosen is None:
         return decision.model_copy(update={"threshold": _apparent(hits, total, numbers, limits, max_error)})
@@ -206,13 +209,23 @@ def _threshold(limit: float) -> float:
     return float(np.clip(limit, 0.0, 1.0)) if np.isfinite(limit) else 0.0
 
 
-def _evidence(bad: Floats, weights: Floats | None, groups: Ints | None, told: Floats | Bools) -> Evidence:
-    """`told` has all the mistakes that `groups` is about, in any order."""
+def _evidence(bad: Floats, weights: Floats | None, groups: Ints | None) -> Evidence:
     shared = 0.0 if groups is None else correlation(bad, groups)
     return Evidence(bad=bad, weights=weights, groups=groups, correlation=shared)
 
 
-def _part(values: NDArray[np.float64] | NDArray[np.int64] | None, *steps: NDArray[np.bool_] | Ints):  # type: ignore[no-untyped-def]
-    for step in steps if values is not None else ():
-        values = values[step]  # type: ignore[index]
-    return values
+def _can_promise(evidence: Evidence, limit: float, level: float) -> bool:
+    """Whether so many images would promise `limit` if there were no mistake among them."""
+    if not len(evidence.bad):
+        return False
+    size = worth(evidence, of_all=True)[-1:]
+    return bool(tail(np.zeros(1), size, limit)[0] <= level)
+
+
+def _part(values: _Values | None, *steps: Bools | Ints) -> _Values | None:
+    if values is None:
+        return None
+    found: _Values = values
+    for step in steps:
+        found = found[step]
+    return found
