@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from sortal.core.predictions import Predictions
 from sortal.core.publish import publish_file
 from sortal.core.report import Finding, Report
+from sortal.evaluate.gallery import Show, gallery
 from sortal.evaluate.longtail import class_results, draw_long_tail
 from sortal.evaluate.metrics import confusion
-from sortal.evaluate.pages.page import Picture, render_page
+from sortal.evaluate.pages.evaluation import render_evaluation
+from sortal.evaluate.pages.page import Picture
 from sortal.evaluate.plots import confusion_matrix
 
 if TYPE_CHECKING:
@@ -36,14 +38,14 @@ def write_evaluation(
     *,
     true_names: Sequence[str | None] | None = None,
     pictures: Mapping[str, Picture] | None = None,
-    thumbnails: Mapping[tuple[str, str], Sequence[Picture]] | None = None,
+    show: Show | None = None,
 ) -> Report:
     """Write the files into `folder` (made if missing) and return the report with their paths.
 
     `labels` (N,) are those of `evaluate_predictions`, `table_names` what the data call each image. `true_names` are the
     labels as the data name them, for images whose class the classifier does not know; by default those have none.
-    `pictures` go on the page after the confusion matrix, under their keys; `thumbnails` beside the confused pair
-    (true, answered) they show.
+    `pictures` go on the page after the confusion matrix, under their keys; `show` makes the thumbnails of the images
+    behind its cells, without it they are named only.
     Raises MachineError when a file cannot be written.
     """
     readable = (labels >= 0) & (predictions.index >= 0)
@@ -71,9 +73,10 @@ def write_evaluation(
         }
     )
     own = {"training images and recall by class": "class_counts.png"} if tail is not None else {}
-    own["confusion_matrix"] = "confusion_matrix.png"
     shown = {title: folder / name for title, name in own.items()} | dict(pictures or {})
-    publish_file(folder / "report.html", render_page(report, shown, thumbnails or {}).encode())
+    images = gallery(predictions, labels, table_names, show=show)
+    page = render_evaluation(report, matrix, predictions.labels, images, pictures=shown)
+    publish_file(folder / "report.html", page.encode())
     publish_file(folder / "report.json", report.to_json().encode())
     return report
 

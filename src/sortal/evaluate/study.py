@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sortal.core.bundle import Bundle, open_bundle
 from sortal.core.contract import Contract
+from sortal.core.decision import DecisionSpec
 from sortal.core.errors import DataError, InputError, nearest
 from sortal.core.labels import LabelSet
 from sortal.core.manifest import MANIFEST
@@ -25,6 +26,7 @@ from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable
 from sortal.evaluate.asked import asked_recipe, group_numbers, with_asked_group
+from sortal.evaluate.confidence import draw_confidence, with_confidence
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.gallery import shown_from
@@ -42,6 +44,8 @@ class Study:
     predictions: Predictions
     labels: NDArray[np.int64]
     table: ImageTable
+    decision: DecisionSpec = DecisionSpec()
+    contract: Contract | None = None
 
 
 def evaluate_source(
@@ -130,19 +134,28 @@ def measure(
         split=split,
         model=facts,
     )
+    report = with_confidence(report, predictions, labels, classifier.decision, group_numbers(table))
     report = report.model_copy(
         update={
             "findings": (*report.findings, *findings, *table.findings),
             "provenance": {**report.provenance, "bundle_id": classifier.bundle_id, "engine": classifier.engine},
         }
     )
-    return Study(report=report, predictions=predictions, labels=labels, table=table)
+    return Study(
+        report=report,
+        predictions=predictions,
+        labels=labels,
+        table=table,
+        decision=classifier.decision,
+        contract=contract,
+    )
 
 
 def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] | None = None) -> Report:
     """Write report, page, confusion matrix and answers into `folder`; returns the report with its paths."""
     names = [*study.table.labels.names, None]
     true_names = [names[label] for label in study.table.label_array()]
+    curves = draw_confidence(study.predictions, study.labels, study.decision, study.contract, folder)
     return write_evaluation(
         study.report,
         study.predictions,
@@ -150,7 +163,7 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
         study.table.names(),
         folder,
         true_names=true_names,
-        pictures=pictures,
+        pictures={**curves, **(pictures or {})},
         show=shown_from(study.table),
     )
 

@@ -13,34 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sortal.core.errors import ImageError
-from sortal.core.predictions import Predictions
 from sortal.data.decode import to_pixels
 from sortal.data.header import read_header
 from sortal.data.table import ImageTable
-from sortal.evaluate.evaluation import pair_examples
 
 THUMBNAIL_PX = 96
-PAIRS = 30
-"""Confused pairs that the page shows."""
-
-Pair = tuple[str, str]
 Pixels = NDArray[np.uint8]
-
-
-def confused_thumbnails(
-    table: ImageTable, predictions: Predictions, labels: NDArray[np.int64], *, each: int = 3
-) -> dict[Pair, list[Pixels]]:
-    """For the most frequent confused pairs (true, answered), up to `each` thumbnails (H, W, 3), surest mistakes first.
-
-    Only pixels are kept: no EXIF, no position.
-    """
-    frequent = sorted(pair_examples(predictions, labels, each=len(labels)).items(), key=lambda item: -len(item[1]))
-    found: dict[Pair, list[Pixels]] = {}
-    for pair, rows in frequent[:PAIRS]:
-        for row in rows[:each]:
-            with suppress(ImageError):
-                found.setdefault(pair, []).append(thumbnail(table, row))
-    return found
 
 
 def thumbnail(table: ImageTable, row: int, longest_px: int = THUMBNAIL_PX) -> Pixels:

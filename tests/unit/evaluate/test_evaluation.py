@@ -11,7 +11,7 @@ from tests.unit.evaluate.conftest import Maker
 
 from sortal.core.errors import DataError, MachineError
 from sortal.core.report import Finding, Report, Table
-from sortal.evaluate.evaluation import evaluate_predictions, pair_examples
+from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.summary import evaluation_summary
 
@@ -152,14 +152,6 @@ def test_nothing_to_evaluate_is_an_error(make_predictions: Maker) -> None:
         evaluate_predictions(predictions, np.full_like(labels, -1), subject="parts")
     with pytest.raises(DataError, match="do not fit"):
         evaluate_predictions(predictions, labels[:5], subject="parts")
-
-
-def test_pair_examples_are_surest_first(make_predictions: Maker) -> None:
-    predictions, labels = make_predictions(NAMES, n=600, sharpness=0.5)
-    for (true, answered), rows in pair_examples(predictions, labels, each=2).items():
-        assert len(rows) <= 2
-        assert all(NAMES[labels[row]] == true and NAMES[predictions.index[row]] == answered for row in rows)
-        assert list(predictions.probability[rows]) == sorted(predictions.probability[rows], reverse=True)
 
 
 def test_files_of_an_evaluation(make_predictions: Maker, tmp_path: Path) -> None:

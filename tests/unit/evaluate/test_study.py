@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from sortal.core.progress import Silent
 from sortal.core.report import Report
 from sortal.data.open import images
 from sortal.data.scan import scan
+from sortal.evaluate.gallery import THUMBNAIL_PX, gallery, pair_pictures, shown_from
 from sortal.evaluate.study import evaluate_source, measure, write_study
-from sortal.evaluate.thumbnails import THUMBNAIL_PX, confused_thumbnails
 from sortal.runtime.classifier import Classifier
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.metadata import ArtifactInfo
@@ -157,16 +158,19 @@ def test_measuring_alone_writes_nothing(classifier: Classifier, source: Path, tm
     assert study.report.provenance["split"] == "test"
     assert study.labels.tolist().count(1) == 3
     written = write_study(study, tmp_path / "report")
-    assert "data:image/png;base64" in Path(written.paths["report"]).read_text()
+    assert "evaluation-data" in Path(written.paths["report"]).read_text()
 
 
-def test_thumbnails_are_small_and_of_confused_images_alone(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_page_shows_the_images_behind_its_cells(classifier: Classifier, tmp_path: Path) -> None:
     for name in NAMES:
         _write(tmp_path / "set" / name, name)
     _write(tmp_path / "set" / "green", "red", 3, size=(400, 200))
     study = measure(classifier, scan(images(tmp_path / "set")), listener=Silent())
-    found = confused_thumbnails(study.table, study.predictions, study.labels)
-    [(pair, [picture])] = found.items()
+    shown = gallery(study.predictions, study.labels, study.table.names(), show=shown_from(study.table))
+    assert len(shown.names) == len(study.table)
+    assert shown.names[0].startswith("green/")  # the one mistake comes first
+    [(pair, [picture])] = pair_pictures(shown, NAMES).items()
     assert pair == ("green", "red")
-    assert picture.shape == (THUMBNAIL_PX // 2, THUMBNAIL_PX, 3)
-    assert picture.dtype == np.uint8
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.size == (THUMBNAIL_PX, THUMBNAIL_PX // 2)
+        assert not image.getexif()

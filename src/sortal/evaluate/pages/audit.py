@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from sortal.core.report import Report, Table
 from sortal.evaluate.audit_view import OPEN, AuditView
-from sortal.evaluate.pages.page import fill, own
+from sortal.evaluate.pages.page import fill, inside_script, own
 from sortal.evaluate.pages.view import page_view
 
 TABLE_ROWS = 1_000
@@ -43,7 +42,7 @@ def render_audit(report: Report, view: AuditView, *, pictures: bool) -> str:
         audit=view,
         open=OPEN,
         pictures=pictures,
-        data=_inside_script(data),
+        data=inside_script(data),
         audit_style=own("audit.css"),
         audit_script=own("audit.js"),
     )
@@ -67,11 +66,3 @@ def _column(name: str) -> str:
 
 def _map_data(view: AuditView) -> dict[str, Any]:
     return {} if view.map is None else {**view.map.data, "sheets": view.map.sheets}
-
-
-def _inside_script(data: dict[str, Any]) -> str:
-    """JSON that cannot end the script it stands in."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text

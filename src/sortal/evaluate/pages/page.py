@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,14 +43,26 @@ def render_page(
     `thumbnails` stand beside the confused pair (true, answered) they show. All pictures are encoded anew, so that no
     metadata (place, time, camera) travels with the page. Raises MachineError when a picture cannot be read.
     """
-    figures = {name: _data_uri(picture, _PICTURE_PX) for name, picture in (pictures or {}).items()}
     pairs = {(str(row[0]), str(row[1])) for row in report.tables[PAIRS].rows} if PAIRS in report.tables else set()
     small = {
         pair: [_data_uri(picture, THUMBNAIL_PX) for picture in shown[:_THUMBNAILS_EACH]]
         for pair, shown in (thumbnails or {}).items()
         if pair in pairs
     }
-    return fill("page.html.jinja", view=page_view(report, small), figures=figures, anchors={})
+    return fill("page.html.jinja", view=page_view(report, small), figures=figure_uris(pictures or {}), anchors={})
+
+
+def figure_uris(pictures: Mapping[str, Picture]) -> dict[str, str]:
+    """Pictures by title as addresses that hold them, encoded anew."""
+    return {name: _data_uri(picture, _PICTURE_PX) for name, picture in pictures.items()}
+
+
+def inside_script(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script it stands in."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
 
 
 def fill(template: str, **values: object) -> str:
