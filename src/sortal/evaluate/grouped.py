@@ -187,7 +187,7 @@ def _ends(
 
     `second` and `fourth` are the sums of squares and fourth powers of the groups' influences, `least` the number of
     equally large groups that these are worth, `most` the images. The sample size lies between the two (`floored` False:
-    it may be below `least`). Where there is no spread at all (no error, or one group) each group is one fact.
+    it may be below `least`). Where nothing is wrong, or nothing right, or there is one group, each group is one fact.
     """
     z, some = z_score(confidence), np.maximum(groups, 2).astype(np.float64)
     spread = second > 1e-24
@@ -196,7 +196,10 @@ def _ends(
     carried = np.clip(some / np.maximum(kurtosis - 1.0, 1e-9), 1.0, some - 1)
     size = share * (1 - share) / variance * np.square(z / student_t(confidence, carried))
     floor = np.minimum(least * np.square(z / student_t(confidence, some - 1)), most) if floored else np.full(1, 1e-3)
-    known = np.where(spread & (share > 0) & (share < 1), np.clip(size, floor, np.maximum(most, floor)), least)
+    known = np.clip(size, floor, np.maximum(most, floor))
+    inside = (share > 0) & (share < 1)
+    alike = inside & ~spread & (groups > 1) & np.isfinite(most)  # as many wrong in each group
+    known = np.where(alike, most, np.where(inside & spread, known, least))
     return wilson(np.clip(share, 0.0, 1.0) * known, known, confidence)
 
 
