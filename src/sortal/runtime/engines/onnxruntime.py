@@ -18,6 +18,8 @@ from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.onnx_file import read_model
 
 OUTPUTS = ("logits", "embedding", "feature_map")
+UNKNOWN_SCORE = "unknown_score"
+"""A fourth output that some graphs have."""
 _ERRORS_ONLY = 3
 
 
@@ -30,6 +32,8 @@ class OnnxRuntimeEngine:
         self._session = session
         self._where = where
         self._shape: Shape = tuple(size if isinstance(size, int) else None for size in session.get_inputs()[0].shape)
+        has_score = UNKNOWN_SCORE in [output.name for output in session.get_outputs()]
+        self._outputs = (*OUTPUTS, UNKNOWN_SCORE) if has_score else OUTPUTS
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, batch: NDArray[np.float32]) -> Outputs:
@@ -42,14 +46,14 @@ class OnnxRuntimeEngine:
             raise
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base of its own
             raise BundleError(f"the model failed: {_first_line(error)}", where=self._where) from error
-        return Outputs(logits=outputs[0], embedding=outputs[1], feature_map=outputs[2])
+        return as_outputs(outputs)
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
 
     def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        return list(self._session.run(OUTPUTS, {"image": batch}))
+        return list(self._session.run(self._outputs, {"image": batch}))
 
 
 def open(path: Path, *, threads: int) -> OnnxRuntimeEngine:
@@ -78,6 +82,12 @@ def open_session(data: bytes, *, threads: int, where: str) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # see OnnxRuntimeEngine.run
         raise BundleError(f"ONNX Runtime cannot open the model: {_first_line(error)}", where=where) from error
+
+
+def as_outputs(arrays: list[NDArray[np.float32]]) -> Outputs:
+    """Three arrays in the order of `OUTPUTS`, and the unknown score (N,) where the graph has one."""
+    score = arrays[3].reshape(-1) if len(arrays) > len(OUTPUTS) else None
+    return Outputs(logits=arrays[0], embedding=arrays[1], feature_map=arrays[2], unknown_score=score)
 
 
 def check_interface(inputs: list[str], outputs: list[str], where: str) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError, MissingExtraError
 from sortal.runtime.engines.batches import Shape, run_batch
-from sortal.runtime.engines.onnxruntime import OUTPUTS, check_interface
+from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE, as_outputs, check_interface
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.onnx_file import read_model
 
@@ -29,9 +29,18 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, request: Any, metadata: dict[str, str], where: str, *, shape: Shape):
+    def __init__(
+        self,
+        request: Any,
+        metadata: dict[str, str],
+        where: str,
+        *,
+        shape: Shape,
+        outputs: tuple[str, ...] = OUTPUTS,
+    ):
         self._request = request
         self._shape = shape
+        self._outputs = outputs
         self._where = where
         self.metadata = metadata
 
@@ -43,7 +52,7 @@ class OpenVinoEngine:
             outputs = run_batch(self._run, batch, self._shape, where=self._where)
         except RuntimeError as error:
             raise BundleError(f"the model failed: {_last_line(error)}", where=self._where) from error
-        return Outputs(logits=outputs[0], embedding=outputs[1], feature_map=outputs[2])
+        return as_outputs(outputs)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -51,7 +60,7 @@ class OpenVinoEngine:
 
     def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         results = self._request.infer({"image": batch})
-        return [np.array(results[name]) for name in OUTPUTS]
+        return [np.array(results[name]) for name in self._outputs]
 
 
 def open(path: Path, *, threads: int) -> OpenVinoEngine:
@@ -64,7 +73,8 @@ def open(path: Path, *, threads: int) -> OpenVinoEngine:
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot open the model: {_last_line(error)}", where=str(path)) from error
     shape = tuple(size.get_length() if size.is_static else None for size in model.inputs[0].get_partial_shape())
-    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path), shape=shape)
+    outputs = (*OUTPUTS, UNKNOWN_SCORE) if UNKNOWN_SCORE in _names(model.outputs) else OUTPUTS
+    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path), shape=shape, outputs=outputs)
 
 
 def import_openvino() -> Any:

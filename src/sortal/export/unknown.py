@@ -1,0 +1,125 @@
+"""The unknown score inside an exported graph: a fourth output `unknown_score` (N,), so that whoever runs the file knows
+strangers without any other file.
+
+The operations are those that the method itself emits (`evaluate.unknown`); what they need is stored in the graph, half
+precision where the method says so, a few hundred kilobytes in all. `unknown_gap` compares them with the method's own
+arithmetic on real images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.errors import BundleError
+from sortal.evaluate.unknown import METHODS
+from sortal.runtime.engines.onnxruntime import UNKNOWN_SCORE
+from sortal.runtime.engines.protocol import Outputs
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET = 18
+"""Reductions take their axes as an input since then."""
+
+_PREFIX = "unknown."
+
+
+def set_unknown(path: Path, method: str, parameters: Mapping[str, NDArray[Any]]) -> None:
+    """Give an exported file the output `unknown_score`; one that it has already is replaced.
+
+    Raises BundleError where the file's operation set is too old or the output's name is taken by a tensor inside.
+    """
+    import onnx
+
+    from sortal.export.graph import save_model
+    from sortal.runtime.onnx_file import read_model
+
+    model = onnx.load_model_from_string(read_model(path))
+    write_unknown(model, method, parameters, where=str(path))
+    save_model(model, path)
+
+
+def write_unknown(
+    model: onnx.ModelProto, method: str, parameters: Mapping[str, NDArray[Any]], *, where: str = "model"
+) -> None:
+    """As `set_unknown`, on a loaded model in place."""
+    from onnx import TensorProto, helper
+
+    opset = max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST_OPSET:
+        raise BundleError(f"an unknown score needs operation set {OLDEST_OPSET}", where=where, received=str(opset))
+    remove_unknown(model)
+    graph = _Building(model.graph)
+    score = METHODS.get(method).emit(graph, dict(parameters), "embedding", "logits")
+    model.graph.node.append(helper.make_node("Identity", [score], [UNKNOWN_SCORE], name=f"{_PREFIX}output"))
+    logits = next(output for output in model.graph.output if output.name == "logits")
+    batch = logits.type.tensor_type.shape.dim[0]
+    size = batch.dim_param or batch.dim_value
+    model.graph.output.append(helper.make_tensor_value_info(UNKNOWN_SCORE, TensorProto.FLOAT, [size]))
+
+
+def remove_unknown(model: onnx.ModelProto) -> None:
+    """Take the output and all that computes it out again, in place."""
+    graph = model.graph
+    for part in (graph.node, graph.initializer):
+        for item in [item for item in part if item.name.startswith(_PREFIX)]:
+            part.remove(item)
+    for output in [output for output in graph.output if output.name == UNKNOWN_SCORE]:
+        graph.output.remove(output)
+
+
+def unknown_gap(outputs: Outputs, method: str, parameters: Mapping[str, NDArray[Any]]) -> float:
+    """The largest difference between the graph's scores and the method's own, from the graph's embedding and logits;
+    relative to the spread of the scores, or to 1 where that is less. NaN where the graph gives no finite score."""
+    if outputs.unknown_score is None or not np.isfinite(outputs.unknown_score).all():
+        return float("nan")
+    expected = METHODS.get(method).score(dict(parameters), outputs.embedding, outputs.logits)
+    gap = np.abs(outputs.unknown_score.astype(np.float64) - expected).max(initial=0.0)
+    return float(gap / max(float(np.ptp(expected)) if len(expected) else 0.0, 1.0))
+
+
+class _Building:
+    """See `evaluate.unknown.training.Graph`. Equal constants and equal operations are stored once."""
+
+    def __init__(self, graph: onnx.GraphProto):
+        self._graph = graph
+        self._known: dict[Any, str] = {}
+
+    def constant(self, value: NDArray[Any]) -> str:
+        """A float tensor; float16 is widened by the graph."""
+        kind = np.float16 if value.dtype == np.float16 else np.float32
+        name = self._store(np.asarray(value, kind))
+        return self.node("Cast", name, to=1) if kind is np.float16 else name
+
+    def axes(self, *axes: int) -> str:
+        """A list of whole numbers."""
+        return self._store(np.array(axes, np.int64))
+
+    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """One operation; its first output."""
+        from onnx import helper
+
+        key = (kind, inputs, tuple(sorted(attributes.items())))
+        if key not in self._known:
+            name = self._new_name(kind)
+            outputs = [f"{name}.0", f"{name}.1"] if kind == "TopK" else [name]
+            self._graph.node.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
+            self._known[key] = outputs[0]
+        return self._known[key]
+
+    def _store(self, value: NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        key = (value.dtype.str, value.shape, value.tobytes())
+        if key not in self._known:
+            self._known[key] = self._new_name("constant")
+            self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), self._known[key]))
+        return self._known[key]
+
+    def _new_name(self, kind: str) -> str:
+        return f"{_PREFIX}{len(self._known)}.{kind.lower()}"
