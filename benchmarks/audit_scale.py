@@ -4,7 +4,11 @@ Draws 240 parts in 12 classes, and from each as many different small JPEG files 
 brightness, mirror images. Surveys them, runs all checks (without features), surveys again from the cache, and prints
 seconds, images a second and the peak memory of this process, whose limit is 2 GB. Then table operations on a synthetic
 table of `--rows` rows, and the checks of single images on a synthetic survey of as many. Everything is written into a
-temporary folder and removed.
+temporary folder and removed; `--folder` keeps the images, and takes them from there the next time.
+
+`--command` runs `sortal audit IMAGES` instead, as a person would: its progress, CPU seconds, the peak memory of its
+process and of all that it starts (sampled), and the size of its page, whose limit is 15 MB. Words after it are passed
+on (`--command --features none`).
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,14 +34,15 @@ from PIL import Image
 from sortal.core.labels import LabelSet
 from sortal.data.checks import CHECKS
 from sortal.data.checks.material import Material
+from sortal.data.look_measure import TINY_PX
 from sortal.data.open import images
 from sortal.data.scan import duplicate_findings
-from sortal.data.survey import COLUMNS, HASH_BYTES, TINY_PX, Survey, survey
+from sortal.data.survey import COLUMNS, HASH_BYTES, Survey, survey
 from sortal.data.synth.dataset import synthesize
 from sortal.data.synth.options import SynthOptions
 from sortal.data.table import build_table
 
-LIMIT_GB, SIDE, CLASSES, PARTS = 2.0, 128, 12, 240
+LIMIT_GB, LIMIT_PAGE_MB, SIDE, CLASSES, PARTS = 2.0, 15.0, 128, 12, 240
 SINGLE = ("readable", "exposure", "blur", "information", "shape", "storage", "privacy")
 
 
@@ -95,6 +102,37 @@ def audit(folder: Path, count: int) -> None:
         print("    ", [found.code for found in outcome.findings], codes[:4])
 
 
+def command(folder: Path, out: Path, words: list[str]) -> bool:
+    """Run the whole command; whether it stayed within its limits."""
+    start, peak = time.perf_counter(), 0.0
+    process = subprocess.Popen([sys.executable, "-m", "sortal", "audit", str(folder), "--out", str(out), *words])
+    while process.poll() is None:
+        peak = max(peak, sum(map(_resident_gb, _tree(process.pid))))
+        time.sleep(0.1)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    page = (out / "report.html").stat().st_size / 1e6
+    cpu, wall = used.ru_utime + used.ru_stime, time.perf_counter() - start
+    print(f"exit {process.returncode}, {cpu:.0f} s CPU, {wall:.0f} s, peak {peak:.2f} GB, page {page:.1f} MB")
+    return peak <= LIMIT_GB and page <= LIMIT_PAGE_MB
+
+
+def _tree(process: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        children = [file.read_text().split() for file in Path(f"/proc/{process}/task").glob("*/children")]
+    except OSError:
+        return []
+    return [process, *(one for part in children for child in part for one in _tree(int(child)))]
+
+
+def _resident_gb(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmRSS")), 0.0)
+
+
 def operations(rows: int) -> None:
     """What is done to a table of a million rows, and the checks that need no pixels."""
     rng = np.random.Generator(np.random.Philox(key=3))
@@ -136,7 +174,7 @@ def _synthetic(rows: int, rng: np.random.Generator) -> Survey:
     empty = np.zeros((rows, 1), np.uint8)
     tiny = np.broadcast_to(empty[:, None, None], (rows, TINY_PX, TINY_PX, 3))
     made = Survey(frame=frame.select(list(COLUMNS)), hashes=np.broadcast_to(empty, (rows, HASH_BYTES)), tiny=tiny)
-    return replace(made, frame=made.frame.cast(dict(COLUMNS)))
+    return replace(made, frame=made.frame.cast(pl.Schema(COLUMNS)))
 
 
 def _peak_gb() -> float:
@@ -149,13 +187,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["SORTAL_CACHE"] = str(Path(scratch, "cache"))
-        with timed("draw", options.images):
-            draw(Path(scratch), options.images)
+        folder = options.folder or Path(scratch)
+        if not (folder / "images").is_dir():
+            with timed("draw", options.images):
+                draw(folder, options.images)
+        if options.command is not None:
+            return 0 if command(folder / "images", Path(scratch, "out"), options.command) else 1
         Path("/proc/self/clear_refs").write_text("5")
-        audit(Path(scratch, "images"), options.images)
+        audit(folder / "images", options.images)
         peak = _peak_gb()
         size = sum(file.stat().st_size for file in Path(scratch, "cache").rglob("*.pack"))
     print(f"audit of {options.images:,} images: peak {peak:.2f} GB, limit {LIMIT_GB}")
