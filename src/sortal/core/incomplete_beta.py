@@ -89,7 +89,8 @@ def _fraction(x: Floats, a: Floats, b: Floats) -> Floats:
         going = np.abs(d * c - 1) > _PRECISION
         if not going.all():
             found[left[~going]] = h[~going]
-            left, x, a, b, c, d, h = (part[going] for part in (left, x, a, b, c, d, h))
+            left = left[going]
+            x, a, b, c, d, h = (part[going] for part in (x, a, b, c, d, h))
             if not len(left):
                 break
     found[left] = h

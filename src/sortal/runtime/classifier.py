@@ -26,6 +26,7 @@ from sortal.core.preprocess import PreprocessSpec, normalize
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine, Outputs
 from sortal.runtime.feed import Batch, prepared_batches
+from sortal.runtime.gathered import Gathered
 from sortal.runtime.locate import locate
 from sortal.runtime.metadata import ArtifactInfo, from_metadata
 from sortal.runtime.sources import Images, Item, items_of
@@ -68,6 +69,11 @@ class Classifier:
         """The name of the engine that runs the network."""
         return self._engine.name
 
+    @property
+    def threads(self) -> int:
+        """Threads that decode, and that the engine was given."""
+        return self._threads
+
     def predict(self, images: Images, *, batch: int = 32, progress: Progress | None = None) -> Predictions:
         """Answers in the order of `images`: an ImageTable, paths, bytes, arrays (H, W, C) or Pillow images in RGB.
 
@@ -75,30 +81,30 @@ class Classifier:
         with index -1 and an entry in `errors`. Raises DataError where a source of images cannot be opened.
         """
         items = items_of(images)
-        logits = np.zeros((len(items), len(self.labels)), np.float32)
-        errors: dict[int, tuple[str, str]] = {}
+        gathered = Gathered(len(items), len(self.labels))
         for rows, outputs, failed in self._stream(items, batch, progress):
-            errors |= failed
-            if outputs is not None:
-                logits[rows] = outputs.logits
-        return self._predictions(items, logits, errors)
+            gathered.add(rows, outputs, failed)
+        return self._predictions(items, gathered)
 
     def predict_outputs(
         self, images: Images, *, batch: int = 32, progress: Progress | None = None
     ) -> tuple[Predictions, NDArray[np.float32]]:
         """As `predict`, with the embeddings (N, D) float32 beside; a row of NaN where the image could not be read."""
         items = items_of(images)
-        logits = np.zeros((len(items), len(self.labels)), np.float32)
+        gathered = Gathered(len(items), len(self.labels))
         embeddings = np.full((len(items), 0), np.nan, np.float32)
-        errors: dict[int, tuple[str, str]] = {}
         for rows, outputs, failed in self._stream(items, batch, progress):
-            errors |= failed
+            gathered.add(rows, outputs, failed)
             if outputs is None:
                 continue
             if embeddings.shape[1] == 0:
                 embeddings = np.full((len(items), outputs.embedding.shape[1]), np.nan, np.float32)
-            logits[rows], embeddings[rows] = outputs.logits, outputs.embedding
-        return self._predictions(items, logits, errors), embeddings
+            embeddings[rows] = outputs.embedding
+        return self._predictions(items, gathered), embeddings
+
+    def run_network(self, batch: NDArray[np.float32]) -> Outputs:
+        """The network alone, on prepared and normalized input (N, channels, height, width): for measuring it."""
+        return self._engine.run(batch)
 
     def close(self) -> None:
         """Give memory and threads back; the classifier cannot be used afterwards."""
@@ -133,16 +139,15 @@ class Classifier:
             )
         return outputs
 
-    def _predictions(
-        self, items: Sequence[Item], logits: NDArray[np.float32], errors: dict[int, tuple[str, str]]
-    ) -> Predictions:
+    def _predictions(self, items: Sequence[Item], gathered: Gathered) -> Predictions:
         return predictions_from_logits(
-            logits,
+            gathered.logits,
             names=[item.name for item in items],
             labels=self.labels,
             decision=self.decision,
             bundle_id=self.bundle_id,
-            errors=errors,
+            errors=gathered.errors,
+            unknown_score=gathered.unknown_score,
         )
 
 
