@@ -134,7 +134,8 @@ def _second_class(table: ImageTable) -> Iterator[Action]:
 def _decide(issues: pl.DataFrame, table: ImageTable) -> Iterator[Action]:
     odd = issues.filter(pl.col("code") == "conflicting_labels")["name"].n_unique()
     if odd:
-        text = f"Decide what {_images(odd)} show: they are there more than once, under different labels."
+        shows = "shows: it is there" if odd == 1 else "show: they are there"
+        text = f"Decide what {_images(odd)} {shows} more than once, under different labels."
         yield Action(text=text, command="", value=SEVERE + _value("decide", odd, len(table)))
 
 
@@ -175,8 +176,13 @@ def _keep_together(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterat
 
 
 def _look(table: ImageTable, outcomes: Mapping[str, Outcome]) -> Iterator[Action]:
-    found = [outcomes[check].issues.select("name", "code") for check in _LOOKED_AT if check in outcomes]
-    issues = pl.concat(found) if found else pl.DataFrame(schema={"name": pl.String, "code": pl.String})
+    found = [outcomes[check].issues.select("name", "code", "severity") for check in _LOOKED_AT if check in outcomes]
+    issues = (
+        pl.concat(found)
+        if found
+        else pl.DataFrame(schema={"name": pl.String, "code": pl.String, "severity": pl.String})
+    )
+    issues = issues.filter(pl.col("severity") != "info")
     if issues.height:
         counted = issues.group_by("code").agg(pl.col("name").n_unique()).sort("name", "code", descending=[True, False])
         listed = ", ".join(f"{title_of(code).lower()} ({count:,})" for code, count in counted.head(4).iter_rows())

@@ -104,8 +104,9 @@ def test_what_a_person_has_to_bring_comes_first(material: Material) -> None:
 
 
 def test_rows_that_a_reader_left_out_are_something_to_correct(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 40), (9, 99, 199)).save(tmp_path / "a.png")
-    (tmp_path / "list.csv").write_text("path,label\na.png,a\na.png,b\ngone.png,b\n", encoding="utf-8")
+    for name in "ab":
+        Image.new("RGB", (40, 40), (9, 99, ord(name))).save(tmp_path / f"{name}.png")
+    (tmp_path / "list.csv").write_text("path,label\na.png,a\nb.png,b\ngone.png,b\n", encoding="utf-8")
     scanned, found = survey(images(tmp_path / "list.csv"))
     outcome = readable.check(Material(table=scanned, survey=found))
     first, *_ = worth_doing(outcome.findings, outcome.issues, scanned, {"readable": outcome})

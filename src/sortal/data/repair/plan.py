@@ -221,20 +221,17 @@ def _explained(error: ValidationError, path: Path, lines: list[int]) -> DataErro
     if first["type"] == "string_type":
         hint = "put it in quotes"
     if first["type"].startswith("union_tag"):
-        key, hint = "do", "one of quarantine, drop, relabel, merge, rename"
+        given = first["input"].get("do") if isinstance(first["input"], dict) else first["input"]
+        close = nearest(str(given), _KINDS) or ""
+        hint = (f"{close} " if close.startswith("did you") else "") + f"one of {', '.join(_KINDS)}"
+        message = "`do` is missing" if given is None else "`do` names no action"
+        return DataError(message, where=where, received=repr(given or first["input"])[:120], hint=hint)
     message = f"{key}: {first['msg']}" if key else first["msg"]
     return DataError(message, where=where, received=repr(first["input"])[:120], hint=hint)
 
 
 def _keys(loc: tuple[int | str, ...]) -> list[str]:
-    kinds: dict[str, type[BaseModel]] = {
-        "quarantine": Quarantine,
-        "drop": Drop,
-        "relabel": Relabel,
-        "merge": Merge,
-        "rename": Rename,
-    }
-    model = kinds.get(str(loc[2]), Plan) if len(loc) > 2 else Plan
+    model = _KINDS.get(str(loc[2]), Plan) if len(loc) > 2 else Plan
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -254,3 +251,12 @@ def _listed(entry: dict[str, Any]) -> str:
 def _dump(data: dict[str, Any]) -> str:
     text: str = yaml.dump(data, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=10_000)
     return text
+
+
+_KINDS: dict[str, type[BaseModel]] = {
+    "quarantine": Quarantine,
+    "drop": Drop,
+    "relabel": Relabel,
+    "merge": Merge,
+    "rename": Rename,
+}

@@ -66,6 +66,7 @@ def test_the_file_says_at_its_top_how_it_is_used(tmp_path: Path) -> None:
         ("- do: quarantine\n  image: 7", "put it in quotes"),
         ("- do: delete\n  image: a", "one of quarantine, drop"),
         ("- image: a", "one of quarantine, drop"),
+        ("- do: quarentine\n  image: a", "did you mean quarantine"),
         ("- do: relabel\n  image: a\n  from: x", "to: Field required"),
         ("- do: quarantine\n  image: a\n  apply: maybe", "valid boolean"),
         ("- do: quarantine\n  image: a\n  digest: abc", "pattern"),
