@@ -51,9 +51,14 @@ def test_right_answers_alone_do_not_make_kappa_certain() -> None:
     assert 0.6 < metric.low < 0.95
 
 
+EVEN = ((0.3, 0.05, 0.0), (0.05, 0.25, 0.05), (0.02, 0.03, 0.25))
+ONE_RULES = ((0.85, 0.03, 0.01), (0.02, 0.05, 0.0), (0.01, 0.0, 0.03))
+
+
+@pytest.mark.parametrize("table", [EVEN, ONE_RULES])
 @pytest.mark.parametrize("quadratic", [False, True])
-def test_kappa_intervals_hold_the_truth(*, quadratic: bool) -> None:
-    joint = np.array([[0.3, 0.05, 0.0], [0.05, 0.25, 0.05], [0.02, 0.03, 0.25]])
+def test_kappa_intervals_hold_the_truth(table: tuple[tuple[float, ...], ...], *, quadratic: bool) -> None:
+    joint = np.array(table)
     truth = kappa((joint * 10000).astype(np.int64), quadratic=quadratic)
     generator = np.random.Generator(np.random.Philox(key=1))
     held = 0

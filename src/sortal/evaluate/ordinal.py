@@ -50,7 +50,7 @@ def kappa_metric(sample: Sample, labels: Ints, index: Ints, classes: int, *, qua
     own = weights[labels, index]
     change = (weights @ answered)[labels] + (true @ weights)[index] - 2 * expected
     influence = ((1 - value) * change - (own - own.mean())) / expected / n
-    low, high = statistic_interval(sample, value, influence, bounds=(-1.0, 1.0))
+    low, high = statistic_interval(sample, value, influence, bounds=(-1.0, 1.0), mean=True)
     largest = float(weights.max())
     ends = statistic_interval(sample, float(own.mean()), (own - own.mean()) / n, bounds=(0.0, largest), mean=True)
     alone = [1.0 - end / expected for end in ends]
