@@ -17,6 +17,7 @@ from sortal.core.recipe import Recipe
 from sortal.core.report import Cell, Finding, Report
 from sortal.core.run import RunFolder
 from sortal.data.table import ImageTable
+from sortal.decide import FittedDecision
 from sortal.evaluate.study import measure, write_study
 from sortal.memory import data_version
 from sortal.models.catalog import count_macs
@@ -28,7 +29,9 @@ from sortal.train.fit import FitResult
 NO_TEST = "no_test_split"
 
 
-def final_report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitResult, told: Listener) -> Report:
+def final_report(
+    run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitResult, decided: FittedDecision, told: Listener
+) -> Report:
     """Evaluate the exported classifier on the test split, or on validation where there is none, and draw."""
     name = evaluated_split(table)
     told_here = tuple(found for found in table.findings if found.code != NO_TEST)
@@ -46,7 +49,7 @@ def final_report(run: RunFolder, recipe: Recipe, table: ImageTable, fitted: FitR
             facts=_facts(run, fitted),
             findings=[*_stop_findings(fitted), *_split_findings(name), *fitted.findings],
         )
-    measured = with_optimism(study.report, study.predictions, study.labels, study.table)
+    measured = decided.on(with_optimism(study.report, study.predictions, study.labels, study.table))
     study = replace(study, report=_with_remedies(_with_provenance(measured, run, recipe, fitted), fitted))
     draw_run(run, table, fitted)
     report = write_study(study, run.path, pictures=run_pictures(run))

@@ -59,6 +59,8 @@ def train(
     )
     if interrupted:
         raise typer.Exit(INTERRUPTED)
+    if any(finding.code == "contract_unmet" for finding in run.report.findings):
+        raise typer.Exit(NEGATIVE)  # the run and its report are kept; they say by how much
 
 
 def reproduce(

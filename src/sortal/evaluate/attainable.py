@@ -1,9 +1,9 @@
 """What became of a contract on the calibration images: clause by clause met, undecided or unmet, and what could be had
 instead.
 
-`met` is promised by a test at the contract's confidence. `undecided` looks right, or the images are too few to say: how
-many would be needed is told. `unmet` means that these images, enough of them, say no. A certificate (`sortal certify`) needs
-other images: these have chosen the thresholds.
+`met` is promised by a test at the contract's confidence. `undecided` looks right, or the images are too few to say; how
+many would be needed is told. `unmet` means that these images, enough of them, say no. A certificate needs images of its
+own: these have chosen the thresholds.
 
 Shapes: N calibration images, C classes.
 """
@@ -88,7 +88,7 @@ def attained(contract: Contract, thresholds: Thresholds, images: Sighted, labels
     sureness = images.chances[np.arange(len(given)), decided.index]
     curve = risk_coverage(sureness, wrong)
     judge = _Judge(contract, thresholds, images, decided, weights, curve)
-    states = [judge.error(error, coverage), *judge.recalls(labels), judge.coverage(coverage)]
+    states = [judge.error(error, coverage), *judge.recalls(labels), judge.cost(), judge.coverage(coverage)]
     return Attained(
         clauses=tuple(state for state in states if state is not None),
         coverage=coverage,
@@ -116,7 +116,7 @@ class _Judge:
         self.contract, self.level, self.images, self.curve = contract, thresholds.level, images, curve
         self.promised = {(fitted.clause, fitted.name): fitted.promised for fitted in thresholds.fitted}
         self.given, self.wrong = ~decided.abstained, decided.index != images.labels
-        self.weights = weights
+        self.weights, self.index, self.costs = weights, decided.index, thresholds.decision.costs
 
     def error(self, error: float, coverage: float) -> ClauseState | None:
         limit = self.contract.max_error
@@ -155,6 +155,25 @@ class _Judge:
             found.append(state)
         return found
 
+    def cost(self) -> ClauseState | None:
+        limit = self.contract.max_cost
+        if limit is None or self.costs is None:
+            return None
+        matrix = np.asarray(self.costs)
+        each = np.where(self.given, matrix[self.images.labels, self.index], 0.0)
+        counted = np.ones(len(each)) if self.weights is None else self.weights
+        mean, promised = float((counted * each).sum() / max(counted.sum(), 1e-12)), self.promised["max_cost", ""]
+        largest = float(matrix.max()) or 1.0
+        return ClauseState(
+            clause="max_cost",
+            limit=limit,
+            reached=mean,
+            bound=None,
+            images=len(each),
+            state="met" if promised else "undecided",
+            needed=None if promised else images_needed(mean / largest, limit / largest, self.level),
+        )
+
     def coverage(self, coverage: float) -> ClauseState | None:
         limit, max_error = self.contract.min_coverage, self.contract.max_error
         if limit is None:
@@ -192,12 +211,12 @@ def _scaled(answers: int | None, coverage: float) -> int | None:
 
 
 def _finding(clause: ClauseState, found: Attained, contract: Contract) -> Finding:
-    code = f"contract_{clause.state}"
-    limit = f"{'at most' if clause.clause == 'max_error' else 'at least'} {percent(clause.limit)}"
-    reached = "nothing can be said" if clause.reached is None else f"{percent(clause.reached)} reached"
+    shown = "{:.4g}".format if clause.clause == "max_cost" else percent
+    limit = f"{'at most' if clause.clause.startswith('max_') else 'at least'} {shown(clause.limit)}"
+    reached = "nothing can be said" if clause.reached is None else f"{shown(clause.reached)} reached"
     by = ""
     if clause.reached is not None and clause.state == "unmet":
-        by = f", off by {percent(abs(clause.reached - clause.limit))}"
+        by = f", off by {shown(abs(clause.reached - clause.limit))}"
     said = f"Contract, {clause.clause}: {limit} wanted, {reached} on {clause.images:,} calibration images{by}."
     verdict = {
         "unmet": "These images say that it cannot be met.",
@@ -206,7 +225,7 @@ def _finding(clause: ClauseState, found: Attained, contract: Contract) -> Findin
     }[clause.state]
     needed = "" if clause.needed is None else f" About {clause.needed:,} such images would promise it."
     return Finding(
-        code=code,
+        code=f"contract_{clause.state}",
         severity="error" if clause.state == "unmet" else "warning",
         message=f"{said} {verdict}{needed} {_trade_off(found, contract)}".strip(),
         hint="sortal calibrate RUN IMAGES fits the thresholds anew on more images"

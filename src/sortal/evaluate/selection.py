@@ -77,7 +77,7 @@ class Thresholds:
 def fit_thresholds(contract: Contract, decision: DecisionSpec, images: Sighted, labels: LabelSet) -> Thresholds:
     """Thresholds for `contract` on top of `decision`, which calibrates (and has the costs, where there are any)."""
     floors = {labels.index(name): floor for name, floor in contract.recall.items() if floor > 0.0}
-    max_cost: float | None = getattr(contract, "max_cost", None)
+    max_cost = contract.max_cost
     clauses = len(floors) + (contract.max_error is not None) + (max_cost is not None and decision.costs is not None)
     level = (1.0 - contract.confidence) / max(clauses, 1)
     fitted: list[Fitted] = []

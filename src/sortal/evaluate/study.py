@@ -44,7 +44,7 @@ class Study:
     predictions: Predictions
     labels: NDArray[np.int64]
     table: ImageTable
-    decision: DecisionSpec = DecisionSpec()
+    decision: DecisionSpec
     contract: Contract | None = None
 
 

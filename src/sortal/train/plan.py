@@ -266,6 +266,12 @@ def _refit(recipe: Recipe, table: ImageTable, stages: tuple[Stage, ...], notes: 
         raise RecipeError("validation images cannot join the training images", where="data.refit", hint=hint)
     if not possible or asked is False or recipe.model.head != "linear":
         return False
+    if recipe.contract is not None and asked == "auto":
+        notes.append(
+            "The head is not fitted again on the validation images: thresholds for the contract are fitted on them, "
+            "for the very network that answers."
+        )
+        return False
     notes.append(
         "The head is fitted a last time on training and validation images together, after the validation images "
         "have chosen everything; validation figures come from before that."
