@@ -242,6 +242,17 @@ def explain(
     )
 
 
+def diagnose(run: str | Path | TrainedRun) -> Report:
+    """What is wrong with a training run, with evidence, and the settings to type next; `sortal doctor RUN`.
+
+    Names overfitting, underfitting, gradients that vanish or explode, too short a training, unequal classes, and a
+    latency above the contract. Raises InputError for a folder that is no run or has no finished epoch.
+    """
+    from sortal.evaluate.run_checkup import diagnose_run
+
+    return diagnose_run(as_path(run))
+
+
 def predict_files(
     where: str | Path | TrainedRun,
     source: str | Path | Sequence[str | Path] | ImageTable,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sortal.core.report import Finding
 from sortal.data import fast_jpeg
+from sortal.evaluate.health import diagnose_gradients, overfitting_finding
 from sortal.models.network import Network
 from sortal.train.augment import AUGMENTATIONS, ClassFacts, Policy
 from sortal.train.context import Context, Outcome
@@ -20,7 +21,6 @@ from sortal.train.criterion import Wrapped, make_criterion
 from sortal.train.devices import matrix_units, synchronized_norms, team_notes
 from sortal.train.distill import DistillLoss, copy_matching_layers, make_teaching
 from sortal.train.finish import finish
-from sortal.train.health import diagnose_gradients, overfitting_finding
 from sortal.train.keeper import Files, restore
 from sortal.train.loader import TrainLoader
 from sortal.train.loop import Criterion, Job, State, Stopped, run

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from sortal.core.errors import RecipeError
 from sortal.core.progress import Listener, duration
 from sortal.core.recipe import Recipe
+from sortal.evaluate.health import GRADIENT_NORMS
 from sortal.models.network import Network
-from sortal.train.health import GRADIENT_NORMS
 from sortal.train.loader import Batch, TrainLoader
 from sortal.train.optim import Average, RunningMean, copy_state, set_rate
 from sortal.train.phases import Phase, phase_at

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from gratings import SOURCE, recipe
+from sortal.evaluate.health import GRADIENT_NORMS, diagnose_gradients, overfitting_finding
 from sortal.models.backbones import create
 from sortal.models.heads import Widths, Wiring
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource
-from sortal.train.health import GRADIENT_NORMS, diagnose_gradients, gradient_norms, overfitting_finding
+from sortal.train.health import gradient_norms
 
 
 class Chain(nn.Module):
