@@ -10,6 +10,7 @@ from sortal.choose import choose_model
 from sortal.core.progress import Listener
 from sortal.core.recipe import Recipe
 from sortal.data.table import ImageTable
+from sortal.evaluate.asked import check_classes
 from sortal.models.network import Network
 from sortal.models.resolve import ModelSource, resolve
 from sortal.train.batch_finder import find_batch
@@ -31,7 +32,9 @@ class Start:
 def start_of(
     recipe: Recipe, table: ImageTable, listener: Listener, team: Team = SOLO, replayed: Plan | None = None
 ) -> Start:
-    """Weights, plan (that of process 0) and network. Weights that do not fit are refused before there is a run."""
+    """Weights, plan (that of process 0) and network. Weights that do not fit, and classes to report on that are not
+    there, are refused before there is a run."""
+    check_classes(recipe, table.labels)
     source = _source(recipe, table, listener, team, replayed)
     plan = replayed or make_plan(recipe, table, source, processes=team.size)
     network = new_network(recipe, table, source, plan)

@@ -10,9 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sortal.core.errors import DataError, RecipeError
+from sortal.core.labels import LabelSet
 from sortal.core.recipe import Recipe, build_recipe, load_yaml, parse_override
 from sortal.data.open import with_group
 from sortal.data.table import ImageTable
+from sortal.evaluate.costs import cost_matrix
+from sortal.evaluate.task import task_of
 
 SETTABLE = ("evaluate", "contract")
 
@@ -33,6 +36,15 @@ def asked_recipe(recipe: Recipe | None, settings: Sequence[str]) -> Recipe:
             raise RecipeError("not a setting of an evaluation", received=key, hint=hint)
         _put(data, [section, *rest], load_yaml(Path(value)) if key == "contract" and isinstance(value, str) else value)
     return build_recipe(data, where="settings")
+
+
+def check_classes(recipe: Recipe, labels: LabelSet) -> None:
+    """Raises RecipeError or DataError for a class that the recipe's `evaluate` or contract names and `labels` lacks."""
+    task_of(labels, recipe.evaluate)
+    if recipe.contract is not None:
+        cost_matrix(recipe.contract.costs, labels)
+        for name in (*recipe.contract.prevalence, *recipe.contract.recall):
+            labels.index(name)
 
 
 def with_asked_group(table: ImageTable, group: str | None, known: str | None) -> ImageTable:

@@ -85,6 +85,7 @@ HELP: dict[str, str] = {
     "quadratic_kappa": "the same for grades: a miss by two grades counts four times a miss by one",
     "grade_mae": "by how many grades an answer is off on average",
     "mean_cost": "by the contract's costs; an image left to a person costs nothing here",
+    "mean_cost_at_prevalence": "the same if classes are as frequent as the contract states",
     "accuracy_at_prevalence": "accuracy if classes are as frequent as the contract states",
     "mean_average_precision": "mean over classes of how well their images rank before all others; with one label an "
     "image not what a user gets",
@@ -104,6 +105,7 @@ HELP: dict[str, str] = {
     "averages": "Micro counts every image the same, macro every class, weighted every class by its images.",
     "remedies": "A linear head with each remedy, on validation images; the first row is without any.",
     "training_size": "Head, mid and tail by training images of the class; rare overlaps the others.",
-    "threshold_curve": "The class is reported when its probability is at least the threshold.",
+    "threshold_curve": "An image is reported when the probability of the class, or of any class but the good one, is "
+    "at least the threshold.",
     "confusion": "True class in rows, which sum to its images; answers in columns.",
 }
