@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sortal.api import (
         audit,
+        calibrate,
         compare,
         evaluate,
         explain,
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "audit": "sortal.api",
+    "calibrate": "sortal.api",
     "images": "sortal.api",
     "train": "sortal.api",
     "load_model": "sortal.api",
@@ -78,6 +80,7 @@ __all__ = [
     "SortalError",
     "__version__",
     "audit",
+    "calibrate",
     "compare",
     "evaluate",
     "explain",

@@ -16,6 +16,7 @@ from sortal.core.progress import Listener, Silent
 
 if TYPE_CHECKING:
     from sortal.build import TrainedRun
+    from sortal.core.contract import Contract
     from sortal.core.predictions import Predictions
     from sortal.core.report import Report
     from sortal.data.synth.options import SynthOptions
@@ -303,6 +304,37 @@ def import_model(
         except BaseException:
             run.discard()
             raise
+
+
+def calibrate(
+    where: str | Path | TrainedRun,
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    contract: str | Path | Contract | None = None,
+    out: str | Path | None = None,
+    listener: Listener | None = None,
+) -> Report:
+    """Fit the decision of a run or bundle anew on labelled images of their own; writes a new run with a new bundle.
+
+    Temperature, bias, and thresholds for `contract` (a file; the bundle's own by default). Needs the extra `train` for
+    its ONNX tools. Raises DataError that names images which the classifier has seen.
+    """
+    need("onnx", "train")
+    from sortal.core.bundle import open_bundle
+    from sortal.core.contract import load_contract
+    from sortal.core.recipe import Recipe
+    from sortal.recalibrate import recalibrate
+
+    path = as_path(where)
+    bundle = open_bundle(path / "bundle" if (path / "bundle").is_dir() else path)
+    wanted = load_contract(Path(contract)) if isinstance(contract, str | Path) else contract
+    return recalibrate(
+        path,
+        table_for(source, bundle.recipe or Recipe()),
+        contract=wanted,
+        out=None if out is None else Path(out),
+        listener=listener or Silent(),
+    )
 
 
 def audit(

@@ -142,20 +142,15 @@ def groups_of(table: ImageTable) -> Ints | None:
 
 
 def unit_numbers(table: ImageTable, contract: Contract | None) -> Ints | None:
-    """(N,) numbers of the contract's units; None where one decision is made for each image.
-
-    Raises RecipeError where the images lack that column, or a value in it.
-    """
+    """(N,) numbers of the contract's units, an image without one being its own; None where every image is decided on
+    its own. Raises RecipeError where the images lack that column."""
     if contract is None or contract.unit == IMAGE or not len(table):
         return None
     if contract.unit not in table.frame.columns:
         hint = nearest(contract.unit, [name for name in table.frame.columns if not name.startswith("_")])
         raise RecipeError("the images have no such column", where="contract.unit", received=contract.unit, hint=hint)
-    column = table.frame[contract.unit]
-    if column.null_count():
-        what = f"{column.null_count():,} calibration images say nothing in this column"
-        raise RecipeError(what, where="contract.unit", received=contract.unit)
-    return column.cast(pl.String).rank("dense").cast(pl.Int64).to_numpy() - 1
+    numbers = table.frame[contract.unit].cast(pl.String).rank("dense").cast(pl.Int64)
+    return numbers.fill_null(numbers.len() + pl.int_range(numbers.len(), eager=True)).to_numpy()
 
 
 def _by_unit(images: Sighted, unit: Ints) -> Sighted:

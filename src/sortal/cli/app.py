@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "sortal.cli.evaluate:evaluate",
     "compare": "sortal.cli.compare:compare",
     "explain": "sortal.cli.explain:explain",
+    "calibrate": "sortal.cli.calibrate:calibrate",
     "predict": "sortal.cli.predict:predict",
     "augment": "sortal.cli.augment:augment",
     "find-lr": "sortal.cli.rates:find_lr",

@@ -77,18 +77,20 @@ def fit_temperature(logits: NDArray[np.float32], labels: Ints) -> float:
     return 1.0 if not len(labels) else 1.0 / _fit_scale(_centered(logits), labels)
 
 
-def uncalibrated(decision: DecisionSpec, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What softmax(logits) was, (N, C), from the probabilities that `decision` made of the logits.
+def logits_of(decision: DecisionSpec, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The logits (N, C) that `decision` made probabilities of, but for a constant in each row: the highest is 0.
 
     Exact but for probabilities that were too small for float32. Rows of NaN stay.
     """
     scores = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).smallest_subnormal))
     if decision.bias is not None:
         scores = scores - np.asarray(decision.bias)
-    scores = _centered(scores * decision.temperature)
-    raised = np.exp(scores)
-    found: NDArray[np.float32] = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
-    return found
+    return _centered(scores * decision.temperature).astype(np.float32)
+
+
+def uncalibrated(decision: DecisionSpec, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What softmax(logits) was, (N, C), from the probabilities that `decision` made of the logits."""
+    return _softmax(logits_of(decision, probabilities).astype(np.float64)).astype(np.float32)
 
 
 def _fit_scale(logits: Floats, labels: Ints) -> float:

@@ -28,9 +28,9 @@ from sortal.core.incomplete_beta import log_beta_cdf
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STARTS = (0.5, 0.75)
-"""Shares of all images answered at which further chains of tests begin, where there are enough images for one mistake;
-they are given half of the level. The first chain begins where no mistake at all is just enough."""
+BORNE = (0, 2, 8)
+"""Chains of tests begin where the answers are just enough to bear so many mistakes; they share the level. A chain that
+passes hands its share on."""
 STEPS = 100
 """Candidates at most; each is a step of the chain."""
 _DOUBT = 1.0
@@ -172,17 +172,22 @@ def furthest(p_values: Floats, sizes: Floats, level: float, limit: float) -> int
 def _starts(sizes: Floats, level: float, limit: float) -> dict[int, float]:
     """The candidates at which chains begin, each with its level."""
     total = float(sizes[-1]) if len(sizes) else 0.0
-    share = level / 2 / len(STARTS)
-    bearing = _least(lambda n: tail(np.minimum(1.0, n), n, limit) <= share) or MOST_IMAGES
-    wanted = {part * total: share for part in STARTS if part * total >= bearing}
-    first = level - sum(wanted.values())
-    wanted[float(images_needed(0.0, limit, first) or MOST_IMAGES)] = first
+    for count in range(len(BORNE), 0, -1):
+        each = level / count
+        wanted = [_bearing(hits, limit, each) for hits in BORNE[:count]]
+        if wanted[-1] <= total:
+            break
     found: dict[int, float] = {}
-    for number, given in wanted.items():
+    for number in wanted:
         place = int(np.searchsorted(sizes, number))
         if place < len(sizes):
-            found[place] = found.get(place, 0.0) + given
+            found[place] = found.get(place, 0.0) + each
     return found
+
+
+def _bearing(hits: int, limit: float, level: float) -> float:
+    """How many answers bear so many mistakes."""
+    return float(_least(lambda n: tail(np.minimum(float(hits), n), n, limit) <= level) or MOST_IMAGES)
 
 
 class _Sums:

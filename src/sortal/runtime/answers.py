@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from PIL import Image
 
 from sortal.core.errors import IMAGE_ERROR_CODES, ImageError, InputError
@@ -53,7 +54,7 @@ def answer_files(
         subject=str(where),
         metrics=_counts(predictions),
         tables={"answers": _answers_table(predictions)},
-        findings=tuple(_unreadable(predictions)),
+        findings=(*_unreadable(predictions), *_left_to_people(predictions, out, sort_into)),
         paths=paths,
         provenance={"bundle_id": predictions.bundle_id, "images": table.source},
     )
@@ -119,6 +120,7 @@ def sort_images(
 def _counts(predictions: Predictions) -> dict[str, Metric]:
     total = len(predictions)
     counts = {"images": total, "unreadable": len(predictions.errors), "abstained": int(predictions.abstained.sum())}
+    counts |= {} if predictions.unknown is None else {"unknown": int(predictions.unknown.sum())}
     return {name: Metric(value=float(count), n=total) for name, count in counts.items()}
 
 
@@ -129,6 +131,22 @@ def _answers_table(predictions: Predictions) -> Table:
         mean = float(predictions.probability[predictions.index == index].mean())
         rows.append((predictions.labels.names[index], count, mean))
     return Table(columns=("answer", "images", "mean probability"), rows=tuple(rows))
+
+
+def _left_to_people(predictions: Predictions, out: Path, sort_into: Path | None) -> list[Finding]:
+    """How many answers are withheld, and where these images are."""
+    unknown = np.zeros(len(predictions), bool) if predictions.unknown is None else predictions.unknown
+    place = f"column {{}} of {out.name}" + ("" if sort_into is None else f" and folder {sort_into / REVIEW}")
+    found = []
+    for code, rows, why in (
+        ("abstained", predictions.abstained & ~unknown, "are left to a person: the answer is not sure enough"),
+        ("unknown", unknown, "are none of the classes, as far as can be told, and are left to a person"),
+    ):
+        if rows.any():
+            names = tuple(predictions.names[row] for row in np.flatnonzero(rows)[:1000])
+            message = f"{int(rows.sum()):,} of {len(predictions):,} images {why} ({place.format(code)})."
+            found.append(Finding(code=code, severity="info", message=message, rows=names))
+    return found
 
 
 def _unreadable(predictions: Predictions) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sortal.core.bundle import Bundle, open_bundle
+from sortal.core.decision import DecisionSpec
 from sortal.core.errors import BundleError, InputError
 from sortal.core.manifest import MANIFEST
 from sortal.core.report import Cell, Report, Table
@@ -69,6 +70,7 @@ def _bundle(bundle: Bundle) -> Report:
         ("licence of the weights", manifest.weights_licence),
         ("input", _input_text(bundle)),
         ("classes", len(bundle.labels)),
+        *_decision_rows(bundle.decision),
         ("artifacts", ", ".join(bundle.artifacts()) or "none"),
         ("identity files, MB", round(size / 1e6, 2)),
     ]
@@ -85,12 +87,38 @@ def _artifact(path: Path) -> Report:
             ("bundle id", model.bundle_id),
             ("opened with", model.engine),
             ("classes", len(model.labels)),
+            *_decision_rows(model.decision),
         ]
         tables = {
             "artifact": Table(columns=("property", "value"), rows=tuple(rows)),
             "classes": _classes(model.labels.names, model.labels.parents),
         }
     return Report(kind="description", subject=str(path), tables=tables, paths={"artifact": str(path)})
+
+
+def _decision_rows(decision: DecisionSpec) -> list[tuple[Cell, ...]]:
+    """How logits become an answer, in words."""
+    bias = "" if decision.bias is None else ", with a bias for each class"
+    plain = decision.temperature == 1.0 and decision.bias is None
+    rows: list[tuple[Cell, ...]] = [
+        ("calibration", "none" if plain else f"temperature {decision.temperature:.4g}{bias}"),
+        ("answered from", _threshold_text(decision)),
+    ]
+    if decision.costs is not None:
+        limit = "" if decision.cost_limit is None else f", answered up to {decision.cost_limit:.4g}"
+        rows.append(("answer", f"the one of least expected cost{limit}"))
+    if decision.unknown is not None:
+        rows.append(("unknown from", f"{decision.unknown.method} score above {decision.unknown.threshold:.4g}"))
+    return rows
+
+
+def _threshold_text(decision: DecisionSpec) -> str:
+    parts = [f"probability {decision.threshold:.4g}"] if decision.threshold else []
+    own = [value for value in decision.class_thresholds or () if value > decision.threshold]
+    parts += [f"up to {max(own):.4g} for {len(own)} classes"] if own else []
+    doubts = [value for value in decision.doubts or () if value < 1.0]
+    parts += [f"unless one of {len(doubts)} classes is likelier than {min(doubts):.4g}"] if doubts else []
+    return ", ".join(parts) or "everything is answered"
 
 
 def _classes(names: tuple[str, ...], parents: tuple[str, ...] | None) -> Table:
