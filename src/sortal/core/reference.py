@@ -86,10 +86,16 @@ def write_reference(bundle: Path, reference: Reference, *, replace: bool = False
 
 
 def read_reference(bundle: Bundle) -> Reference | None:
-    """The reference of a bundle, verified; None where it has none. Raises BundleError when it was altered."""
+    """The reference of a bundle, verified; None where it has none, or one of a time before there was this format.
+
+    Raises BundleError when it was altered.
+    """
     if not (bundle.path / _NAME).is_dir():
         return None
-    folder = bundle.attachment(_NAME).path
+    attachment = bundle.attachment(_NAME)
+    if _TEXTS not in attachment.manifest.files:
+        return None
+    folder = attachment.path
     where = str(folder)
     try:
         texts = _Texts.model_validate(parse_json(read_plain(folder / _TEXTS, max_bytes=_MAX_BYTES), where=where))

@@ -319,6 +319,12 @@ class EvaluateSection(Section):
     """With a taxonomy: answer the class at this probability, else the coarse class at it, else leave it to a person."""
     reference: dict[str, Annotated[float, Field(ge=0.0)] | dict[str, Annotated[float, Field(ge=0.0)]]] = {}
     """Figures to stand beside a metric: `accuracy: 0.987`, or several by whose they are, `{human: 0.78, paper: 0.92}`."""
+    robustness: Annotated[int, Field(ge=0)] = 0
+    """So many of the images are also answered blurred, noisy, dark, turned, covered ..., each 55 times; 0: none."""
+    unknown: Literal["auto", "none", "energy", "mahalanobis", "knn", "rank"] = "auto"
+    """Which score tells images of no known class; `auto` takes the one that separates left-out classes best."""
+    unknown_rate: Annotated[float, Field(gt=0.0, le=0.5)] = 0.01
+    """Share of known images that may be called unknown, on average."""
 
 
 class ExportSection(Section):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from sortal.core.bundle import Bundle, attach, open_bundle
 from sortal.core.errors import BundleError
@@ -12,7 +14,7 @@ from sortal.core.preprocess import Pixels
 from sortal.core.report import Report
 from sortal.export.artifacts import ARTIFACTS
 from sortal.export.parity import check_parity, is_equal
-from sortal.runtime.engines.onnxruntime import OUTPUTS
+from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE
 from sortal.runtime.locate import info_of
 from sortal.runtime.metadata import to_metadata
 from sortal.runtime.onnx_file import read_model
@@ -22,18 +24,27 @@ if TYPE_CHECKING:
 
 
 def publish_artifacts(
-    bundle_path: Path, onnx_file: Path, network: nn.Module, pixels: Pixels, *, names: Sequence[str] = ("onnx",)
+    bundle_path: Path,
+    onnx_file: Path,
+    network: nn.Module,
+    pixels: Pixels,
+    *,
+    names: Sequence[str] = ("onnx",),
+    unknown: Mapping[str, NDArray[Any]] | None = None,
 ) -> Report:
     """Stamp an exported file, compare it with the live module on prepared pixels (N, H, W, C), attach the artifacts.
 
-    Returns the parity report. Raises BundleError, with nothing attached, when the file does not answer as the module.
+    `unknown` are the parameters of the unknown score, with which the file's own scores are compared. Returns the parity
+    report. Raises BundleError, with nothing attached, when the file does not answer as the module.
     """
     from sortal.export.sides import file_side, module_side
+    from sortal.export.unknown import with_unknown
 
     bundle = open_bundle(bundle_path)
     stamp(onnx_file, bundle)
     live = module_side(network, bundle.labels, bundle.preprocess)
     report = check_parity(live, file_side(onnx_file), pixels, decision=bundle.decision)
+    report = with_unknown(report, onnx_file, bundle, pixels, unknown or {})
     for name in names:
         write_artifact(bundle_path, name, onnx_file, report)
     return report
@@ -76,7 +87,7 @@ def _interface(bundle: Bundle) -> dict[str, Any]:
     shape = ["batch", bundle.preprocess.channels, *bundle.preprocess.size]
     return {
         "input": {"name": "image", "type": "float32", "shape": shape},
-        "outputs": list(OUTPUTS),
+        "outputs": [*OUTPUTS, UNKNOWN_SCORE] if bundle.decision.unknown is not None else list(OUTPUTS),
         "classes": len(bundle.labels),
     }
 

@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.core.bundle import Bundle
 from sortal.core.errors import BundleError
+from sortal.core.preprocess import Pixels, normalize
+from sortal.core.report import Finding, Metric, Report
 from sortal.evaluate.unknown import METHODS
+from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.onnxruntime import UNKNOWN_SCORE
-from sortal.runtime.engines.protocol import Outputs
+from sortal.runtime.engines.protocol import Engine, Outputs
+from sortal.runtime.threads import allowed_cpus
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +31,11 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 18
 """Reductions take their axes as an input since then."""
 
+TOLERANCE = 1e-3
+"""Of scores, relative to their spread."""
+
 _PREFIX = "unknown."
+_BATCH = 32
 
 
 def set_unknown(path: Path, method: str, parameters: Mapping[str, NDArray[Any]]) -> None:
@@ -81,6 +90,34 @@ def unknown_gap(outputs: Outputs, method: str, parameters: Mapping[str, NDArray[
     expected = METHODS.get(method).score(dict(parameters), outputs.embedding, outputs.logits)
     gap = np.abs(outputs.unknown_score.astype(np.float64) - expected).max(initial=0.0)
     return float(gap / max(float(np.ptp(expected)) if len(expected) else 0.0, 1.0))
+
+
+def with_unknown(
+    report: Report, onnx_file: Path, bundle: Bundle, pixels: Pixels, parameters: Mapping[str, NDArray[Any]]
+) -> Report:
+    """A parity report with the metric `unknown_gap` on prepared pixels (N, H, W, C), and an error where it is too
+    large; as it is where the bundle has no unknown score."""
+    if bundle.decision.unknown is None:
+        return report
+    engine: Engine = ENGINES.get("onnxruntime").open(onnx_file, threads=allowed_cpus())
+    try:
+        gaps = [
+            unknown_gap(
+                engine.run(normalize(bundle.preprocess, pixels[start : start + _BATCH])),
+                bundle.decision.unknown.method,
+                parameters,
+            )
+            for start in range(0, len(pixels), _BATCH)
+        ]
+    finally:
+        engine.close()
+    gap = float(np.max(gaps))
+    metric = Metric(value=gap if np.isfinite(gap) else None, n=len(pixels))
+    found = report.findings
+    if not gap <= TOLERANCE:
+        message = f"the unknown score of the graph differs from its definition by {gap:.3g}, over {TOLERANCE:g}"
+        found = (*found, Finding(code="unknown_differs", severity="error", message=message))
+    return report.model_copy(update={"metrics": {**report.metrics, "unknown_gap": metric}, "findings": found})
 
 
 class _Building:

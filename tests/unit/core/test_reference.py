@@ -62,6 +62,10 @@ def test_a_bundle_without_one_has_none(tmp_path: Path, contents: BundleContents)
     assert read_reference(open_bundle(write_bundle(tmp_path / "bundle", contents))) is None
 
 
+def test_the_golden_bundle_of_format_1_has_none_that_is_known(golden: Path) -> None:
+    assert read_reference(open_bundle(golden / "bundle_v1")) is None
+
+
 def test_an_altered_reference_is_refused(written: Path) -> None:
     path = written / "reference" / "reference.safetensors"
     raw = bytearray(path.read_bytes())

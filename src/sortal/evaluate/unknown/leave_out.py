@@ -17,7 +17,7 @@ from sortal.evaluate.unknown import METHODS
 from sortal.evaluate.unknown.odds import log_odds
 from sortal.evaluate.unknown.ridge import fit_quick_head
 from sortal.evaluate.unknown.sample import stratified
-from sortal.evaluate.unknown.space import Kind, fit_space, kinds
+from sortal.evaluate.unknown.space import Kind, fit_spaces, kinds
 from sortal.evaluate.unknown.training import Training
 
 BASELINE = "max_softmax"
@@ -26,7 +26,7 @@ DRAWS = 4
 SHARE = 0.25
 """Of the classes (or families), left out each time; at least one."""
 
-_MAX_TRAINING, _MAX_STRANGERS = 2_000, 500
+_MAX_TRAINING, _MAX_STRANGERS = 1_500, 500
 _FEWEST = 5
 _ENOUGH_STRANGERS = 20
 """Validation images of left-out classes; with fewer, training images of those classes join them, although they may
@@ -144,7 +144,8 @@ def _scores(
     head = fit_quick_head(part.embeddings, part.labels, part.held, part.held_labels, classes)
     logits = head.logits(part.held), head.logits(strangers)
     found = [(log_odds(logits[0].astype(np.float64)), log_odds(logits[1].astype(np.float64)))]
-    spaces = {kind: fit_space(part.embeddings, part.labels, kind, seed=seed) for kind in {c.space for c in tried}}
+    wanted = tuple(sorted({candidate.space for candidate in tried}))
+    spaces = fit_spaces(part.embeddings, part.labels, wanted, seed=seed)
     for candidate in tried:
         training = Training(
             space=spaces[candidate.space],

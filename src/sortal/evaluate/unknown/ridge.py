@@ -40,7 +40,7 @@ def fit_quick_head(
 ) -> QuickHead:
     """From images (N, D) of labels (N,); `held` (M, D) of the same classes choose the factor by log loss."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
-    centered = embeddings.astype(np.float64) - mean
+    centered = embeddings - mean.astype(np.float32)
     targets = np.eye(classes)[labels]
     prior = targets.mean(axis=0)
     weight = _solve(centered, targets - prior)
@@ -49,13 +49,15 @@ def fit_quick_head(
     return QuickHead(mean=mean, weight=weight, prior=prior, factor=float(factor))
 
 
-def _solve(centered: Floats, targets: Floats) -> Floats:
+def _solve(centered: NDArray[np.float32], targets: Floats) -> Floats:
     """(D, C), from whichever of the two normal equations is smaller."""
     count, width = centered.shape
-    penalty = PENALTY * max(float(np.square(centered).sum()) / width, 1e-30)
+    penalty = PENALTY * max(float(np.square(centered).sum(dtype=np.float64)) / width, 1e-30)
     if count < width:
-        return np.asarray(centered.T @ np.linalg.solve(centered @ centered.T + penalty * np.eye(count), targets))
-    return np.asarray(np.linalg.solve(centered.T @ centered + penalty * np.eye(width), centered.T @ targets))
+        inner = (centered @ centered.T).astype(np.float64)
+        return np.asarray(centered.T @ np.linalg.solve(inner + penalty * np.eye(count), targets))
+    outer = (centered.T @ centered).astype(np.float64)
+    return np.asarray(np.linalg.solve(outer + penalty * np.eye(width), centered.T @ targets))
 
 
 def _log_loss(logits: Floats, labels: Ints) -> float:

@@ -12,6 +12,7 @@ Shapes: N images, D embedding dimensions, R axes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,7 @@ MAX_BYTES = 512 << 10
 """Of the axes, two bytes a number."""
 
 _EXTRA = 16
-_ROUNDS = 4
+_ROUNDS = 2
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,12 +56,27 @@ class Space:
 
 def fit_space(embeddings: NDArray[np.float32], labels: Ints, kind: Kind, *, seed: int = 0) -> Space:
     """The space of training embeddings (N, D) with labels (N,). Its origin is their mean."""
+    return fit_spaces(embeddings, labels, (kind,), seed=seed)[kind]
+
+
+def fit_spaces(
+    embeddings: NDArray[np.float32], labels: Ints, wanted: Sequence[Kind], *, seed: int = 0
+) -> dict[Kind, Space]:
+    """As `fit_space`, several kinds at the price of one: finding the principal axes is what takes time."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
-    centered = embeddings.astype(np.float64) - mean
-    most = WHITENED_AXES if kind == "whitened" else PRINCIPAL_AXES
+    centered = embeddings - mean.astype(np.float32)
+    most = PRINCIPAL_AXES if "discriminant" in wanted else WHITENED_AXES
     axes = _principal_axes(centered, _axes_wanted(len(centered), centered.shape[1], most), seed)
-    coordinates = centered @ axes
-    whole = axes @ (_whitening(coordinates, labels) if kind == "whitened" else _discriminant(coordinates, labels))
+    coordinates = centered.astype(np.float64) @ axes
+    return {kind: _space(mean, axes, coordinates, labels, kind) for kind in wanted}
+
+
+def _space(mean: Floats, axes: Floats, coordinates: Floats, labels: Ints, kind: Kind) -> Space:
+    if kind == "whitened":
+        axes = axes[:, :WHITENED_AXES]
+        whole = axes @ _whitening(coordinates[:, :WHITENED_AXES], labels)
+    else:
+        whole = axes @ _discriminant(coordinates, labels)
     whole = whole[:, : max(1, MAX_BYTES // (2 * len(whole)))]
     lengths = np.maximum(np.linalg.norm(whole, axis=0), 1e-30)
     rounded = (whole / lengths).astype(np.float16)
@@ -89,15 +105,16 @@ def _axes_wanted(count: int, width: int, most: int) -> int:
     return max(1, min(most, width, count - 1))
 
 
-def _principal_axes(centered: Floats, wanted: int, seed: int) -> Floats:
+def _principal_axes(centered: NDArray[np.float32], wanted: int, seed: int) -> Floats:
     """(D, R) orthonormal, the largest spread first."""
     count, width = centered.shape
     tried = min(wanted + _EXTRA, count, width)
-    found = np.random.default_rng(seed).standard_normal((width, tried))
+    found = np.random.default_rng(seed).standard_normal((width, tried)).astype(np.float32)
     for _ in range(_ROUNDS):
         found = np.linalg.qr(centered.T @ (centered @ found))[0]
-    _, _, turn = np.linalg.svd(centered @ found, full_matrices=False)
-    return np.asarray(found @ turn.T[:, :wanted])
+    exact = np.linalg.qr(found.astype(np.float64))[0]
+    _, _, turn = np.linalg.svd(centered.astype(np.float64) @ exact, full_matrices=False)
+    return np.asarray(exact @ turn.T[:, :wanted])
 
 
 def _whitening(coordinates: Floats, labels: Ints) -> Floats:

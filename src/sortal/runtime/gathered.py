@@ -1,0 +1,36 @@
+"""What batches of an engine come to: logits and unknown scores in the order asked, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sortal.runtime.engines.protocol import Outputs
+
+
+class Gathered:
+    """Outputs of N images over C classes, filled in batch by batch."""
+
+    def __init__(self, images: int, classes: int):
+        self.logits = np.zeros((images, classes), np.float32)
+        """(N, C); zeros where there was no output."""
+        self._scores = np.full(images, np.nan, np.float32)
+        self._scored = False
+        self.errors: dict[int, tuple[str, str]] = {}
+        """Row -> (code, message)."""
+
+    @property
+    def unknown_score(self) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+        """(N,) NaN where there was no output; None where the graph computes no such score."""
+        return self._scores if self._scored else None
+
+    def add(self, rows: Sequence[int], outputs: Outputs | None, errors: Mapping[int, tuple[str, str]]) -> None:
+        """The outputs of some rows, and the errors of others."""
+        self.errors |= errors
+        if outputs is None:
+            return
+        self.logits[rows] = outputs.logits
+        if outputs.unknown_score is not None:
+            self._scores[rows] = outputs.unknown_score
+            self._scored = True
