@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run
 from sortal.data.split_file import save_split
 from sortal.data.table import SPLITS, ImageTable
+from sortal.decide import decision_of_run
 from sortal.divide import divide
 from sortal.graphs import graph_extractor, prepared_pixels, publish
 from sortal.memory import mark_finished, write_state
 from sortal.models.network import Network
 from sortal.start import Start, start_of
+from sortal.strangers import acquaintance_passes
 from sortal.train.finish import finish_passes
 from sortal.train.fit import FitResult, fit
 from sortal.train.plan import Plan
@@ -129,8 +131,12 @@ def _complete(
     team.tell(str(run.path))
     tracked = start_trackers(recipe.train.trackers, run.path, recipe, start.plan, told)
     fitted = _fit(recipe, table, run, start, told, team, tracked, started_s, resuming=resuming)
-    publish(run, recipe, table, start, fitted, told)
-    report = final_report(run, recipe, table, fitted, told)
+    decided = decision_of_run(recipe, table, start.plan, fitted)
+    for sentence in decided.sentences():
+        told.say(sentence)
+    found = publish(run, recipe, table, start, fitted, decided.decision, told)
+    fitted = replace(fitted, findings=(*fitted.findings, *found))
+    report = final_report(run, recipe, table, fitted, decided, told)
     tracked.finish(report, pictures=(run.train_batch_path, run.confusion_image_path))
     if fitted.stopped != "interrupted":
         mark_finished(run)
@@ -221,11 +227,13 @@ def _tidied(run: RunFolder, *, keep: bool = False) -> Iterator[None]:
 
 def _closing_s(network: Network, table: ImageTable, plan: Plan, spec: PreprocessSpec) -> float:
     """About how long all that follows gradient training will take, from reading and answering 16 training images here
-    and now: the passes of the finish over training and validation images, the export, and the evaluation."""
+    and now: the passes of the finish over training and validation images, the export with its embeddings, and the
+    evaluation."""
     count = {split: len(table.split_rows(split)) for split in SPLITS}
     images, rows = count[evaluated_split(table)], table.split_rows("train")[:16]
     if "gradient" in plan.stages:
         images += finish_passes(plan, train=count["train"], val=count["val"])
+        images += acquaintance_passes(train=count["train"], val=count["val"])
     times_s = []
     for _ in range(2):  # the first pass warms up
         begun_s = time.monotonic()

@@ -16,6 +16,8 @@ from sortal.core.errors import DataError, ImageError
 from sortal.core.preprocess import Pixels, PreprocessSpec
 from sortal.core.progress import Listener
 from sortal.core.recipe import Recipe
+from sortal.core.reference import write_reference
+from sortal.core.report import Finding
 from sortal.core.run import RunFolder
 from sortal.data.table import ImageTable
 from sortal.export.graph import export_onnx
@@ -28,6 +30,7 @@ from sortal.models.weights import weights_bytes
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine
 from sortal.start import Start
+from sortal.strangers import get_acquainted
 from sortal.train.context import feature_key
 from sortal.train.features import Extractor, Features, extract
 from sortal.train.fit import FitResult
@@ -91,19 +94,24 @@ def publish(
     table: ImageTable,
     start: Start,
     fitted: FitResult,
+    decision: DecisionSpec,
     told: Listener,
-) -> None:
-    """Bundle, then its artifacts, each compared with the live network on real images before it is attached."""
+) -> tuple[Finding, ...]:
+    """Bundle, then its artifacts, each compared with the live network on real images before it is attached.
+
+    The graph learns to tell strangers on the way; returns what is to be said about that.
+    """
     graph = _graph_path(run)
     if start.plan.stages == ("probe",) and fitted.network.linear_head and graph.exists():
         linear = fitted.network.linear
         set_head(graph, linear.weight.detach().numpy(), linear.bias.detach().numpy())
     else:
         export_onnx(fitted.network, fitted.spec, graph)
+    acquainted = get_acquainted(graph, recipe, table, start, fitted, decision, told)
     contents = BundleContents(
         labels=table.labels,
         preprocess=fitted.spec,
-        decision=DecisionSpec(),
+        decision=acquainted.decision,
         model=record(fitted.network, source=_origin(start.source)),
         weights_licence=start.source.licence,
         weights=weights_bytes(fitted.network),
@@ -112,13 +120,17 @@ def publish(
         data_digest=table.content_digest,
     )
     write_bundle(run.bundle, contents, replace=True)  # a run that is taken up again may have published one
+    write_reference(run.bundle, acquainted.reference)
     pixels = _some_pixels(table, fitted.spec)
-    report = publish_artifacts(run.bundle, graph, fitted.network, pixels, names=recipe.export.artifacts)
+    report = publish_artifacts(
+        run.bundle, graph, fitted.network, pixels, names=recipe.export.artifacts, unknown=acquainted.reference.unknown
+    )
     flips, margin = report.metrics["flips"].value, report.metrics["smallest_margin"].value
     told.say(
         f"exported graph: {flips:.0f} of {len(pixels)} decisions differ from the live network's "
         f"(closest margin {margin:.2g})"
     )
+    return acquainted.findings
 
 
 def _graph_path(run: RunFolder) -> Path:
