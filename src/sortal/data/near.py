@@ -59,7 +59,7 @@ CROWD, CROWD_SHARE, CROWD_LEVELS = 4, 0.65, 1.3
 have, it takes a pair that is so much closer than the last of these, or that leaves no more than these levels."""
 CERTAIN_LEFT, CERTAIN_LEVELS, CERTAIN_SIDE_PX = 0.0005, 1.2, 64
 """What a pair may differ in to be certain; pictures of fewer pixels a side look alike too easily."""
-LOOK_LEFT, CLOSEST = 0.05, 5
+LOOK_LEFT, CLOSEST = 0.1, 5
 """A pair is looked at again up to this share of the contrast, where it is among so many closest of either row."""
 MOST_LOOKS = 30_000
 """Pairs that are looked at again; of more, those nearest to the limit."""
