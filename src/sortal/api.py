@@ -262,9 +262,13 @@ def predict_files(
     sort_into: str | Path | None = None,
     link: bool = False,
     engine: str = "auto",
+    sets: float | None = None,
     listener: Listener | None = None,
 ) -> Report:
-    """Classify images into a file, and on request sort the images by answer. Unreadable images become findings."""
+    """Classify images into a file, and on request sort the images by answer. Unreadable images become findings.
+
+    `sets`, a level such as 0.9, adds the column `set`: the classes that cannot be ruled out (see `Predictions.sets`).
+    """
     from sortal.runtime.answers import answer_files
 
     return answer_files(
@@ -274,6 +278,7 @@ def predict_files(
         sort_into=None if sort_into is None else Path(sort_into),
         link=link,
         engine=engine,
+        sets=sets,
         listener=listener or Silent(),
     )
 

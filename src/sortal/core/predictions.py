@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.core.conformal import ConformalScores
 from sortal.core.decision import DecisionSpec, decide
+from sortal.core.errors import InputError
 from sortal.core.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Predictions:
     """(N,) higher is stranger; None where the bundle has no such score, NaN where the image could not be read."""
     unknown: NDArray[np.bool_] | None = None
     """(N,) none of the classes, by the score; None where the bundle has no such score."""
+    conformal: ConformalScores | None = None
+    """What prediction sets are made by; None where the bundle has nothing of that kind."""
     errors: Mapping[int, tuple[str, str]]
     """Row -> (code, message) for images that could not be read."""
 
@@ -66,11 +70,29 @@ class Predictions:
         """The answered class names; None where the image could not be read."""
         return [self.labels.names[index] if index >= 0 else None for index in self.index]
 
-    def to_polars(self, *, scores: bool = True) -> polars.DataFrame:
+    def sets(self, level: float, *, by_class: bool = False) -> list[tuple[str, ...]]:
+        """The classes that cannot be ruled out, likeliest first: the right one is among them for a share `level` of
+        images like those of the calibration (with `by_class`, of each class); see `core.conformal`.
+
+        Empty where no class is likely enough, or the image could not be read. Raises InputError where the bundle holds
+        no calibration scores, or `level` is not between 0 and 1.
+        """
+        if self.conformal is None:
+            hint = "train with validation images, or fit it later: sortal calibrate RUN IMAGES"
+            raise InputError("this classifier holds no calibration scores for prediction sets", hint=hint)
+        chosen = self.conformal.sets(self.probabilities, level, by_class=by_class)
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        names = self.labels.names
+        return [
+            tuple(names[index] for index in ranked.tolist() if own[index])
+            for ranked, own in zip(order, chosen, strict=True)
+        ]
+
+    def to_polars(self, *, scores: bool = True, sets: float | None = None) -> polars.DataFrame:
         """One row an image: image, label, probability, margin, abstained, error, then (if `scores`) one column a class.
 
         The columns of scores are called `p_<class>`. Where there is an unknown score, `unknown_score` and `unknown`
-        stand before them.
+        stand before them. `sets`, a level such as 0.9, adds the column `set`: names joined by `|`.
         """
         import polars
 
@@ -87,6 +109,8 @@ class Predictions:
             columns["unknown_score"] = _with_nulls(self.unknown_score, readable)
         if self.unknown is not None:
             columns["unknown"] = self.unknown
+        if sets is not None:
+            columns["set"] = ["|".join(own) for own in self.sets(sets)]
         if scores:
             columns |= {
                 f"p_{name}": _with_nulls(self.probabilities[:, index], readable)
@@ -115,6 +139,7 @@ def predictions_from_logits(
     bundle_id: str,
     errors: Mapping[int, tuple[str, str]] | None = None,
     unknown_score: NDArray[np.float32] | None = None,
+    conformal: ConformalScores | None = None,
 ) -> Predictions:
     """Turn logits (N, C) and unknown scores (N,) into answers. Rows listed in `errors` may hold anything and become
     unreadable rows."""
@@ -136,6 +161,7 @@ def predictions_from_logits(
         abstained=abstained,
         unknown_score=scores,
         unknown=strange,
+        conformal=conformal,
         errors=failed,
     )
 

@@ -2,7 +2,8 @@
 
 Embeddings of some training images (for drift, for nearest images), digests of every image that training, validation or
 calibration saw (so that a hold-out is refused that is none), what the unknown score is computed from, and the scores
-behind prediction sets. `reference.json` holds texts, `reference.safetensors` the arrays; both are verified by the
+behind prediction sets. `reference.json` holds texts, `reference.safetensors` and
+`conformal.safetensors` arrays; all are verified by the
 attachment's manifest, nothing in them is executable.
 
 Shapes: M reference images, D embedding dimensions.
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sortal.core.bundle import Bundle, attach
 from sortal.core.canonical import pretty
 from sortal.core.errors import BundleError
-from sortal.core.manifest import explain, parse_json, read_plain
+from sortal.core.manifest import AttachmentManifest, check_file, explain, parse_json, read_manifest, read_plain
 from sortal.core.tensor_bytes import from_tensors, to_tensors
 
 MAX_IMAGES = 5_000
@@ -31,9 +32,9 @@ MAX_EMBEDDING_BYTES = 32 << 20
 """Their embeddings at most; wide embeddings are kept of fewer images."""
 
 _NAME = "reference"
-_TEXTS, _ARRAYS = "reference.json", "reference.safetensors"
+_TEXTS, _ARRAYS, _SCORES = "reference.json", "reference.safetensors", "conformal.safetensors"
 _MAX_BYTES = 200_000_000
-_UNKNOWN, _CONFORMAL = "unknown.", "conformal."
+_UNKNOWN = "unknown."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,8 @@ def write_reference(bundle: Path, reference: Reference, *, replace: bool = False
         texts = _Texts(names=reference.names, facts=dict(reference.facts))
         (folder / _TEXTS).write_bytes(pretty(texts.model_dump(mode="json")).encode())
         (folder / _ARRAYS).write_bytes(to_tensors(_arrays_of(reference)))
+        if reference.conformal:
+            (folder / _SCORES).write_bytes(to_tensors(reference.conformal))
 
     return attach(bundle, _NAME, write, replace=replace)
 
@@ -102,7 +105,27 @@ def read_reference(bundle: Bundle) -> Reference | None:
     except ValidationError as error:
         raise BundleError(f"not a valid reference: {explain(error)}", where=where) from error
     arrays = from_tensors(read_plain(folder / _ARRAYS, max_bytes=_MAX_BYTES), where=where)
-    return _reference(texts, arrays, where)
+    return _reference(texts, arrays, _read_scores(folder, attachment.manifest), where)
+
+
+def read_scores(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """`Reference.conformal` alone, without reading and verifying the rest; empty where there is none."""
+    folder = bundle.path / _NAME
+    if not folder.is_dir():
+        return {}
+    manifest = read_manifest(AttachmentManifest, folder)
+    if manifest.bundle != bundle.id:
+        raise BundleError("this belongs to another bundle", where=str(folder), received=manifest.bundle)
+    return _read_scores(folder, manifest)
+
+
+def _read_scores(folder: Path, manifest: AttachmentManifest) -> dict[str, NDArray[Any]]:
+    entry = manifest.files.get(_SCORES)
+    if entry is None:
+        return {}
+    path = folder / _SCORES
+    check_file(path, entry)
+    return from_tensors(read_plain(path, max_bytes=_MAX_BYTES), where=str(path))
 
 
 class _Texts(BaseModel):
@@ -121,11 +144,12 @@ def _arrays_of(reference: Reference) -> dict[str, NDArray[Any]]:
         "labels": reference.labels.astype(np.int64),
         "seen": reference.seen.astype(np.uint64),
         **{f"{_UNKNOWN}{name}": value for name, value in reference.unknown.items()},
-        **{f"{_CONFORMAL}{name}": value for name, value in reference.conformal.items()},
     }
 
 
-def _reference(texts: _Texts, arrays: dict[str, NDArray[Any]], where: str) -> Reference:
+def _reference(
+    texts: _Texts, arrays: dict[str, NDArray[Any]], conformal: dict[str, NDArray[Any]], where: str
+) -> Reference:
     missing = [name for name in ("embeddings", "labels", "seen") if name not in arrays]
     if missing:
         raise BundleError("the reference lacks arrays", where=where, received=", ".join(missing))
@@ -138,11 +162,7 @@ def _reference(texts: _Texts, arrays: dict[str, NDArray[Any]], where: str) -> Re
         labels=labels,
         names=texts.names,
         seen=arrays["seen"],
-        unknown=_part(arrays, _UNKNOWN),
-        conformal=_part(arrays, _CONFORMAL),
+        unknown={name.removeprefix(_UNKNOWN): value for name, value in arrays.items() if name.startswith(_UNKNOWN)},
+        conformal=conformal,
         facts=texts.facts,
     )
-
-
-def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}

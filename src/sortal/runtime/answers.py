@@ -32,9 +32,12 @@ def answer_files(
     sort_into: Path | None = None,
     link: bool = False,
     engine: str = "auto",
+    sets: float | None = None,
     listener: Listener,
 ) -> Report:
     """Classify the images of a table into the file `out` and, on request, into folders; the story of `sortal predict`.
+
+    `sets` is the level of prediction sets, which become a column.
 
     Returns a report (kind `prediction`) with counts a class; images that cannot be read are findings `unreadable`.
     """
@@ -42,7 +45,7 @@ def answer_files(
     _check_places(table, out, sort_into, link=link)
     with open_classifier(where, engine=engine) as model:
         predictions = model.predict(table, progress=lambda done, all: listener.progress("predicting", done, all))
-    write_answers(predictions, out)
+    write_answers(predictions, out, sets=sets)
     paths = {"predictions": str(out)}
     if sort_into is not None:
         sort_images(
@@ -52,7 +55,7 @@ def answer_files(
     return Report(
         kind="prediction",
         subject=str(where),
-        metrics=_counts(predictions),
+        metrics=_counts(predictions) | _set_sizes(predictions, sets),
         tables={"answers": _answers_table(predictions)},
         findings=(*_unreadable(predictions), *_left_to_people(predictions, out, sort_into)),
         paths=paths,
@@ -78,13 +81,13 @@ def _check_places(table: ImageTable, out: Path, sort_into: Path | None, *, link:
             raise InputError("this is what the images are read from", where=str(place), hint="name another place")
 
 
-def write_answers(predictions: Predictions, path: Path) -> None:
+def write_answers(predictions: Predictions, path: Path, *, sets: float | None = None) -> None:
     """One row an image as CSV, TSV, JSON lines or Parquet, by the suffix of `path`; replaced as a whole.
 
     Raises InputError for another suffix, MachineError when the machine refuses.
     """
     check_suffix(path)
-    frame, suffix, buffer = predictions.to_polars(), path.suffix.lower(), io.BytesIO()
+    frame, suffix, buffer = predictions.to_polars(sets=sets), path.suffix.lower(), io.BytesIO()
     if suffix == ".parquet":
         frame.write_parquet(buffer)
     elif suffix == ".jsonl":
@@ -122,6 +125,13 @@ def _counts(predictions: Predictions) -> dict[str, Metric]:
     counts = {"images": total, "unreadable": len(predictions.errors), "abstained": int(predictions.abstained.sum())}
     counts |= {} if predictions.unknown is None else {"unknown": int(predictions.unknown.sum())}
     return {name: Metric(value=float(count), n=total) for name, count in counts.items()}
+
+
+def _set_sizes(predictions: Predictions, level: float | None) -> dict[str, Metric]:
+    if level is None:
+        return {}
+    sizes = [len(own) for own, index in zip(predictions.sets(level), predictions.index, strict=True) if index >= 0]
+    return {"mean_set_size": Metric(value=float(np.mean(sizes)) if sizes else None, n=len(sizes))}
 
 
 def _answers_table(predictions: Predictions) -> Table:

@@ -18,6 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.core.conformal import ConformalScores
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import BundleError
 from sortal.core.labels import LabelSet
@@ -39,10 +40,11 @@ Progress = Callable[[int, int], None]
 class Classifier:
     """An opened classifier. Close it, or use it in a `with` block, to give its memory and threads back."""
 
-    def __init__(self, engine: Engine, info: ArtifactInfo, *, threads: int):
+    def __init__(self, engine: Engine, info: ArtifactInfo, *, threads: int, conformal: ConformalScores | None = None):
         self._engine = engine
         self._info = info
         self._threads = threads
+        self._conformal = conformal
 
     @property
     def labels(self) -> LabelSet:
@@ -148,6 +150,7 @@ class Classifier:
             bundle_id=self.bundle_id,
             errors=gathered.errors,
             unknown_score=gathered.unknown_score,
+            conformal=self._conformal,
         )
 
 
@@ -164,7 +167,7 @@ def open_classifier(path: Path, *, engine: str = "auto", threads: int | None = N
     module = ENGINES.get(name)
     opened: Engine = module.open(located.model, threads=count)
     info = located.info or from_metadata(opened.metadata, where=str(located.model))
-    return Classifier(opened, info, threads=count)
+    return Classifier(opened, info, threads=count, conformal=located.conformal)
 
 
 def _automatic(model: Path) -> str:

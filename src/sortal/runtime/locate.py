@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sortal.core.bundle import Bundle, open_attachment, open_bundle
+from sortal.core.conformal import ConformalScores, read_conformal
 from sortal.core.errors import BundleError, nearest
 from sortal.core.manifest import MANIFEST
+from sortal.core.reference import read_scores
 from sortal.runtime.metadata import ArtifactInfo
 
 MODEL_FILES = ("model.onnx", "model.xml")
@@ -25,6 +27,8 @@ class Located:
 
     model: Path
     info: ArtifactInfo | None
+    conformal: ConformalScores | None = None
+    """From the bundle's reference, where there is one."""
 
 
 def locate(path: Path) -> Located:
@@ -64,7 +68,11 @@ def _in_bundle(folder: Path, artifact: str | None = None) -> Located:
     bundle = open_bundle(folder)
     present = bundle.artifacts()
     name = artifact or (ARTIFACT if ARTIFACT in present or not present else present[0])
-    return Located(model=_require_model(bundle.artifact(name)), info=info_of(bundle))
+    return Located(
+        model=_require_model(bundle.artifact(name)),
+        info=info_of(bundle),
+        conformal=read_conformal(read_scores(bundle), classes=len(bundle.labels)),
+    )
 
 
 def _is_bundle(folder: Path) -> bool:
