@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -162,7 +163,7 @@ def furthest(p_values: Floats, sizes: Floats, level: float, limit: float) -> int
     found, left = None, 0.0
     for place, p_value in enumerate(p_values.tolist()):
         left += starts.get(place, 0.0)
-        if p_value <= left:
+        if left > 0.0 and p_value <= left:
             found = place
         else:
             left = 0.0
@@ -185,6 +186,7 @@ def _starts(sizes: Floats, level: float, limit: float) -> dict[int, float]:
     return found
 
 
+@lru_cache(maxsize=256)
 def _bearing(hits: int, limit: float, level: float) -> float:
     """How many answers bear so many mistakes."""
     return float(_least(lambda n: tail(np.minimum(float(hits), n), n, limit) <= level) or MOST_IMAGES)
