@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with everything that the demo and the tests need. Used by `make setup`.
+# Makes a virtual environment with everything that the demo and the tests need, and one below it for the program dvc. Used by `make setup`.
 # System programs come from apt when this runs as root; otherwise it says what to install. With CI=true a missing one is a failure.
 set -euo pipefail
 venv=${1:-.venv}
@@ -27,4 +27,10 @@ fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv==0.13.9
 "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
+# DVC is a program that Sortal calls and never imports: an environment of its own keeps its packages out of ours.
+programs="$venv/programs/dvc"
+if [ ! -x "$programs/bin/dvc" ] && ! command -v dvc >/dev/null; then
+  { "$venv/bin/uv" venv --quiet --python "$venv/bin/python" "$programs" && "$venv/bin/uv" pip install --quiet --python "$programs/bin/python" dvc==3.67.1; } ||
+    { rm -rf "$programs"; echo "setup: dvc was not installed, so its test is skipped" >&2; }
+fi
 echo "setup: ready in $venv"
