@@ -86,10 +86,10 @@ def test_the_spread_of_the_area_is_delongs() -> None:
 def test_a_perfect_ranking_of_few_images_is_not_proof() -> None:
     labels = np.repeat([0, 1, 2], 10)
     probabilities = np.eye(3)[labels]
-    for measure in ("average_precision", "roc_auc"):
+    for measure, least in (("average_precision", 0.75), ("roc_auc", 0.9)):
         found = one_vs_rest(Sample(size=30), probabilities, labels, measure=measure)
         assert found.mean == 1.0
-        assert (found.low < 0.75).all()
+        assert (found.low < least).all()
         assert 0.75 < found.interval[0] < 0.95
         assert found.interval[1] == 1.0
 

@@ -26,6 +26,7 @@ from sortal.evaluate.headline import headline
 from sortal.evaluate.measures import (
     Evaluated,
     bucket_metrics,
+    class_ends,
     class_metrics,
     coarse_metrics,
     coverage_metrics,
@@ -177,6 +178,7 @@ def _findings(
         data.matrix,
         top_k=rules.top_k,
         sample=data.sample,
+        recall=class_ends(data.sample, data.labels, data.index, len(data.names))["recall"],
         imbalance=1.0 if counts is None else imbalance_ratio(counts),
         absent_from_mix=() if asked.mix is None else asked.mix.missing,
     )

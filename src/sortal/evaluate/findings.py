@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from sortal.core.predictions import Predictions
 from sortal.core.report import Finding
 from sortal.data.statistics import UNEVEN_RATIO
-from sortal.evaluate.grouped import Sample
-from sortal.evaluate.intervals import wilson
+from sortal.evaluate.grouped import Floats, Sample
 from sortal.evaluate.metrics import class_counts
 
 Ints = NDArray[np.int64]
@@ -27,13 +26,14 @@ def evaluation_findings(
     *,
     top_k: Sequence[int],
     sample: Sample,
+    recall: tuple[Floats, Floats],
     imbalance: float = 1.0,
     absent_from_mix: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """All findings of one evaluation, most severe first. In findings about classes, `rows` holds class names.
 
-    `imbalance` is how many times the training images of the smallest class the largest had, `absent_from_mix` the
-    classes that were given a prevalence and have no image.
+    `recall` are the low and high ends (C,) of each class's recall, `imbalance` is how many times the training images of
+    the smallest class the largest had, `absent_from_mix` the classes that were given a prevalence and have no image.
     """
     names = predictions.labels.names
     found = [
@@ -41,7 +41,7 @@ def evaluation_findings(
         _without_label(predictions, labels),
         _missing(names, matrix),
         _never_answered(names, matrix),
-        _few(names, matrix, sample.confidence),
+        _few(names, matrix, recall),
         _trivial(len(names), top_k),
         _imbalance(imbalance),
         _grouped(sample),
@@ -101,13 +101,13 @@ def _never_answered(names: Sequence[str], matrix: Ints) -> Finding | None:
     )
 
 
-def _few(names: Sequence[str], matrix: Ints, confidence: float) -> Finding | None:
+def _few(names: Sequence[str], matrix: Ints, recall: tuple[Floats, Floats]) -> Finding | None:
     counts = class_counts(matrix)
     few = np.flatnonzero((counts.true > 0) & (counts.true < FEW_IMAGES))
     if not len(few):
         return None
     least = int(few[counts.true[few].argmin()])
-    low, high = wilson(counts.hits[least], counts.true[least], confidence)
+    low, high = recall[0][least], recall[1][least]
     return _classes(
         [names[index] for index in few.tolist()],
         "few_images",

@@ -58,7 +58,7 @@ def _action(
     there, back = int(matrix[true, answered]), int(matrix[answered, true])
     if sure >= SURE:
         return (
-            f"look at the labels of these images: the classifier is sure ({sure:.0%}); sortal audit finds label errors"
+            f"the classifier is sure ({sure:.0%}): are the labels right (sortal audit)? If so, add images like these"
         )
     if train_counts is not None and train_counts[true] < RARE_BELOW:
         return f"add images of “{names[true]}”: it had {train_counts[true]:,} in training"

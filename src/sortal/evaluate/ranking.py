@@ -90,7 +90,8 @@ def one_vs_rest(sample: Sample, probabilities: Scores, labels: Ints, *, measure:
         positive = labels == index
         values[index], part = compute(probabilities[:, index], positive)
         if not np.isnan(values[index]):
-            low[index], high[index] = statistic_interval(sample, float(values[index]), part, counted=positive)
+            counted = positive if measure == "average_precision" else None
+            low[index], high[index] = statistic_interval(sample, float(values[index]), part, counted=counted)
             influence += part
     known = ~np.isnan(values)
     if not known.any():
