@@ -77,17 +77,21 @@ def halves(groups: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray,
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
-def ours(images: Images, known: LabelSet, contract: Contract, *, grouped: bool) -> DecisionSpec:
-    """What `sortal train` and `sortal calibrate` fit."""
+def ours(images: Images, known: LabelSet, contract: Contract, *, grouped: bool) -> tuple[DecisionSpec, bool]:
+    """What `sortal train` and `sortal calibrate` fit, and whether it is promised."""
     groups = images.groups if grouped else None
-    return fit_decision(images.logits, images.labels, known, contract=contract, groups=groups).decision
+    found = fit_decision(images.logits, images.labels, known, contract=contract, groups=groups)
+    return found.decision, found.attained is not None and found.attained.state == "met"
 
 
-def softmax_threshold(images: Images, known: LabelSet, contract: Contract, *, grouped: bool) -> DecisionSpec:
+def softmax_threshold(
+    images: Images, known: LabelSet, contract: Contract, *, grouped: bool
+) -> tuple[DecisionSpec, bool]:
     """The same tests for a threshold on the maximum softmax probability of the logits as they are."""
     plain, groups = DecisionSpec(), images.groups if grouped else None
     sighted = Sighted(chances=probabilities(plain, images.logits), labels=images.labels, groups=groups)
-    return fit_thresholds(contract, plain, sighted, known).decision
+    found = fit_thresholds(contract, plain, sighted, known)
+    return found.decision, found.fitted[0].promised
 
 
 def outcome(decision: DecisionSpec, images: Images) -> tuple[float, float, int, int]:
@@ -102,18 +106,21 @@ def resplits(images: Images, known: LabelSet, contract: Contract, repeats: int) 
     """Twenty halves; violations of the true error of the other half, and coverage."""
     limit = contract.max_error or 0.0
     for grouped in (True, False):
-        found: dict[str, list[tuple[float, float, int, int]]] = {"ours": [], "softmax": []}
+        found: dict[str, list[tuple[float, float, bool]]] = {"ours": [], "softmax": []}
         for repeat in range(repeats):
             random = np.random.Generator(np.random.Philox(key=repeat))
             fit, rest = (images.part(rows) for rows in halves(images.groups, random))
-            found["ours"].append(outcome(ours(fit, known, contract, grouped=grouped), rest))
-            found["softmax"].append(outcome(softmax_threshold(fit, known, contract, grouped=grouped), rest))
+            for name, method in (("ours", ours), ("softmax", softmax_threshold)):
+                decision, promised = method(fit, known, contract, grouped=grouped)
+                found[name].append((*outcome(decision, rest)[:2], promised))
         for name, rows in found.items():
-            broken = sum(error > limit for _, error, _, _ in rows)
+            broken = sum(error > limit for _, error, promised in rows if promised)
+            unpromised = sum(error > limit for _, error, promised in rows if not promised)
             coverage, error = (np.array(part) for part in list(zip(*rows, strict=True))[:2])
+            promises, chance = sum(row[2] for row in rows), int(binom.ppf(0.95, repeats, 1 - contract.confidence))
             print(
-                f"  {'groups' if grouped else 'images'} {name:8} broken {broken:2} of {repeats} (at most "
-                f"{int(binom.ppf(0.95, repeats, 1 - contract.confidence))} by chance)  coverage {coverage.mean():.3f} "
+                f"  {'groups' if grouped else 'images'} {name:8} broken {broken} of {promises} promises (at most {chance} "
+                f"by chance), {unpromised} of {repeats - promises} without one  coverage {coverage.mean():.3f} "
                 f"({coverage.min():.3f} to {coverage.max():.3f})  error {error.mean():.4f} (most {error.max():.4f})"
             )
         gap = np.array([a[0] - b[0] for a, b in zip(found["ours"], found["softmax"], strict=True)])
@@ -126,12 +133,12 @@ def resplits(images: Images, known: LabelSet, contract: Contract, repeats: int) 
 def official(val: Images, test: Images, known: LabelSet, contract: Contract) -> None:
     """Fitted on validation images, read off the test list."""
     for name, fit in (("ours", ours), ("softmax", softmax_threshold)):
-        decision = fit(val, known, contract, grouped=True)
+        decision, promised = fit(val, known, contract, grouped=True)
         coverage, error, wrong, given = outcome(decision, test)
         inside = outcome(decision, val)
         print(
-            f"  {name:8} threshold {decision.threshold:.4f}: validation {inside[0]:.1%} answered, {inside[1]:.2%} wrong; "
-            f"test {coverage:.1%} answered, {error:.2%} wrong ({wrong} of {given})"
+            f"  {name:8} threshold {decision.threshold:.4f} ({'promised' if promised else 'not promised'}): validation "
+            f"{inside[0]:.1%} answered, {inside[1]:.2%} wrong; test {coverage:.1%} answered, {error:.2%} wrong ({wrong} of {given})"
         )
 
 
