@@ -40,9 +40,9 @@ def main() -> None:
         page.write_text(page.read_text(encoding="utf-8").replace(f"{home}/", ""), encoding="utf-8")
         shot = home / "shot.png"
         size = f"--window-size={WIDTH},{HEIGHT}"
-        quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-dark-mode"]
+        quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         command = [browser, *quiet, size, f"--screenshot={shot}", page.as_uri()]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
         publish_file(PICTURE, _small(shot))
 
 

@@ -185,7 +185,7 @@ def _metrics(table: ImageTable, issues: pl.DataFrame) -> dict[str, Metric]:
     counts = {
         "images": total,
         "cannot_be_used": table.rejected.height,
-        "images_with_issues": issues["name"].n_unique(),
+        "images_with_issues": issues.filter(pl.col("severity") != "info")["name"].n_unique(),
         "severe": severities.get("error", 0),
         "warnings": severities.get("warning", 0),
         "remarks": severities.get("info", 0),

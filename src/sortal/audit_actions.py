@@ -22,7 +22,7 @@ PLAN = "{plan}"
 SEVERE = 10.0
 """What comes on top where something is wrong for certain."""
 _WEIGHT = {
-    "leaks": 8.0,
+    "leaks": 12.0,
     "repair": 4.0,
     "decide": 3.0,
     "label": 5.0,

@@ -200,3 +200,15 @@ def test_names_stay_on_their_line_and_odd_ones_are_counted(tmp_path: Path) -> No
     assert "new\\nline" in done.out
     assert "left out: 1 name that is not valid UTF-8" in done.out
     assert all(line.startswith((" ", "odd:", "Most", "Results")) for line in done.out.splitlines())
+
+
+def test_page_report_list_and_terminal_count_alike(home: Path, done: Done) -> None:
+    folder = home / "audits" / "parts-1"
+    report = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    rows = [row for row in _findings(folder) if row["severity"] != "info"]
+    touched = len({row["name"] for row in rows})
+    assert report["metrics"]["images_with_issues"]["value"] == touched
+    assert f"{touched} of {report['metrics']['images']['value']:.0f} images need a look" in done.out
+    urgent = len({row["name"] for row in rows if row["severity"] == "error"})
+    assert f"{urgent} of them urgently" in done.out
+    assert report["body"]["summary"][0] in (folder / "report.html").read_text(encoding="utf-8")
