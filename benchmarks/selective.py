@@ -119,9 +119,9 @@ def resplits(images: Images, known: LabelSet, contract: Contract, repeats: int) 
             coverage, error = (np.array(part) for part in list(zip(*rows, strict=True))[:2])
             promises, chance = sum(row[2] for row in rows), int(binom.ppf(0.95, repeats, 1 - contract.confidence))
             print(
-                f"  {'groups' if grouped else 'images'} {name:8} broken {broken} of {promises} promises (at most {chance} "
-                f"by chance), {unpromised} of {repeats - promises} without one  coverage {coverage.mean():.3f} "
-                f"({coverage.min():.3f} to {coverage.max():.3f})  error {error.mean():.4f} (most {error.max():.4f})"
+                f"  {'groups' if grouped else 'images'} {name:8} broken {broken} of {promises} promises (at most "
+                f"{chance} by chance), {unpromised} of {repeats - promises} without one  coverage "
+                f"{coverage.mean():.3f} ({coverage.min():.3f} to {coverage.max():.3f})  error {error.mean():.4f} (most {error.max():.4f})"
             )
         gap = np.array([a[0] - b[0] for a, b in zip(found["ours"], found["softmax"], strict=True)])
         spread = gap.std(ddof=1) / np.sqrt(repeats)
@@ -138,7 +138,8 @@ def official(val: Images, test: Images, known: LabelSet, contract: Contract) -> 
         inside = outcome(decision, val)
         print(
             f"  {name:8} threshold {decision.threshold:.4f} ({'promised' if promised else 'not promised'}): validation "
-            f"{inside[0]:.1%} answered, {inside[1]:.2%} wrong; test {coverage:.1%} answered, {error:.2%} wrong ({wrong} of {given})"
+            f"{inside[0]:.1%} answered, {inside[1]:.2%} wrong; test {coverage:.1%} answered, {error:.2%} wrong "
+            f"({wrong} of {given})"
         )
 
 
