@@ -32,7 +32,9 @@ from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.gallery import shown_from
 from sortal.evaluate.grouped import grouped
 from sortal.evaluate.pages.page import Picture
+from sortal.evaluate.robustness.added import draw_robust, with_robustness
 from sortal.evaluate.slices import NAME, slices_findings, slices_table, slicings
+from sortal.evaluate.strangers import with_unknown
 from sortal.runtime.classifier import Classifier, open_classifier
 
 
@@ -135,6 +137,10 @@ def measure(
         model=facts,
     )
     report = with_confidence(report, predictions, labels, classifier.decision, group_numbers(table))
+    foreign = (table.label_array() >= 0) & (labels < 0)
+    report = with_unknown(report, predictions, labels, foreign, confidence=rules.confidence)
+    if rules.robustness:
+        report = with_robustness(report, classifier, table, labels, rules.robustness, listener)
     report = report.model_copy(
         update={
             "findings": (*report.findings, *findings, *table.findings),
@@ -163,7 +169,7 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
         study.table.names(),
         folder,
         true_names=true_names,
-        pictures={**curves, **(pictures or {})},
+        pictures={**curves, **draw_robust(study.report, study.table, folder), **(pictures or {})},
         show=shown_from(study.table),
     )
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 TITLES: dict[str, str] = {
+    "robustness": "Under corruption",
+    "fragile_classes": "Most fragile classes",
+    "clean_accuracy": "Accuracy on these as they are",
+    "corrupted_accuracy": "Accuracy under corruption",
+    "corruption_retained": "Accuracy kept under corruption",
     "accuracy": "Accuracy",
     "answered_accuracy": "Accuracy when it answers",
     "macro_f1": "Macro F1",
@@ -67,6 +72,12 @@ TITLES: dict[str, str] = {
 }
 
 HELP: dict[str, str] = {
+    "robustness": "The same images under each corruption at five strengths. Accuracy lost is against the images as they "
+    "are; error is that of the answers that were given.",
+    "fragile_classes": "Recall on average over all corruptions and strengths, and what hurts the class most.",
+    "clean_accuracy": "of the images that were also corrupted",
+    "corrupted_accuracy": "mean over all corruptions and strengths",
+    "corruption_retained": "the same as a share of the accuracy on these images as they are",
     "accuracy": "share of images whose answer is the true class",
     "answered_accuracy": "the same, over images it did not leave to a person",
     "macro_f1": "mean F1 of the classes; each counts the same, however rare",
