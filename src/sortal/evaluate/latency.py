@@ -12,7 +12,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,6 +57,8 @@ class Latency:
     """The processor's name."""
     end_to_end: bool
     """From bytes to decision; otherwise the network alone, on input in memory."""
+    times_ms: tuple[float, ...] = field(default=(), repr=False)
+    """Every measured time, in the order measured."""
 
 
 def measure_latency(
@@ -201,6 +203,7 @@ def _latency(times: Floats, classifier: Classifier, *, batch: int, confidence: f
         precision=PRECISION,
         machine=processor(),
         end_to_end=end_to_end,
+        times_ms=tuple(times.tolist()),
     )
 
 
