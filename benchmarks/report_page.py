@@ -43,7 +43,7 @@ CLICKS = """
     classes: least(rows('per_class').map((line) => count(() => line.click()))),
     pairs: least(rows('confused_pairs').map((line) => count(() => line.click()))),
     bins: least(hits('reliability').map((spot) => count(press(spot)))),
-    points: [hits('risk-coverage').length, hits('risk-coverage').length ? Math.max(...hits('risk-coverage').map((spot) => count(press(spot)))) : 0],
+    points: ((found) => [found.length, Math.max(0, ...found)])(hits('risk-coverage').map((spot) => count(press(spot)))),
   };"""
 
 
