@@ -18,7 +18,8 @@ from sortal.data.leaders import Leaders
 from sortal.data.likeness import lay_over
 from sortal.data.look import look
 from sortal.data.look_measure import RECORD
-from sortal.data.near import near_duplicates
+from sortal.data.near import Pictures, near_duplicates
+from sortal.data.second_look import SECOND_PX
 from sortal.data.survey import Survey
 from sortal.data.synth.dataset import synthesize
 from sortal.data.synth.options import SynthOptions
@@ -57,6 +58,28 @@ def _copies(image: Image.Image, rng: np.random.Generator) -> list[Image.Image]:
     ]
 
 
+def _again(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The same object once more: moved, turned by up to 2 degrees, a little lighter or darker, with new noise."""
+    turned = image.rotate(
+        float(rng.uniform(1, 2) * rng.choice([-1, 1])),
+        Image.Resampling.BICUBIC,
+        translate=(round(float(rng.uniform(-2, 2))), round(float(rng.uniform(-2, 2)))),
+    )
+    edge = round(0.04 * image.width)
+    inner = turned.resize(image.size, Image.Resampling.BICUBIC, (edge, edge, image.width - edge, image.height - edge))
+    pixels = np.asarray(inner) * float(rng.uniform(0.93, 1.07)) + rng.normal(0, 2, (*image.size[::-1], 1))
+    return _saved(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), 88)
+
+
+def _reader(images: list[Image.Image]) -> Pictures:
+    def read(rows: np.ndarray) -> np.ndarray:
+        square = (SECOND_PX, SECOND_PX)
+        small = [images[row].convert("L").resize(square, Image.Resampling.BILINEAR, reducing_gap=2.0) for row in rows]
+        return np.stack([np.asarray(one) for one in small])
+
+    return read
+
+
 def _random_tiny(rng: np.random.Generator, count: int) -> np.ndarray:
     """Smooth random pictures."""
     coarse = rng.integers(0, 256, (count, 5, 5, 3)).astype(np.float32)
@@ -90,6 +113,73 @@ def test_planted_copies_are_found_and_nothing_else(parts: list[Image.Image]) -> 
     assert reached.mean() >= 0.95
     strangers = {(one, other) for one, other in zip(owners[first[~right]], owners[second[~right]], strict=True)}
     assert len(strangers) <= 1  # of 90 drawn parts, 30 of a kind, one pair may be as good as the same
+
+
+@pytest.fixture(scope="module")
+def of_two_kinds(tmp_path_factory: pytest.TempPathFactory) -> list[Image.Image]:
+    folder: Path = tmp_path_factory.mktemp("kinds")
+    synthesize(folder / "parts", SynthOptions(classes=2, images=120, size_px=128, seed=4, workers=1))
+    return [Image.open(path).convert("RGB") for path in sorted(folder.rglob("*.jpg"))]
+
+
+def test_parts_of_one_kind_are_told_apart_by_their_detail(of_two_kinds: list[Image.Image]) -> None:
+    survey = _looked_at(of_two_kinds)
+    assert near_duplicates(survey).pairs.height >= 2  # at 16 pixels some are as good as the same
+    found = near_duplicates(survey, pictures=_reader(of_two_kinds))
+    assert found.pairs.height == 0
+    assert (found.cluster == -1).all()
+
+
+def test_copies_looked_at_again_are_certain_and_nothing_else_is_near(parts: list[Image.Image]) -> None:
+    rng = np.random.Generator(np.random.Philox(key=1))
+    images, owner = list(parts), list(range(len(parts)))
+    for number in range(0, len(parts), 6):
+        copies = _copies(parts[number], rng)
+        images += copies
+        owner += [number] * len(copies)
+    found = near_duplicates(_looked_at(images), pictures=_reader(images))
+    owners, planted = np.asarray(owner), np.arange(len(parts), len(images))
+    assert (owners[found.pairs["first"].to_numpy()] == owners[found.pairs["second"].to_numpy()]).all()
+    sure = found.certain_clusters()
+    assert ((sure[planted] == sure[owners[planted]]) & (sure[planted] >= 0)).mean() >= 0.97
+
+
+def test_further_pictures_of_one_object_are_found_by_a_second_look(parts: list[Image.Image]) -> None:
+    rng = np.random.Generator(np.random.Philox(key=2))
+    images, objects = list(parts), range(0, len(parts), 9)
+    for number in objects:
+        images += [_again(parts[number], rng) for _ in range(3)]
+    survey = _looked_at(images)
+    of_object = [[number, *range(len(parts) + 3 * n, len(parts) + 3 * n + 3)] for n, number in enumerate(objects)]
+
+    def whole(clusters: np.ndarray) -> int:
+        return sum(clusters[rows[0]] >= 0 and len(set(clusters[rows].tolist())) == 1 for rows in of_object)
+
+    found = near_duplicates(survey, pictures=_reader(images))
+    assert whole(near_duplicates(survey).certain_clusters()) == 0
+    assert whole(found.certain_clusters()) == len(of_object)
+    assert np.count_nonzero(found.cluster >= 0) == 4 * len(of_object)
+
+
+def test_no_more_pairs_are_looked_at_again_than_may_be(
+    parts: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [copy for image in parts[:10] for copy in (image, _saved(image, 60))]
+    survey, read, asked = _looked_at(images), _reader(images), []
+
+    def counted(rows: np.ndarray) -> np.ndarray:
+        asked.extend(rows.tolist())
+        return read(rows)
+
+    assert near_duplicates(survey, pictures=counted).findings() == ()
+    everything = len(asked)
+    asked.clear()
+    monkeypatch.setattr(near_module, "MOST_LOOKS", 3)
+    found = near_duplicates(survey, pictures=counted)
+    assert 0 < len(asked) <= 6 < everything
+    assert found.unseen >= 7
+    assert [one.code for one in found.findings()] == ["near_not_verified"]
+    assert found.pairs.height >= 8  # what was not looked at again is judged by its tiny picture
 
 
 @settings(max_examples=25, deadline=None)
