@@ -16,7 +16,13 @@ import numpy as np
 from sortal.core.recipe import Recipe
 from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.data.statistics import UNEVEN_RATIO, imbalance_ratio
-from sortal.evaluate.health import EXPLODING, diagnose_gradients, overfitting_finding, overfitting_remedies
+from sortal.evaluate.health import (
+    EXPLODING,
+    GRADIENT_NORMS,
+    diagnose_gradients,
+    overfitting_finding,
+    overfitting_remedies,
+)
 from sortal.evaluate.traces import Row, Traces
 
 RISE = 1.3
@@ -41,7 +47,17 @@ class Symptom:
 
 def diagnose(traces: Traces, *, subject: str) -> Report:
     """The faults of a run, worst first, each with settings; a healthy run says so, with the numbers looked at."""
-    checks = (_diverged, _gradients, _overfitting, _underfitting, _too_short, _imbalance, _latency, _waiting)
+    checks = (
+        _unfinished,
+        _diverged,
+        _gradients,
+        _overfitting,
+        _underfitting,
+        _too_short,
+        _imbalance,
+        _latency,
+        _waiting,
+    )
     found = [symptom for check in checks for symptom in check(traces)]
     order = {"error": 0, "warning": 1, "info": 2}
     found.sort(key=lambda symptom: order[symptom.finding.severity])
@@ -57,6 +73,15 @@ def diagnose(traces: Traces, *, subject: str) -> Report:
     )
 
 
+def _unfinished(traces: Traces) -> list[Symptom]:
+    if traces.finished:
+        return []
+    message = f"The run is not finished: {len(traces.history)} of {traces.plan.get('epochs', '?')} epochs are there."
+    message += f" Its log ends with: {traces.ended}." if traces.ended else ""
+    hint = "go on with: sortal train --resume RUN; what follows is about the part that is there"
+    return [Symptom(finding=Finding(code="unfinished", severity="warning", message=message, hint=hint))]
+
+
 def _diverged(traces: Traces) -> list[Symptom]:
     losses = [row.get("train_loss") for row in traces.history]
     broken = [
@@ -65,7 +90,9 @@ def _diverged(traces: Traces) -> list[Symptom]:
         if "train_loss" in traces.history[number - 1] and loss is None
     ]
     guess = math.log(max(len(traces.train_counts), 2))
-    if broken:
+    if traces.ended is not None and "diverged" in traces.ended:
+        message = f"Training broke down: {traces.ended.rpartition('training ')[2]}."
+    elif broken:
         message = f"The training loss is no number from epoch {broken[0]} on: training broke down."
     elif (worst := max((loss for loss in losses if loss is not None), default=0.0)) > 3 * guess:
         message = f"The training loss reached {worst:.3g}, guessing has {guess:.2f}: the steps are too large."
@@ -76,7 +103,7 @@ def _diverged(traces: Traces) -> list[Symptom]:
 
 def _gradients(traces: Traces) -> list[Symptom]:
     found = []
-    for finding in diagnose_gradients(traces.history):
+    for finding in diagnose_gradients([_with_infinity(row) for row in traces.history]):
         settings = {
             "gradients_explode": [*_smaller_steps(traces), "optim.clip=1.0", "schedule.warmup=0.2"],
             "gradients_vanish": ["model=auto", "model.weights=auto"],
@@ -119,7 +146,7 @@ def _overfitting(traces: Traces) -> list[Symptom]:
 
 def _underfitting(traces: Traces) -> list[Symptom]:
     rows = _with(traces, "train_loss")
-    if not rows or len(traces.train_counts) < 2:
+    if not traces.finished or not rows or len(traces.train_counts) < 2:
         return []
     loss, guess = float(rows[-1]["train_loss"]), math.log(len(traces.train_counts))
     accuracy = rows[-1].get("val_accuracy")
@@ -152,7 +179,7 @@ def _too_short(traces: Traces) -> list[Symptom]:
             told.append(
                 f"the validation loss still fell by {fell:.0%} over the last {back} epochs, to {losses[-1]:.3f}"
             )
-    if not told or traces.stopped == "early":
+    if not told or not traces.finished or traces.stopped == "early":
         return []
     return [_symptom("too_short", "warning", f"Training was too short: {' and '.join(told)}.", _longer(traces))]
 
@@ -229,6 +256,14 @@ def _changed(recipe: Recipe, settings: Sequence[str]) -> tuple[str, ...]:
     """Without settings that the recipe has already."""
     clip = f"optim.clip={recipe.optim.clip}"
     return tuple(setting for setting in dict.fromkeys(settings) if setting != clip)
+
+
+def _with_infinity(row: Row) -> Row:
+    """Norms that were no finite numbers are null in a file; here they are infinite again."""
+    norms = row.get(GRADIENT_NORMS)
+    if not isinstance(norms, dict):
+        return row
+    return {**row, GRADIENT_NORMS: {name: math.inf if norm is None else norm for name, norm in norms.items()}}
 
 
 def _with(traces: Traces, *keys: str) -> list[Row]:

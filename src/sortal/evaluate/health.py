@@ -138,12 +138,12 @@ def _named(blocks: Sequence[str]) -> str:
 
 
 def _gap(row: Row) -> str | None:
-    """The gap in words, None where it is not large or not known."""
-    if "train_accuracy" in row and "val_accuracy" in row:
-        train, val = row["train_accuracy"], row["val_accuracy"]
+    """The gap in words, None where it is not large or not known; a loss that is no number was written down as null."""
+    train, val = row.get("train_accuracy"), row.get("val_accuracy")
+    if train is not None and val is not None:
         return f"accuracy {train:.1%} against {val:.1%}" if train - val > GAP else None
-    if "train_loss" in row and "val_loss" in row:
-        train, val = row["train_loss"], row["val_loss"]
+    train, val = row.get("train_loss"), row.get("val_loss")
+    if train is not None and val is not None:
         large = val - train > _LOSS_GAP and val > _LOSS_RATIO * train
         return f"loss {train:.2f} against {val:.2f}" if large else None
     return None

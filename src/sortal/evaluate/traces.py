@@ -15,6 +15,8 @@ from sortal.core.run import RunFolder
 
 Row = Mapping[str, Any]
 
+_ENDED = " ended early: "
+
 
 @dataclass(frozen=True, kw_only=True)
 class Traces:
@@ -27,6 +29,9 @@ class Traces:
     metrics: Mapping[str, Metric]
     source: str | None
     stopped: str | None
+    finished: bool = True
+    ended: str | None = None
+    """Why the training broke off, as its log has it."""
     latency_ms: float | None = None
     limit_ms: float | None = None
 
@@ -36,9 +41,11 @@ def read_traces(run: RunFolder, *, latency_ms: float | None = None, limit_ms: fl
     if not run.recipe_path.is_file():
         raise InputError("this is no training run: it has no recipe.yaml", where=str(run.path))
     history = run.records()
+    ended = _ended(run)
     if not history:
         hint = "look at the end of train.log; go on with: sortal train --resume"
-        raise InputError("no epoch was finished yet, so there is nothing to judge", where=str(run.path), hint=hint)
+        what = "no epoch was finished, so there is nothing to judge"
+        raise InputError(what, where=str(run.path), received=ended, hint=hint)
     told = Report.from_json(run.report_path.read_bytes()) if run.report_path.is_file() else None
     state = parse(run.state_path.read_bytes(), where=str(run.state_path)) if run.state_path.is_file() else {}
     source = state.get("origin", {}).get("source") if isinstance(state, dict) else None
@@ -50,9 +57,20 @@ def read_traces(run: RunFolder, *, latency_ms: float | None = None, limit_ms: fl
         metrics={} if told is None else told.metrics,
         source=source if isinstance(source, str) else None,
         stopped=None if told is None else told.provenance.get("stopped"),
+        finished=run.finished,
+        ended=ended,
         latency_ms=latency_ms,
         limit_ms=limit_ms,
     )
+
+
+def _ended(run: RunFolder) -> str | None:
+    """The last reason that the log gives for an end before the time, in one line."""
+    if not run.log_path.is_file():
+        return None
+    lines = run.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [line.partition(_ENDED)[2] for line in lines if _ENDED in line]
+    return found[-1] if found else None
 
 
 def _train_counts(run: RunFolder) -> dict[str, int]:
