@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sortal.api import (
         audit,
         calibrate,
+        certify,
         compare,
         evaluate,
         explain,
@@ -51,6 +52,7 @@ _WHERE = {
     "train": "sortal.api",
     "load_model": "sortal.api",
     "predict": "sortal.api",
+    "certify": "sortal.api",
     "compare": "sortal.api",
     "evaluate": "sortal.api",
     "explain": "sortal.api",
@@ -81,6 +83,7 @@ __all__ = [
     "__version__",
     "audit",
     "calibrate",
+    "certify",
     "compare",
     "evaluate",
     "explain",

@@ -176,6 +176,36 @@ def evaluate(
     )
 
 
+def certify(
+    model: str | Path | TrainedRun,
+    source: str | Path | Sequence[str | Path] | ImageTable,
+    *,
+    contract: str | Path | Contract | None = None,
+    group: str | None = None,
+    engine: str = "auto",
+    out: str | Path | None = None,
+    attach: bool = False,
+    listener: Listener | None = None,
+) -> Report:
+    """Whether a contract is kept on images that the model never saw: `report.body["verdict"]`, clause by clause.
+
+    `contract` is a file or a Contract, by default the one that the model was trained for; `group` a column or pattern
+    that says which images belong together. The certificate goes to `<run>/certificates/<source>-N` unless `out` is
+    given, with `attach` into the bundle too. Raises InputError for a wrong contract, DataError where images have no
+    labels or were seen in training, validation or calibration.
+    """
+    from sortal.evaluate.certify.study import Asked, certify_source
+
+    asked = Asked(
+        contract=Path(contract) if isinstance(contract, str) else contract,
+        group=group,
+        engine=engine,
+        out=None if out is None else Path(out),
+        attach=attach,
+    )
+    return certify_source(as_path(model), source, asked=asked, listener=listener or Silent())
+
+
 def compare(
     models: Sequence[str | Path | TrainedRun],
     source: str | Path | Sequence[str | Path] | ImageTable,

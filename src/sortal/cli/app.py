@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "train": "sortal.cli.train:train",
     "reproduce": "sortal.cli.train:reproduce",
     "evaluate": "sortal.cli.evaluate:evaluate",
+    "certify": "sortal.cli.certify:certify",
     "compare": "sortal.cli.compare:compare",
     "explain": "sortal.cli.explain:explain",
     "calibrate": "sortal.cli.calibrate:calibrate",

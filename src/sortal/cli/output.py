@@ -40,6 +40,8 @@ def summary(report: Report) -> list[str]:
         from sortal.evaluate.summary import evaluation_summary
 
         lines = evaluation_summary(report)
+    elif report.kind == "certificate":
+        lines = [str(sentence) for sentence in report.body["summary"]]
     else:
         width = max((len(name) for name in report.metrics), default=0)
         lines = [f"{name:<{width}}  {amount(metric)}" for name, metric in report.metrics.items()]

@@ -41,7 +41,7 @@ class Use:
 
 
 def earlier_uses(root: Path, digests: Iterable[str | None]) -> list[Use]:
-    """Every recorded use of images with these content digests, oldest first. Damaged lines and files are passed over."""
+    """Every recorded use of images with these content digests, oldest first; what is damaged is passed over."""
     keys, found = seen_keys(digests), []
     known: dict[str, int] = {}
     for line in _lines(root / "holdouts" / _USES):

@@ -17,13 +17,14 @@ Shapes: N units that are counted.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.incomplete_beta import log_beta_cdf
 from sortal.core.incomplete_gamma import gamma_quantile, log_gamma_cdf
-from sortal.core.shares import exact_lower, exact_upper
+from sortal.core.shares import exact_upper
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,7 +61,7 @@ class Rate:
         if self.value is None:
             return self.most
         if self.hits is not None:
-            return float(exact_upper(self.hits, self.total, confidence))
+            return _exact(self.hits, self.total, confidence)
         mean, variance = self.value + self.heaviest, self.variance + self.heaviest**2
         bound = _gamma(confidence, mean, variance)
         return min(self.most, bound + self.unseen * self.most)
@@ -70,7 +71,7 @@ class Rate:
         if not self.value:
             return 0.0
         if self.hits is not None:
-            return float(exact_lower(self.hits, self.total, confidence))
+            return 1.0 - _exact(self.total - self.hits, self.total, confidence)
         return min(self.most, _gamma(1 - confidence, self.value, self.variance))
 
     def stays_below(self, limit: float, confidence: float) -> bool:
@@ -157,6 +158,11 @@ def _heaviest(
     return min(fullest, float(events.max()) * (1 + WARY * squares / total**2))
 
 
+@lru_cache(maxsize=512)
+def _exact(hits: float, total: float, confidence: float) -> float:
+    return float(exact_upper(hits, total, confidence))
+
+
 def _exact_tail(hits: float, total: float, limit: float) -> float:
     """P(at least `hits` of `total`) where each is bad with the chance `limit`."""
     if hits > total or limit <= 0:
@@ -173,6 +179,7 @@ def _gamma_tail(mean: float, variance: float, limit: float) -> float:
     return float(np.exp(log_gamma_cdf(np.array([limit * mean / variance]), shape))[0])
 
 
+@lru_cache(maxsize=512)
 def _gamma(share: float, mean: float, variance: float) -> float:
     """A quantile of the gamma distribution with this mean and variance."""
     if not mean:

@@ -67,6 +67,13 @@ TITLES: dict[str, str] = {
     "nearest_class": "Nearest class",
     "nearest_distance": "Distance",
     "training_images": "Training images",
+    "clauses": "The contract, clause by clause",
+    "still_needed": "Would settle it",
+    "max_error": "Error among the answers",
+    "min_coverage": "Share answered",
+    "max_cost": "Mean cost",
+    "max_latency_ms": "Latency, 99th percentile, ms",
+    "max_size_mb": "Size of the artifact, MB",
     "report": "Page",
     "json": "Report",
 }

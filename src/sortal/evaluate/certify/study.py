@@ -1,0 +1,307 @@
+"""The story of `sortal certify`: a hold-out that the model never saw, answered, judged, written down and counted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sortal.core.bundle import Bundle, attach, open_bundle
+from sortal.core.contract import Contract, check_classes, load_contract
+from sortal.core.errors import DataError, ImageError, InputError, MachineError
+from sortal.core.holdouts import Use, earlier_uses, record_use
+from sortal.core.manifest import MANIFEST
+from sortal.core.places import state_root
+from sortal.core.progress import Listener
+from sortal.core.publish import publish_file
+from sortal.core.recipe import Recipe
+from sortal.core.reference import read_reference
+from sortal.core.report import Finding, Report
+from sortal.core.run import RunFolder, new_run, open_run
+from sortal.data.open import images
+from sortal.data.scan import scan
+from sortal.data.table import ImageTable
+from sortal.evaluate.asked import with_asked_group
+from sortal.evaluate.certify.certificate import certify
+from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, measure_latency, measure_network
+from sortal.evaluate.pages.page import render_page
+from sortal.runtime.classifier import Classifier, open_classifier
+from sortal.runtime.locate import locate
+
+_TIMED_IMAGES = 64
+_TIMED_CALLS = 500
+_TIMED_S = 60.0
+_NETWORK_S = 10.0
+_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How a hold-out is to be used."""
+
+    contract: Contract | Path | None = None
+    """None: the one that the bundle was made for."""
+    group: str | None = None
+    """A column or pattern: which images belong together."""
+    engine: str = "auto"
+    out: Path | None = None
+    attach: bool = False
+    """Whether the certificate goes into the bundle's `reports/` too."""
+
+
+def certify_source(
+    model: Path, source: str | Path | Sequence[str | Path] | ImageTable, *, asked: Asked, listener: Listener
+) -> Report:
+    """Judge `model` on images that it never saw, and write certificate.json and certificate.html.
+
+    The use is written into the ledger of hold-outs and into the run. Raises InputError where the contract is wrong or
+    absent, DataError where images have no labels or were seen in training, validation or calibration.
+    """
+    bundle, run = _bundle_of(model), _run_of(model)
+    contract = _contract(asked.contract, bundle, model)
+    if bundle is not None:
+        check_classes(contract, bundle.labels.names, where="contract")
+    table = scan(
+        _hold_out(source, bundle, asked.group), progress=lambda done, all: listener.progress("reading", done, all)
+    )
+    _check_hold_out(table)
+    _refuse_seen(table, bundle, run)
+    uses, ledger = _earlier(table)
+    with open_classifier(model, engine=asked.engine) as classifier:
+        _check_known(classifier, table)
+        if run is not None:
+            run.log_test_read(f"sortal certify on {table.source}")
+        ledger = (*ledger, *_recorded(table, classifier.bundle_id))
+        predictions = classifier.predict(table, progress=lambda done, all: listener.progress("answering", done, all))
+        latency, network = _times(contract, classifier, table, listener)
+        report = certify(
+            contract,
+            predictions,
+            table,
+            decision=classifier.decision,
+            latency=latency,
+            network=network,
+            size_bytes=_artifact_bytes(model),
+            subject=table.source,
+        )
+        engine = classifier.engine
+    report = report.model_copy(
+        update={
+            "data_digest": table.content_digest,
+            "findings": (_uses_finding(uses, len(table)), *ledger, *report.findings, *table.findings),
+            "provenance": {**report.provenance, "model": str(model), "engine": engine, "earlier_uses": len(uses)},
+        }
+    )
+    report = report.model_copy(
+        update={"body": {**report.body, "summary": [*report.body["summary"], report.findings[0].message]}}
+    )
+    return _written(report, asked, run, bundle)
+
+
+def _contract(given: Contract | Path | None, bundle: Bundle | None, model: Path) -> Contract:
+    if isinstance(given, Contract):
+        return given
+    if given is not None:
+        return load_contract(given)
+    recipe = None if bundle is None else bundle.recipe
+    found = (None if bundle is None else bundle.contract) or (None if recipe is None else recipe.contract)
+    if found is None:
+        hint = "give one: --contract contract.yaml; docs/contract.md says what it looks like"
+        raise InputError("this model was trained without a contract", where=str(model), hint=hint)
+    return found
+
+
+def _hold_out(
+    source: str | Path | Sequence[str | Path] | ImageTable, bundle: Bundle | None, group: str | None
+) -> ImageTable:
+    recipe = None if bundle is None else bundle.recipe
+    asked = (recipe or Recipe()).data
+    table = (
+        source
+        if isinstance(source, ImageTable)
+        else images(source, label=asked.label, level=asked.level, boxes=asked.boxes, margin=asked.margin)
+    )
+    rows = table.split_rows("test")
+    table = table.select(rows) if len(rows) else table
+    return with_asked_group(table, group, asked.group)
+
+
+def _check_hold_out(table: ImageTable) -> None:
+    if not len(table):
+        hint = "give images that the model never saw, one folder a class"
+        raise DataError("there is no readable image in this hold-out", where=table.source, hint=hint)
+    if not (table.label_array() >= 0).any():
+        hint = "a hold-out needs labels: one folder a class, or a table with a label column"
+        raise DataError("no image of the hold-out has a label", where=table.source, hint=hint)
+
+
+def _check_known(classifier: Classifier, table: ImageTable) -> None:
+    used = {table.labels.names[label] for label in np.unique(table.label_array()) if label >= 0}
+    if not used & set(classifier.labels.lookup()):
+        theirs, ours = ", ".join(sorted(used)[:_NAMED]), ", ".join(classifier.labels.names[:_NAMED])
+        hint = f"the classifier knows {ours}{' …' if len(classifier.labels) > _NAMED else ''}"
+        what = "none of the classes is known to the classifier"
+        raise DataError(what, where=table.source, received=f"classes {theirs}", hint=hint)
+
+
+def _refuse_seen(table: ImageTable, bundle: Bundle | None, run: RunFolder | None) -> None:
+    """By content: what the run's split file calls train or val, and what the bundle remembers."""
+    digests = table.frame["digest"].to_list()
+    fitted = set() if run is None else _fitted(run.split_path)
+    seen = np.array([digest in fitted for digest in digests], bool)
+    reference = None if bundle is None else read_reference(bundle)
+    if reference is not None:
+        seen |= reference.has_seen(digests)
+    if not seen.any():
+        return
+    names = [table.name(int(row)) for row in np.flatnonzero(seen)[:_NAMED]]
+    more = f" and {int(seen.sum()) - _NAMED} more" if seen.sum() > _NAMED else ""
+    raise DataError(
+        f"{int(seen.sum()):,} of {len(table):,} images were seen in training, validation or calibration: "
+        "they cannot certify this model",
+        where=table.source,
+        received=", ".join(names) + more,
+        hint="take them out, or collect new images; the test split of the run's split.csv was not seen",
+    )
+
+
+def _fitted(path: Path) -> set[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["digest"] for row in csv.DictReader(file) if row.get("split") in ("train", "val")}
+
+
+def _earlier(table: ImageTable) -> tuple[list[Use], tuple[Finding, ...]]:
+    root = state_root()
+    if root is None:
+        return [], ()
+    try:
+        return earlier_uses(root, table.frame["digest"]), ()
+    except MachineError as error:
+        return [], (_unrecorded(str(error)),)
+
+
+def _recorded(table: ImageTable, bundle_id: str) -> tuple[Finding, ...]:
+    root = state_root()
+    if root is None:
+        return (_unrecorded("there is no home folder and SORTAL_STATE is not set"),)
+    try:
+        record_use(root, table.frame["digest"], bundle=bundle_id, subject=table.source)
+    except MachineError as error:
+        return (_unrecorded(str(error)),)
+    return ()
+
+
+def _unrecorded(reason: str) -> Finding:
+    message = f"Uses of hold-outs cannot be counted on this machine: {reason}"
+    return Finding(code="use_not_recorded", severity="warning", message=message, hint="set SORTAL_STATE to a folder")
+
+
+def _uses_finding(uses: Sequence[Use], images: int) -> Finding:
+    if not uses:
+        return Finding(
+            code="hold_out_uses", severity="info", message="These images were never used to certify before, here."
+        )
+    most, models = max(use.shared for use in uses), len({use.bundle for use in uses})
+    times = "once" if len(uses) == 1 else f"{len(uses)} times"
+    message = (
+        f"Of these {images:,} images up to {most:,} were used to certify {times} before, "
+        f"for {models} {'model' if models == 1 else 'models'}, last on {uses[-1].time[:10]}."
+    )
+    hint = "whoever looks again after every change chooses by these images: certify the final model on new ones"
+    return Finding(code="hold_out_uses", severity="warning", message=message, hint=hint)
+
+
+def _times(
+    contract: Contract, classifier: Classifier, table: ImageTable, listener: Listener
+) -> tuple[Latency | None, Latency | None]:
+    """End to end and network alone, where the contract limits latency."""
+    if contract.max_latency_ms is None:
+        return None, None
+    samples = _encoded(table)
+    if not samples:
+        listener.say("No image of this hold-out is encoded, so latency from bytes cannot be measured.")
+        return None, None
+    calls = max(_TIMED_CALLS, calls_needed(PERCENTILE, contract.confidence) + 50)
+    listener.say(f"Measuring {calls} decisions, one image at a time.")
+    level = contract.confidence
+    whole = measure_latency(classifier, samples, repeats=calls, seconds=_TIMED_S, confidence=level)
+    return whole, measure_network(classifier, samples, seconds=_NETWORK_S, confidence=level)
+
+
+def _encoded(table: ImageTable) -> list[bytes]:
+    """Up to 64 images as their files hold them, spread over the table."""
+    rows = np.unique(np.linspace(0, len(table) - 1, _TIMED_IMAGES).astype(int))
+    found = []
+    for row in rows.tolist():
+        try:
+            content = table.read(row)
+        except ImageError:
+            continue
+        if isinstance(content, bytes):
+            found.append(content)
+    return found
+
+
+def _artifact_bytes(model: Path) -> int:
+    """Files of the artifact that answers: the model file and what lies beside it, or the file alone."""
+    file = locate(model).model
+    beside = file.parent if (file.parent / MANIFEST).is_file() else None
+    files = [file] if beside is None else [path for path in beside.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)
+
+
+def _written(report: Report, asked: Asked, run: RunFolder | None, bundle: Bundle | None) -> Report:
+    if asked.attach and bundle is None:
+        raise InputError("there is no bundle to attach the certificate to", hint="leave --attach away")
+    with _folder(asked.out, run, report.subject) as folder:
+        paths = {"report": str(folder / "certificate.html"), "json": str(folder / "certificate.json")}
+        report = report.model_copy(update={"paths": paths})
+        page, text = render_page(report).encode(), report.to_json().encode()
+        publish_file(folder / "certificate.html", page)
+        publish_file(folder / "certificate.json", text)
+    if asked.attach and bundle is not None:
+
+        def fill(where: Path) -> None:
+            (where / "certificate.html").write_bytes(page)
+            (where / "certificate.json").write_bytes(text)
+
+        attach(bundle.path, _attachment(bundle), fill, details={"verdict": report.body["verdict"]})
+    return report
+
+
+def _attachment(bundle: Bundle) -> str:
+    number = 1
+    while f"certificate-{number}" in bundle.reports():
+        number += 1
+    return f"reports/certificate-{number}"
+
+
+@contextmanager
+def _folder(out: Path | None, run: RunFolder | None, source: str) -> Iterator[Path]:
+    if out is not None:
+        if any((out / name).exists() for name in (MANIFEST, "bundle", "recipe.yaml")):
+            hint = "name another folder, or leave --out away for a numbered one"
+            raise InputError("a run or bundle is here and is never overwritten", where=str(out), hint=hint)
+        yield out
+        return
+    root = Path("certificates") if run is None else run.path / "certificates"
+    with new_run(root, Path(source).stem) as numbered:
+        yield numbered.path
+
+
+def _bundle_of(model: Path) -> Bundle | None:
+    for folder in (model / "bundle", model, *model.absolute().parents[:2]):
+        if (folder / MANIFEST).is_file() and (folder / "labels.json").is_file():
+            return open_bundle(folder)
+    return None
+
+
+def _run_of(model: Path) -> RunFolder | None:
+    for folder in (model, *model.absolute().parents[:3]):
+        if (folder / "split.csv").is_file() and (folder / "bundle").is_dir():
+            return open_run(folder)
+    return None
