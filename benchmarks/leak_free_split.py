@@ -1,13 +1,14 @@
 """How high an accuracy is estimated by random folds, by folds that cut no burst, and by the official validation split;
 beside it what the same head on the same features reaches on the official test.
 
-    python benchmarks/leak_free_split.py IMAGES --card CARD.yaml [--seeds 0 1 2] [--pooling mean] [--features FILE.npz]
+    python benchmarks/leak_free_split.py IMAGES --card CARD.yaml [--seeds 0 1 2] [--pooling stages] [--head ridge]
 
 IMAGES has an official train, val and test split. Train and val are pooled and related without the test, whose images
 are embedded but looked at only for the last number: the head fitted on the whole pool, with the penalty of the
-estimates. The head is a multinomial regression whose penalty is chosen on the official validation images once;
-`--strength` gives it. Images whose class is a single unit can never be right where they are held out; how many there
-are is printed. `--features` keeps the features for the next time.
+estimates. The head is that of the audit (ridge regression on features of unit length) or that of a probe (`--head
+regression`, a multinomial one: minutes for each fold); its penalty is chosen on the official validation images once, or
+given by `--strength`. Images whose class is a single unit can never be right where they are held out; how many there
+are is printed. `--features FILE.npz` keeps the features for the next time.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from numpy.typing import NDArray
 from sortal.core.progress import Silent
 from sortal.core.recipe import Recipe
 from sortal.data.folds import FOLD, classes_of_one_unit, with_folds
+from sortal.data.held_out import collect, held_out_scores, scores_of_fold
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import ImageTable
-from sortal.data.units import BURST, NEAR, units
+from sortal.data.units import LINKS, units
 from sortal.divide import relate
+from sortal.evaluate.folds import STRENGTHS
 from sortal.graphs import engine_features
 from sortal.start import start_of
 from sortal.train.probe import choose_strength, fit_head
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 Singles = NDArray[np.float32]
+FOLDS = 5
 
 
 def features_of(table: ImageTable, card: Path, pooling: str, kept: Path | None) -> Singles:
@@ -57,31 +62,42 @@ def features_of(table: ImageTable, card: Path, pooling: str, kept: Path | None) 
     return ordered
 
 
-def estimate(features: Singles, table: ImageTable, strength: float, *, seed: int, folds: int = 5) -> NDArray[np.bool_]:
-    """(N,) whether each image is recognized by the head that was fitted without its fold."""
-    labels, classes = table.label_array(), len(table.labels)
-    fold = with_folds(table, folds, seed=seed).frame[FOLD].to_numpy()
-    right = np.zeros(len(table), bool)
-    for number in range(folds):
-        held = fold == number
-        head = fit_head(features[~held], labels[~held], classes, strength=strength)
-        right[held] = head.logits(features[held]).argmax(axis=1) == labels[held]
+def recognized(features: Singles, labels: Ints, fold: Ints, classes: int, head: str, strength: float) -> Flags:
+    """(N,) whether each image is recognized by the head that was fitted on all other folds."""
+    if head == "ridge":
+        scores = held_out_scores(features, labels, fold, classes, strength=strength)
+        return np.asarray(scores.argmax(axis=1) == labels)
+    right = np.zeros(len(labels), bool)
+    for held in (fold == number for number in np.unique(fold)):
+        fitted = fit_head(features[~held], labels[~held], classes, strength=strength)
+        right[held] = fitted.logits(features[held]).argmax(axis=1) == labels[held]
     return right
 
 
-def judged_on_test(features: Singles, labels: Ints, tested: NDArray[np.bool_], classes: int, strength: float) -> float:
-    """The accuracy on the official test of a head fitted on everything else."""
-    head = fit_head(features[~tested], labels[~tested], classes, strength=strength)
-    return float((head.logits(features[tested]).argmax(axis=1) == labels[tested]).mean())
+def apart(features: Singles, labels: Ints, held: Flags, classes: int, head: str, strength: float) -> float:
+    """The accuracy on the images (N,) that are `held`, of the head fitted on all others."""
+    if head == "ridge":
+        sums = collect(features, labels, held.astype(np.int64), classes)
+        return float((scores_of_fold(sums, features[held], 1, strength).argmax(axis=1) == labels[held]).mean())
+    fitted = fit_head(features[~held], labels[~held], classes, strength=strength)
+    return float((fitted.logits(features[held]).argmax(axis=1) == labels[held]).mean())
+
+
+def chosen_strength(features: Singles, labels: Ints, val: Flags, classes: int, head: str) -> float:
+    """The penalty that is best on the validation images."""
+    if head == "ridge":
+        return max(STRENGTHS, key=lambda strength: apart(features, labels, val, classes, head, strength))
+    return choose_strength(features[~val], labels[~val], features[val], labels[val], classes).strength
 
 
 def ways_of(table: ImageTable, features: Singles) -> dict[str, ImageTable]:
     """The pool without its splits, by what is kept together; prints what was found to belong together."""
     related = relate(table, Silent(), features / np.linalg.norm(features, axis=1, keepdims=True))
-    print("\n".join(related.bursts.evidence))
+    print("\n".join([*related.bursts.evidence, *(found.message for found in related.bursts.findings(table))]))
     nothing = [None] * len(table)
+    links = [name for name in LINKS if name != "digest" and name in related.table.frame.columns]
     return {
-        "random folds": related.table.with_columns({"split": nothing, NEAR: nothing, BURST: nothing}),
+        "random folds": related.table.with_columns(dict.fromkeys(["split", *links], nothing)),
         "folds of units, without a network": relate(table, Silent()).table.with_columns({"split": nothing}),
         "folds of units, with what the network sees": related.table.with_columns({"split": nothing}),
     }
@@ -93,35 +109,37 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pooling", default="mean", choices=("mean", "sqrt", "stages"))
+    parser.add_argument("--pooling", default="stages", choices=("mean", "sqrt", "stages"))
+    parser.add_argument("--head", default="ridge", choices=("ridge", "regression"))
     parser.add_argument("--strength", type=float)
     parser.add_argument("--features", type=Path)
     given = parser.parse_args()
     whole = scan(images(given.images))
     everything = features_of(whole, given.card, given.pooling, given.features)
+    unit = everything / np.linalg.norm(everything, axis=1, keepdims=True)
+    everything = unit if given.head == "ridge" else everything
     tested = (whole.frame["split"] == "test").to_numpy()
     table, features, classes = whole.select(~tested), everything[~tested], len(whole.labels)
-    labels, train, val = table.label_array(), table.split_rows("train"), table.split_rows("val")
-    strength = given.strength
-    if strength is None:
-        strength = choose_strength(features[train], labels[train], features[val], labels[val], classes).strength
-    head = fit_head(features[train], labels[train], classes, strength=strength)
-    official = float((head.logits(features[val]).argmax(axis=1) == labels[val]).mean())
-    known = judged_on_test(everything, whole.label_array(), tested, classes, strength)
-    print(f"{features.shape[1]} features, penalty {strength:g}")
+    labels, val = table.label_array(), (table.frame["split"] == "val").to_numpy()
+    strength = given.strength or chosen_strength(features, labels, val, classes, given.head)
+    official = apart(features, labels, val, classes, given.head, strength)
+    known = apart(everything, whole.label_array(), tested, classes, given.head, strength)
+    print(f"{features.shape[1]} features, {given.head}, penalty {strength:g}")
+    print("| estimate by | units | accuracy, mean (each seed) | points off the test |\n|---|---|---|---|")
     print(f"| official test, {int(tested.sum()):,} images, the same head on all others | | {known:.1%} | |")
     print(
-        f"| official validation, {len(val)} images | | {official:.1%} | {100 * (official - known):+.1f} |", flush=True
+        f"| official validation, {int(val.sum())} images | | {official:.1%} | {100 * (official - known):+.1f} |",
+        flush=True,
     )
-    ways = ways_of(table, features)
-    print("| estimate by | units | accuracy, mean (each seed) | points off the test |\n|---|---|---|---|")
+    ways = ways_of(table, unit[~tested])
     for words, way in ways.items():
-        found = [float(estimate(features, way, strength, seed=seed).mean()) for seed in given.seeds]
+        found = []
+        for seed in given.seeds:
+            fold = with_folds(way, FOLDS, seed=seed).frame[FOLD].to_numpy().astype(np.int64)
+            found.append(float(recognized(features, labels, fold, classes, given.head, strength).mean()))
         mean, each = float(np.mean(found)), ", ".join(f"{one:.1%}" for one in found)
-        print(
-            f"| {words} | {len(np.unique(units(way))):,} | {mean:.1%} ({each}) | {100 * (mean - known):+.1f} |",
-            flush=True,
-        )
+        row = f"{words} | {len(np.unique(units(way))):,} | {mean:.1%} ({each}) | {100 * (mean - known):+.1f}"
+        print(f"| {row} |", flush=True)
     pooled = units(ways["folds of units, with what the network sees"])
     alone = classes_of_one_unit(labels, pooled, classes)
     print(f"classes of one unit: {len(alone)}; images of them: {int(np.isin(labels, alone).sum())}")
