@@ -13,6 +13,7 @@ from sortal.core.errors import ImageError
 from sortal.core.publish import publish_file
 from sortal.data.table import ImageTable
 from sortal.evaluate.canvas import NEUTRAL, RIGHT, WRONG, dress, new_figure, png
+from sortal.evaluate.captioned import THUMBNAIL_PX, Line, captioned
 from sortal.evaluate.compare.changes import Pair
 from sortal.evaluate.compare.costs import ModelCost
 from sortal.evaluate.fonts import lettering
@@ -20,7 +21,6 @@ from sortal.evaluate.thumbnails import thumbnail
 
 SHOWN = 24
 """Images of either kind on the page."""
-_THUMBNAIL_PX = 160
 
 
 def draw_trade_off(rows: Sequence[ModelCost], path: Path) -> Path:
@@ -58,48 +58,20 @@ def draw_changes(
 
     `rows` says which row of the `table` each image of the pair is.
     """
-    images, captions, right = list[NDArray[np.uint8]](), list[tuple[str, str, str]](), list[bool]()
+    images, captions = list[NDArray[np.uint8]](), list[list[Line]]()
     for row in chosen.tolist():
         with suppress(ImageError):
-            images.append(thumbnail(table, rows[row], _THUMBNAIL_PX))
+            images.append(thumbnail(table, rows[row], THUMBNAIL_PX))
             true, first, second = (pair.classes[one.item()] for one in _answers(pair, row))
-            captions.append((true, f"{names[0]}: {first}", f"{names[1]}: {second}"))
-            right.append(bool(pair.second.index[row] == pair.labels[row]))
+            colors = (RIGHT, WRONG) if pair.first.index[row] == pair.labels[row] else (WRONG, RIGHT)
+            said = zip((f"{names[0]}: {first}", f"{names[1]}: {second}"), colors, strict=True)
+            captions.append([(true, NEUTRAL), *said])
         if len(images) == SHOWN:
             break
     if not images:
         return None
-    publish_file(path, _mosaic(images, captions, right))
+    publish_file(path, captioned(images, captions))
     return path
-
-
-def _mosaic(
-    images: Sequence[NDArray[np.uint8]], captions: Sequence[tuple[str, str, str]], right: Sequence[bool]
-) -> bytes:
-    """Each image with three lines above it: the true class, and the two answers, the right one green."""
-    columns = min(4, len(images))
-    rows = -(-len(images) // columns)
-    figure = new_figure(3.1 * columns, 3.2 * rows)
-    letters = lettering([line for caption in captions for line in caption], longest=44)
-    for place, (image, now_right) in enumerate(zip(images, right, strict=True)):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        axes.imshow(image, interpolation="antialiased")
-        axes.set_axis_off()
-        colors = (NEUTRAL, WRONG if now_right else RIGHT, RIGHT if now_right else WRONG)
-        for line, color in enumerate(colors):
-            axes.text(
-                0.5,
-                1.24 - 0.095 * line,
-                letters.texts[3 * place + line],
-                transform=axes.transAxes,
-                ha="center",
-                va="top",
-                fontsize=8,
-                color=color,
-                family=list(letters.families),
-                parse_math=False,
-            )
-    return png(figure, dpi=110)
 
 
 def _answers(pair: Pair, row: int) -> tuple[NDArray[np.int64], ...]:
