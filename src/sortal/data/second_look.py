@@ -29,9 +29,9 @@ STEPS = {16: 5, 32: 4, 64: 4}
 """Fits of the motion at each size, coarse to fine."""
 WIDTHS = (1, 3, 7, 15)
 """Smoothings by (1, 2, 1) / 4 between which the bands lie, from fine to coarse: about 3 to 12 pixels of 64."""
-BAND_LEFT = (0.1, 0.015, 0.01, 0.008)
+BAND_LEFT: tuple[float, ...] = (0.1, 0.015, 0.01, 0.008)
 """Share of the contrast of the finest to the coarsest band that a copy may leave over."""
-BAND_LEVELS = (1.0, 0.5, 0.4, 0.4)
+BAND_LEVELS: tuple[float, ...] = (1.0, 0.5, 0.4, 0.4)
 """Levels (root mean square, of 255) that noise and JPEG may leave over in each, however faint the picture."""
 HOPELESS = 3.0
 """Unlikeness at half the size above which a pair is not looked at any closer."""
@@ -127,7 +127,7 @@ def _solved(normal: Floats, right: Floats) -> Floats:
 
 def _grid(size: int) -> tuple[Floats, Floats]:
     """Places across (1, 1, S) and down (1, S, 1) from the middle, as shares of the side."""
-    place = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / size
+    place: Floats = np.asarray((np.arange(size) - (size - 1) / 2) / size, np.float32)
     return place[None, None, :], place[None, :, None]
 
 
@@ -178,9 +178,10 @@ def _worst(a: Floats, b: Floats, motion: Floats, bands: slice) -> Floats:
     size = a.shape[1]
     seen = _seen(motion, size)
     ones, others = _bands(_moved(a, motion)), _bands(b)
+    allowed = zip(BAND_LEFT[bands], BAND_LEVELS[bands], strict=True)
     shares = [
-        np.minimum(_left(one, other, seen, *allowed), _left(other, one, seen, *allowed))
-        for one, other, *allowed in zip(ones[bands], others[bands], BAND_LEFT[bands], BAND_LEVELS[bands], strict=True)
+        np.minimum(_left(one, other, seen, share, levels), _left(other, one, seen, share, levels))
+        for one, other, (share, levels) in zip(ones[bands], others[bands], allowed, strict=True)
     ]
     worst = np.max(np.stack(shares), axis=0)
     worst[seen.mean(axis=(1, 2)) < LEAST_SEEN] = np.inf
