@@ -1,6 +1,6 @@
 """How often nominal 95 % intervals hold the truth, in simulated evaluations whose truth is known.
 
-    python benchmarks/interval_coverage.py [--seed 0] [--repetitions 500]
+    python benchmarks/interval_coverage.py [--seed 0] [--repetitions 500] [--parts shares macro images rankings]
 
 Prints five tables. Wilson's interval, exactly, over a grid of true shares. The share of right answers where images come
 in groups that are right or wrong together (beta-binomial; correlation 0 to 0.8 within a group; group sizes log-normal
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -181,16 +181,24 @@ def rankings(seed: int, repetitions: int) -> None:
         print(f"{int(own.sum())} of {images} images, shift {shift} | {tally.line()}", flush=True)
 
 
+PARTS: dict[str, Callable[[int, int], None]] = {
+    "shares": shares_in_groups,
+    "macro": macro_in_groups,
+    "images": averages_of_images,
+    "rankings": rankings,
+}
+
+
 def main() -> None:
-    """Print all tables."""
+    """Print the tables asked for; all but the shares with half the repetitions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repetitions", type=int, default=500)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     given = parser.parse_args()
     wilson_exactly()
-    parts: Iterable[Callable[[int, int], None]] = (shares_in_groups, macro_in_groups, averages_of_images, rankings)
-    for part in parts:
-        part(given.seed, given.repetitions if part is shares_in_groups else max(1, given.repetitions // 2))
+    for name in given.parts:
+        PARTS[name](given.seed, given.repetitions if name == "shares" else max(1, given.repetitions // 2))
 
 
 if __name__ == "__main__":

@@ -174,3 +174,26 @@ def test_the_page_shows_the_images_behind_its_cells(classifier: Classifier, tmp_
     with Image.open(io.BytesIO(picture)) as image:
         assert image.size == (THUMBNAIL_PX, THUMBNAIL_PX // 2)
         assert not image.getexif()
+
+
+def test_columns_groups_and_settings_of_an_evaluation(classifier: Classifier, tmp_path: Path) -> None:
+    rows = ["path,label,camera,part"]
+    for number in range(30):
+        name = NAMES[number % len(NAMES)]
+        _write(tmp_path / "set" / name, name, number)
+        rows.append(f"set/{name}/{name}-{number}.png,{name},{'left' if number < 20 else 'right'},{number // 5}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    settings = ["evaluate.reference={accuracy: {human: 0.7}}", f"contract.prevalence={{{NAMES[0]}: 0.01}}"]
+    report = _evaluate(
+        classifier, tmp_path / "list.csv", out=tmp_path / "out", by=["camera", "part"], group="part", settings=settings
+    )
+    assert report.body["intervals_count"] == {"what": "groups", "number": 6}
+    slices = {(row[0], row[1]): row[2] for row in report.tables["slices"].rows}
+    assert slices["camera", "left"] == 20
+    assert slices["camera × part", "right × 4"] == 5
+    assert report.tables["references"].rows[0][:3] == ("accuracy", "human", 0.7)
+    assert "accuracy_at_prevalence" in report.metrics
+    with pytest.raises(DataError, match="unknown class"):
+        _evaluate(classifier, tmp_path / "list.csv", settings=["contract.prevalence={mauve: 0.1}"])
+    with pytest.raises(InputError, match="no such column"):
+        _evaluate(classifier, tmp_path / "list.csv", by=["camra"])
