@@ -121,7 +121,8 @@ def resplits(images: Images, known: LabelSet, contract: Contract, repeats: int) 
             print(
                 f"  {'groups' if grouped else 'images'} {name:8} broken {broken} of {promises} promises (at most "
                 f"{chance} by chance), {unpromised} of {repeats - promises} without one  coverage "
-                f"{coverage.mean():.3f} ({coverage.min():.3f} to {coverage.max():.3f})  error {error.mean():.4f} (most {error.max():.4f})"
+                f"{coverage.mean():.3f} ({coverage.min():.3f} to {coverage.max():.3f})  error "
+                f"{error.mean():.4f} (most {error.max():.4f})"
             )
         gap = np.array([a[0] - b[0] for a, b in zip(found["ours"], found["softmax"], strict=True)])
         spread = gap.std(ddof=1) / np.sqrt(repeats)

@@ -108,7 +108,9 @@ def draw_risk_coverage(
     """The curve as PNG, with the chosen (coverage, error) and the limits of a contract. Raises MachineError."""
     figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
-    axes.plot(curve.coverage, curve.risk, color="#0b5cad", linewidth=1.8, label=f"mean over coverages {curve.aurc:.2%}")
+    axes.plot(
+        curve.coverage, curve.risk, color="#0b5cad", linewidth=1.8, label=f"mean error over coverages {curve.aurc:.2%}"
+    )
     _limits(axes, max_error, min_coverage)
     if chosen is not None:
         label = f"chosen: {chosen[0]:.1%} answered, {chosen[1]:.2%} wrong"
