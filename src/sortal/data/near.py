@@ -67,6 +67,8 @@ MOST_UNLIKENESS = 1.0
 """Unlikeness on the larger pictures up to which a pair is one picture, and certain."""
 CLEAR_LEFT, CLEAR_UNLIKENESS = 0.0035, 4.0
 """A pair that leaves as little as this of tiny pictures may be so unlike on larger ones: one view a moment later."""
+SMALL_SIDE_PX, SMALL_UNLIKENESS = 128, 2.0
+"""Pictures below this side have the noise of single pixels at 64: a pair that is near at 16 may be so unlike."""
 LEADER_SLACK = 2.0
 """By how much more the first pictures of two clusters may differ that a pair joins."""
 LEAST_CONTRAST = 4.0
@@ -163,16 +165,18 @@ def _judged(survey: Survey, first: Ints, second: Ints, pictures: Pictures | None
     fits = lay_over(survey.tiny, first, second)
     near = _is_near(fits) & (fits.levels <= _crowd_limits(fits, first, second, len(survey)))
     certain, unseen = _is_close(fits), 0
+    sides = survey.frame.select(pl.min_horizontal("width", "height")).to_series().fill_null(0).to_numpy()
+    smaller = np.minimum(sides[first], sides[second])
     if pictures is not None:
         looked, unseen = _worth_a_look(survey, fits, first, second)
         unlike = _looked_at(pictures, first[looked], second[looked])
         clear = (fits.left[looked] <= CLEAR_LEFT) & (unlike <= CLEAR_UNLIKENESS)
+        clear |= (smaller[looked] < SMALL_SIDE_PX) & (unlike <= SMALL_UNLIKENESS)
         certain[looked] = unlike <= MOST_UNLIKENESS
         near[looked] = certain[looked] | (clear & near[looked])
     first, second, left = first[near], second[near], fits.left[near].astype(np.float64)
-    sides = survey.frame.select(pl.min_horizontal("width", "height")).to_series().fill_null(0).to_numpy()
-    large = np.minimum(sides[first], sides[second]) >= CERTAIN_SIDE_PX
-    columns = (first, second, differing_bits(survey.hashes, first, second), 1.0 - left, certain[near] & large)
+    sure = certain[near] & (smaller[near] >= CERTAIN_SIDE_PX)
+    columns = (first, second, differing_bits(survey.hashes, first, second), 1.0 - left, sure)
     return pl.DataFrame(dict(zip(PAIRS, columns, strict=True)), schema=PAIRS), unseen
 
 
