@@ -32,7 +32,7 @@ OLDEST_OPSET = 18
 """Reductions take their axes as an input since then."""
 
 TOLERANCE = 1e-3
-"""Of scores, relative to their spread."""
+"""Of scores, relative to the largest."""
 
 _PREFIX = "unknown."
 _BATCH = 32
@@ -84,12 +84,12 @@ def remove_unknown(model: onnx.ModelProto) -> None:
 
 def unknown_gap(outputs: Outputs, method: str, parameters: Mapping[str, NDArray[Any]]) -> float:
     """The largest difference between the graph's scores and the method's own, from the graph's embedding and logits;
-    relative to the spread of the scores, or to 1 where that is less. NaN where the graph gives no finite score."""
+    relative to the largest score, or to 1 where that is less. NaN where the graph gives no finite score."""
     if outputs.unknown_score is None or not np.isfinite(outputs.unknown_score).all():
         return float("nan")
     expected = METHODS.get(method).score(dict(parameters), outputs.embedding, outputs.logits)
     gap = np.abs(outputs.unknown_score.astype(np.float64) - expected).max(initial=0.0)
-    return float(gap / max(float(np.ptp(expected)) if len(expected) else 0.0, 1.0))
+    return float(gap / max(float(np.abs(expected).max(initial=0.0)), 1.0))
 
 
 def with_unknown(

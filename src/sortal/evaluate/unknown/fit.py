@@ -5,6 +5,7 @@ Shapes: N training images, M validation images, D embedding dimensions, C classe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from sortal.core.decision import UnknownSpec
 from sortal.evaluate.unknown import METHODS
-from sortal.evaluate.unknown.leave_out import Candidate, World, candidates, compare_scores, mean_auroc
+from sortal.evaluate.unknown.leave_out import Candidate, Trial, World, candidates, compare_scores, mean_auroc
 from sortal.evaluate.unknown.space import fit_space
 from sortal.evaluate.unknown.threshold import threshold_for
 from sortal.evaluate.unknown.training import Parameters, Training
@@ -21,8 +22,10 @@ from sortal.evaluate.unknown.training import Parameters, Training
 FEWEST_KNOWN = 20
 """Validation images below which no threshold means anything."""
 PARAMETERS = "reference.safetensors"
-FALLBACK = "knn"
-"""Where nothing can be compared; it needs neither logits nor many images a class."""
+FALLBACK = "mahalanobis"
+"""Where nothing can be compared; it needs neither logits nor a second class."""
+
+COMBINATION = "rank"
 
 _HELD_SHARE = 0.2
 _NEEDS_LOGITS = ("energy", "rank")
@@ -94,9 +97,9 @@ def fit_unknown(
 ) -> UnknownFit | None:
     """A score fitted on training images (N, D), its threshold set by `known` validation images.
 
-    With `auto`, the method that separates left-out classes best. Without validation images a fifth of the training
-    images stands in for them, for methods that need no logits: those of images trained on are no measure. None where
-    there are fewer than 20 images to set a threshold by.
+    With `auto`, the method that separates left-out classes best (see `choose`). Without validation images a fifth of
+    the training images stands in for them, for methods that need no logits: those of images trained on are no measure.
+    None where there are fewer than 20 images to set a threshold by.
     """
     if known is None or len(known.labels) < FEWEST_KNOWN:
         rows, held = _divided(labels, seed)
@@ -114,7 +117,7 @@ def fit_unknown(
     tried = candidates(methods if method == "auto" else [method], len(np.unique(labels)))
     trials = compare_scores(world, tried, seed=seed)
     auroc = mean_auroc(trials)
-    chosen = max(tried, key=lambda one: auroc.get(one.name, float(one.method == FALLBACK)))
+    chosen = choose(tried, trials)
     parameters = METHODS.get(chosen.method).fit(
         Training(
             space=fit_space(embeddings, labels, chosen.space, seed=seed),
@@ -138,6 +141,22 @@ def fit_unknown(
         auroc=auroc,
         trials=len(trials),
     )
+
+
+def choose(tried: Sequence[Candidate], trials: Sequence[Trial]) -> Candidate:
+    """The candidate with the highest mean area over the trials; but a single score takes the place of the best
+    combination only where it is ahead by more than the standard error of their difference: a handful of trials is a
+    noisy judge, and a combination fails less badly than a score that was lucky."""
+    if not trials:
+        return next((one for one in tried if one.method == FALLBACK), tried[0])
+    areas = {one.name: np.array([trial.auroc[one.name] for trial in trials]) for one in tried}
+    best = max(tried, key=lambda one: float(areas[one.name].mean()))
+    joined = [one for one in tried if one.method == COMBINATION]
+    if not joined or len(trials) < 2:
+        return best
+    steady = max(joined, key=lambda one: float(areas[one.name].mean()))
+    ahead = areas[best.name] - areas[steady.name]
+    return best if ahead.mean() > ahead.std(ddof=1) / np.sqrt(len(ahead)) else steady
 
 
 def _divided(labels: Ints, seed: int) -> tuple[Ints, Ints]:
