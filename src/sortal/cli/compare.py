@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from sortal.cli.output import finish, listener
+from sortal.core.report import Table
 
 
 def compare(
@@ -50,9 +51,19 @@ def compare(
     if not as_json:
         for name in ("models", "against_the_first", *(f"by {column}" for column in by)):
             if name in report.tables:
-                draw(name, report.tables[name])
+                draw(name, _narrow(report.tables[name]))
         for sentence in report.body["summary"]:
             print(sentence)
     following = [f"open {report.paths['report']} in a browser"]
     following += [f"sortal explain {models[-1]} path/to/image.jpg"]
     finish(report, as_json=as_json, results=list(report.paths.values()), following=following)
+
+
+def _narrow(table: Table) -> Table:
+    """Without columns that a terminal has no room for."""
+    kept = [place for place, name in enumerate(table.columns) if name not in _WIDE]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return Table(columns=tuple(table.columns[place] for place in kept), rows=rows)
+
+
+_WIDE = ("architecture", "accuracy_low", "accuracy_high", "latency_1_p95_ms", "images_per_s")

@@ -122,7 +122,7 @@ def _accuracy_gap(gap: Metric, test: PairedTest, right_a: int, confidence: float
 def _more(compared: Compared) -> list[str]:
     test, (first, second) = compared.test, compared.names
     said = [
-        f"{second} got {test.better:,} images right that {first} got wrong, "
+        f"{second} got {test.better:,} {'image' if test.better == 1 else 'images'} right that {first} got wrong, "
         f"and {test.worse:,} wrong that {first} got right.",
         f"Macro F1: {_points(compared.metrics['macro_f1_difference'])}. Error among the {COVERAGE:.0%} surest answers "
         f"of each: {_points(compared.metrics['error_at_coverage_difference'])}.",
