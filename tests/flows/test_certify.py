@@ -109,4 +109,4 @@ def test_python_attaches_a_certificate_on_request(home: Path, world: World, tmp_
     bundle = open_bundle(tmp_path / "run" / "bundle")
     assert bundle.reports() == ["certificate-1"]
     assert (bundle.attachment("reports/certificate-1").path / "certificate.json").is_file()
-    assert Path(report.paths["report"]).parent == tmp_path / "run" / "certificates" / "holdout-1"
+    assert Path(report.paths["report"]).parent.parent == tmp_path / "run" / "certificates"

@@ -112,6 +112,13 @@ def build_contract(data: dict[str, Any], *, where: str) -> Contract:
         raise _explain(error, where) from error
 
 
+def check_promises(contract: Contract) -> None:
+    """Raises RecipeError unless the contract has a clause."""
+    if not contract.promises:
+        hint = f"give it one of {', '.join(CLAUSES)}; docs/contract.md explains them"
+        raise RecipeError("the contract promises nothing: it has no clause", hint=hint)
+
+
 def check_classes(contract: Contract, known: Sequence[str], *, where: str) -> None:
     """Raises RecipeError unless every class that the contract names is one of `known`."""
     for name in contract.classes():

@@ -23,7 +23,7 @@ _CLOSE = 1e-8
 
 
 def log_gamma_cdf(x: Floats, a: Floats) -> Floats:
-    """log P(a, x) for x > 0 and a > 0, of one shape (M,): of a gamma variable with shape a and scale 1, log P(X <= x)."""
+    """log P(a, x) for x > 0 and a > 0, each (M,): log P(X <= x) of a gamma variable of shape a, scale 1."""
     front = a * np.log(x) - x - log_gamma(a)
     found = np.empty(x.shape)
     below = x < a + 1
@@ -34,7 +34,7 @@ def log_gamma_cdf(x: Floats, a: Floats) -> Floats:
 
 
 def gamma_quantile(share: float, a: Floats) -> Floats:
-    """x with P(a, x) = `share`, 0 < share < 1 and a > 0 of shape (M,): Newton's method over log x, kept in a bracket."""
+    """x with P(a, x) = `share`, 0 < share < 1 and a > 0 (M,): Newton's method over log x, kept in a bracket."""
     goal = np.log(share)
     place = _start(share, a)
     low, high = np.full(a.shape, -700.0), np.full(a.shape, 700.0)

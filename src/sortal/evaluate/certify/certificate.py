@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sortal.core.contract import IMAGE, Contract, check_classes
+from sortal.core.contract import IMAGE, Contract, check_classes, check_promises
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import DataError, InputError, nearest
 from sortal.core.predictions import Predictions
@@ -45,9 +45,7 @@ def certify(
     `latency` and `size_bytes` are of the deployed artifact; `network` is told beside. Raises InputError where the
     contract promises nothing or names an unknown class or column, DataError where no image has a label.
     """
-    if not contract.promises:
-        hint = "give it a clause such as max_error: 0.01; docs/contract.md lists them"
-        raise InputError("the contract promises nothing: it has no clause", hint=hint)
+    check_promises(contract)
     check_classes(contract, predictions.labels.names, where="contract")
     units = units_of(contract, predictions, data, groups, decision)
     clauses = clauses_of(contract, units, predictions.labels, latency=latency, size_bytes=size_bytes)
@@ -72,9 +70,9 @@ def units_of(
         hint = "a hold-out has one folder a class, or a table with a label column"
         raise DataError("no image of the hold-out has a label", hint=hint)
     if contract.unit == IMAGE:
-        own = _column(data, "group") if groups is None and isinstance(data, ImageTable) else groups
+        own = column_texts(data, "group") if groups is None and isinstance(data, ImageTable) else groups
         return image_units(predictions, labels, names=names, groups=own)
-    together = _column(data, contract.unit) if groups is None and isinstance(data, ImageTable) else groups
+    together = column_texts(data, contract.unit) if groups is None and isinstance(data, ImageTable) else groups
     if together is None or all(key is None for key in together):
         hint = "name a column that says which images belong together, or certify with unit: image"
         raise InputError(
@@ -104,8 +102,8 @@ def _labels(predictions: Predictions, data: Ints | ImageTable) -> tuple[Ints, li
     return np.array([*mapping, -1], np.int64)[given], own
 
 
-def _column(table: ImageTable, name: str) -> list[str | None]:
-    """A column of the table as text. The unit may be called `group`, as the data are."""
+def column_texts(table: ImageTable, name: str) -> list[str | None]:
+    """A column of the table as text, null as None. Raises InputError that names the nearest column."""
     if name not in table.frame.columns:
         known = [column for column in table.frame.columns if not column.startswith("_")]
         what = "the contract's unit is a column that the hold-out does not have"

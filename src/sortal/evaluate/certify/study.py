@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sortal.core.bundle import Bundle, attach, open_bundle
-from sortal.core.contract import Contract, check_classes, load_contract
+from sortal.core.contract import IMAGE, Contract, check_classes, check_promises, load_contract
 from sortal.core.errors import DataError, ImageError, InputError, MachineError
 from sortal.core.holdouts import Use, earlier_uses, record_use
 from sortal.core.manifest import MANIFEST
@@ -26,7 +26,7 @@ from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import ImageTable
 from sortal.evaluate.asked import with_asked_group
-from sortal.evaluate.certify.certificate import certify
+from sortal.evaluate.certify.certificate import certify, column_texts
 from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, measure_latency, measure_network
 from sortal.evaluate.pages.page import render_page
 from sortal.runtime.classifier import Classifier, open_classifier
@@ -63,19 +63,19 @@ def certify_source(
     """
     bundle, run = _bundle_of(model), _run_of(model)
     contract = _contract(asked.contract, bundle, model)
+    check_promises(contract)
     if bundle is not None:
         check_classes(contract, bundle.labels.names, where="contract")
     table = scan(
         _hold_out(source, bundle, asked.group), progress=lambda done, all: listener.progress("reading", done, all)
     )
     _check_hold_out(table)
+    if contract.unit != IMAGE:
+        column_texts(table, contract.unit)  # a wrong name is refused before anything is answered
     _refuse_seen(table, bundle, run)
     uses, ledger = _earlier(table)
     with open_classifier(model, engine=asked.engine) as classifier:
         _check_known(classifier, table)
-        if run is not None:
-            run.log_test_read(f"sortal certify on {table.source}")
-        ledger = (*ledger, *_recorded(table, classifier.bundle_id))
         predictions = classifier.predict(table, progress=lambda done, all: listener.progress("answering", done, all))
         latency, network = _times(contract, classifier, table, listener)
         report = certify(
@@ -89,6 +89,9 @@ def certify_source(
             subject=table.source,
         )
         engine = classifier.engine
+        ledger = (*ledger, *_recorded(table, classifier.bundle_id))
+    if run is not None:
+        run.log_test_read(f"sortal certify on {table.source}")
     report = report.model_copy(
         update={
             "data_digest": table.content_digest,
