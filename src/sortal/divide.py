@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sortal.core.errors import DataError
+from sortal.core.errors import IMAGE_ERROR_CODES, DataError
 from sortal.core.progress import Listener
 from sortal.core.recipe import Recipe
 from sortal.data.bursts import Bursts, find_bursts
@@ -36,6 +36,9 @@ LEAKED = "_leaked"
 CERTAIN = "_certain"
 """Column: clusters of near duplicates that can hardly be anything else."""
 
+MOST_UNREADABLE = 0.1
+"""Share of files that may be unreadable; they are left out and named."""
+
 _ALLOW = "to train all the same and measure what it flatters: data.split.leaks=allow"
 
 
@@ -44,6 +47,8 @@ def divide(table: ImageTable, recipe: Recipe, listener: Listener) -> ImageTable:
     scanned = scan(table, progress=lambda done, total: listener.progress("reading", done, total))
     _check_readable(scanned)
     _check_labels(scanned)
+    if recipe.data.quality == "refuse":
+        refuse_faults(scanned)
     settings = recipe.data.split
     if settings.file is not None:
         divided = load_split(scanned, Path(settings.file))
@@ -89,6 +94,26 @@ def relate(scanned: ImageTable, listener: Listener, features: NDArray[np.float32
     table = table.with_columns({CERTAIN: _known(columns[2])})
     table = table.with_findings(*near.findings(), *bursts.findings(seen))
     return Related(table=table, survey=found, near=near, bursts=bursts)
+
+
+def refuse_faults(scanned: ImageTable) -> None:
+    """Raises DataError where one picture has several labels, or more than a tenth of the files cannot be read."""
+    faults = [found.message for found in scanned.findings if found.code == "conflicting_labels"]
+    named = [name for found in scanned.findings if found.code == "conflicting_labels" for name in found.rows]
+    unread = scanned.rejected.filter(pl.col("code").is_in(list(IMAGE_ERROR_CODES)))["name"]
+    total = len(scanned) + len(unread)
+    if len(unread) > MOST_UNREADABLE * total:
+        faults.append(f"{len(unread):,} of {total:,} files cannot be read")
+        named += unread.head(3).to_list()
+    if not faults:
+        return
+    raise DataError(
+        f"these images cannot be learned from as they are: {'; '.join(faults)}",
+        where=scanned.source,
+        received=", ".join(named[:4]) + (", …" if len(named) > 4 else ""),
+        hint=f"look at them and repair: sortal audit {scanned.source}, then sortal fix; or, to train all the same: "
+        "data.quality=allow",
+    )
 
 
 def refuse_leaks(table: ImageTable) -> None:

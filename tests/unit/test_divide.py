@@ -63,6 +63,28 @@ def test_near_duplicates_are_on_one_side_of_a_split_made_here(tmp_path: Path) ->
     assert NEAR not in _divided(root, "data.split.near=false").frame.columns
 
 
+def test_one_picture_under_two_labels_is_refused_or_allowed(tmp_path: Path) -> None:
+    root = _save(tmp_path / "p", split=False)
+    (root / "a/again.jpg").write_bytes((root / "b/00x.jpg").read_bytes())
+    with pytest.raises(DataError, match="1 images are there under different labels") as refused:
+        _divided(root)
+    assert "again.jpg" in str(refused.value)
+    assert "sortal fix" in str(refused.value)
+    assert len(_divided(root, "data.quality=allow")) == 41
+
+
+def test_many_files_that_cannot_be_read_are_refused_and_a_few_are_left_out(tmp_path: Path) -> None:
+    root = _save(tmp_path / "p", split=False)
+    for number in range(4):
+        (root / f"a/broken{number}.jpg").write_bytes(b"\xff\xd8\xff broken")
+    assert len(_divided(root)) == 40  # 4 of 44
+    (root / "a/broken4.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="5 of 45 files cannot be read") as refused:
+        _divided(root)
+    assert "data.quality=allow" in str(refused.value)
+    assert len(_divided(root, "data.quality=allow")) == 40
+
+
 @pytest.mark.parametrize("quality", [92, 85])
 def test_a_declared_split_that_leaks_is_refused_or_allowed(tmp_path: Path, quality: int) -> None:
     """To the byte (the same quality), or nearly."""

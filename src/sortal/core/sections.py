@@ -86,6 +86,9 @@ class DataSection(Section):
     """What annotated boxes become: a crop each (also null), the one class of an image's boxes, or its largest box's."""
     margin: NonNegative = 0.0
     """Grown around each crop, on every side, as a share of the box's width or height."""
+    quality: Literal["refuse", "allow"] = "refuse"
+    """What is done where images cannot be learned from as they are: one picture under several labels, or more than a
+    tenth of the files unreadable."""
     refit: Auto | bool = "auto"
     """Whether validation images join the training images once they have chosen everything. `auto`: for the final linear
     head where there is a test split."""
