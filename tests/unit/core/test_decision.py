@@ -94,3 +94,20 @@ def test_a_limit_of_cost_is_written_where_it_is_set_and_read_again() -> None:
 def test_values_without_a_meaning_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DecisionSpec.model_validate(fields)
+
+
+def test_a_class_that_is_too_likely_to_be_passed_over_sends_the_image_away() -> None:
+    spec = DecisionSpec(doubts=(1.0, 0.2, 1.0))
+    values = np.log(np.array([[0.7, 0.25, 0.05], [0.75, 0.15, 0.1], [0.1, 0.8, 0.1], [0.1, 0.3, 0.6]], np.float32))
+    decided = decide(spec, values)
+    assert decided.index.tolist() == [0, 0, 1, 2]
+    assert decided.abstained.tolist() == [True, False, False, True]
+    assert not decided.unknown.any()
+
+
+def test_doubts_are_written_only_where_there_are_any() -> None:
+    assert "doubts" not in DecisionSpec().model_dump(mode="json")
+    spec = DecisionSpec(doubts=(1.0, 0.25))
+    assert DecisionSpec.model_validate(spec.model_dump(mode="json")) == spec
+    with pytest.raises(ValidationError):
+        DecisionSpec(doubts=(1.5, 0.0))
