@@ -119,8 +119,7 @@ def statistic_interval(
         return bounds
     codes = np.arange(len(influence)) if sample.groups is None else sample.groups
     sums, sizes = _summed(codes, influence, 1), _summed(codes, amounts, 1)
-    normal = sample.groups is None and not mean  # many images, as DeLong and others take them
-    return group_interval(value, sums, sizes, bounds=bounds, confidence=sample.confidence, mean=mean, normal=normal)
+    return group_interval(value, sums, sizes, bounds=bounds, confidence=sample.confidence, mean=mean)
 
 
 def group_interval(
@@ -131,10 +130,8 @@ def group_interval(
     bounds: Interval = (0.0, 1.0),
     confidence: float = 0.95,
     mean: bool = False,
-    normal: bool = False,
 ) -> Interval:
-    """As `statistic_interval`, from the influence of each group (G,) and the images it counts (G,). `normal`: by the
-    normal quantile instead of Student's."""
+    """As `statistic_interval`, from the influence of each group (G,) and the images it counts (G,)."""
     span = bounds[1] - bounds[0]
     scaled, total = influence / span, float(sizes.sum())
     low, high = _ends(
@@ -146,7 +143,6 @@ def group_interval(
         most=np.array([np.inf]),
         confidence=confidence,
         floored=mean,
-        normal=normal,
     )
     return bounds[0] + span * float(low[0]), bounds[0] + span * float(high[0])
 
@@ -186,7 +182,6 @@ def _ends(
     most: Floats,
     confidence: float,
     floored: bool = True,
-    normal: bool = False,
 ) -> tuple[Floats, Floats]:
     """Wilson's interval at the effective sample size, elementwise over strata.
 
@@ -199,7 +194,7 @@ def _ends(
     variance = np.where(spread, second * some / (some - 1), 1.0)
     kurtosis = some * fourth / np.where(spread, np.square(second), 1.0)
     carried = np.clip(some / np.maximum(kurtosis - 1.0, 1e-9), 1.0, some - 1)
-    size = share * (1 - share) / variance * (1.0 if normal else np.square(z / student_t(confidence, carried)))
+    size = share * (1 - share) / variance * np.square(z / student_t(confidence, carried))
     floor = np.minimum(least * np.square(z / student_t(confidence, some - 1)), most) if floored else np.full(1, 1e-3)
     known = np.clip(size, floor, np.maximum(most, floor))
     inside = (share > 0) & (share < 1)
