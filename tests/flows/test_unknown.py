@@ -58,6 +58,7 @@ def test_an_evaluation_counts_known_images_called_unknown_and_strangers_found(ru
     assert metrics["unknown_rate"]["n"] == 30
     assert metrics["unknown_found"]["n"] == 30
     assert metrics["unknown_auroc"]["value"] > 0.95
+    assert (tmp_path / "e" / "unknown_scores.png").stat().st_size > 5_000
     assert 0.5 <= metrics["set_coverage"]["value"] <= 1.0
 
 

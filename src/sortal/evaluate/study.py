@@ -25,16 +25,18 @@ from sortal.core.sections import EvaluateSection
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable
-from sortal.evaluate.asked import asked_recipe, group_numbers, with_asked_group
+from sortal.evaluate.asked import asked_recipe, check_classes, group_numbers, with_asked_group
 from sortal.evaluate.confidence import draw_confidence, with_confidence
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.gallery import shown_from
 from sortal.evaluate.grouped import grouped
+from sortal.evaluate.losses import draw_losses, with_highest_losses
 from sortal.evaluate.pages.page import Picture
 from sortal.evaluate.robustness.added import draw_robust, with_robustness
 from sortal.evaluate.slices import NAME, slices_findings, slices_table, slicings
 from sortal.evaluate.strangers import with_unknown
+from sortal.evaluate.strangers_plot import draw_unknown
 from sortal.runtime.classifier import Classifier, open_classifier
 
 
@@ -85,6 +87,7 @@ def evaluate_source(
     scanned = scan(chosen, progress=lambda done, all: listener.progress("reading", done, all))
     with _opened(model, engine) as classifier:
         _check_labels(classifier, scanned)
+        check_classes(recipe, classifier.labels)
         if run is not None and name == "test":
             run.log_test_read(f"sortal evaluate on {table.source}")
         study = measure(
@@ -145,6 +148,7 @@ def measure(
         update={
             "findings": (*report.findings, *findings, *table.findings),
             "provenance": {**report.provenance, "bundle_id": classifier.bundle_id, "engine": classifier.engine},
+            "body": report.body if contract is None else {**report.body, "contract": contract.model_dump(mode="json")},
         }
     )
     return Study(
@@ -162,14 +166,17 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
     names = [*study.table.labels.names, None]
     true_names = [names[label] for label in study.table.label_array()]
     curves = draw_confidence(study.predictions, study.labels, study.decision, study.contract, folder)
+    losses = draw_losses(study.table, study.predictions, study.labels, folder)
+    foreign = (study.table.label_array() >= 0) & (study.labels < 0)
+    curves |= draw_unknown(study.predictions, study.labels, foreign, study.decision, folder)
     return write_evaluation(
-        study.report,
+        with_highest_losses(study.report, study.predictions, study.labels, study.table.names()),
         study.predictions,
         study.labels,
         study.table.names(),
         folder,
         true_names=true_names,
-        pictures={**curves, **draw_robust(study.report, study.table, folder), **(pictures or {})},
+        pictures={**curves, **losses, **draw_robust(study.report, study.table, folder), **(pictures or {})},
         show=shown_from(study.table),
     )
 
