@@ -198,7 +198,8 @@ def _frames(clauses: Sequence[Clause], times: Sequence[Latency]) -> list[str]:
     kinds = ["from bytes to decision" if one.end_to_end else "by the network alone" for one in times]
     parts = [f"{one.images_per_s:,.0f} images a second {kind}" for one, kind in zip(times, kinds, strict=True)]
     one = times[0]
-    where = f"{one.machine}, {one.threads} threads, {one.engine}, {one.precision}, batch {one.batch}"
+    threads = "1 thread" if one.threads == 1 else f"{one.threads} threads"
+    where = f"{one.machine}, {threads}, {one.engine}, {one.precision}, batch {one.batch}"
     return [f"Speed on this machine ({where}): {' and '.join(parts)}."]
 
 
