@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sortal.core.contract import Contract
 from sortal.core.decision import DecisionSpec
 from sortal.core.predictions import Predictions
-from sortal.core.report import Metric, Report
+from sortal.core.report import Metric, Report, Table
 from sortal.evaluate.calibration import uncalibrated
 from sortal.evaluate.grouped import Sample, grouped, statistic_interval
 from sortal.evaluate.reliability import (
@@ -40,19 +40,22 @@ def with_confidence(
     report: Report, predictions: Predictions, labels: Ints, decision: DecisionSpec, groups: Ints
 ) -> Report:
     """The report with `ece`, `classwise_ece`, `brier`, `log_loss` and `aurc`, each also as it was `_before` calibration
-    where there is any, and the tables `reliability` and `risk_coverage`. `labels` (N,) are -1 where unknown,
-    `groups` (N,) -1 where an image is none of any."""
+    where there is any, and the tables `reliability` (also `_before`) and `risk_coverage`. `labels` (N,) are -1 where
+    unknown, `groups` (N,) -1 where an image belongs to none."""
     rows = _evaluated(predictions, labels)
     if len(rows) < LEAST_IMAGES:
         return report
     chances, truth = predictions.probabilities[rows], labels[rows]
     sample = grouped(groups[rows], confidence=report.body["confidence"])
     metrics = _metrics(sample, chances, truth, predictions.index[rows])
+    tables: dict[str, Table] = {}
     if _calibrates(decision):
         before = uncalibrated(decision, chances)
         earlier = _metrics(sample, before, truth, before.argmax(axis=1))
         metrics |= {f"{name}_before": metric for name, metric in earlier.items()}
-    tables = {
+        curve = reliability(before.max(axis=1), before.argmax(axis=1) == truth)
+        tables["reliability_before"] = reliability_table(curve)
+    tables |= {
         "reliability": reliability_table(_curve(predictions, labels, rows)),
         "risk_coverage": risk_coverage_table(
             risk_coverage(predictions.probability[rows], predictions.index[rows] != truth)
