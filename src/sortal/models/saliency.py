@@ -64,14 +64,14 @@ def _stages(network: Network, image: Tensor, target: int) -> list[tuple[Tensor, 
         modules = stage_modules(network.backbone, network.stages())
         handles = [module.register_forward_hook(_listener(heard, place)) for place, module in enumerate(modules)]
         try:
-            logits = network(image.clone().requires_grad_())[0]
+            logits, _, feature_map = network(image.clone().requires_grad_())
         finally:
             for handle in handles:
                 handle.remove()
-        outputs = [heard[place] for place in sorted(heard)]
+        outputs = [heard[place] for place in sorted(heard)] or [feature_map]
         others = torch.cat([logits[:, :target], logits[:, target + 1 :]], 1)
         score = logits[:, target] - (torch.logsumexp(others, 1) if others.shape[1] else 0.0)
-        gradients = torch.autograd.grad(score.sum(), outputs, allow_unused=True) if outputs else ()
+        gradients = torch.autograd.grad(score.sum(), outputs, allow_unused=True)
     aspect = image.shape[2] / image.shape[3]
     found = []
     for output, gradient in zip(outputs, gradients, strict=True):
