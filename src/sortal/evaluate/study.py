@@ -30,11 +30,10 @@ from sortal.evaluate.confidence import draw_confidence, with_confidence
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.gallery import shown_from
-from sortal.evaluate.grouped import grouped
 from sortal.evaluate.losses import draw_losses, with_highest_losses
 from sortal.evaluate.pages.page import Picture
 from sortal.evaluate.robustness.added import draw_robust, with_robustness
-from sortal.evaluate.slices import NAME, slices_findings, slices_table, slicings
+from sortal.evaluate.slices import slicings, with_slices
 from sortal.evaluate.strangers import with_unknown
 from sortal.evaluate.strangers_plot import draw_unknown
 from sortal.runtime.classifier import Classifier, open_classifier
@@ -102,7 +101,8 @@ def evaluate_source(
             findings=_seen_before(run, scanned),
         )
         if by:
-            study = _split_by(study, by)
+            report = with_slices(study.report, study.predictions, study.labels, study.table, by)
+            study = replace(study, report=report)
         with _folder(out, run, table.source) as folder:
             return write_study(study, folder)
 
@@ -179,20 +179,6 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
         pictures={**curves, **losses, **draw_robust(study.report, study.table, folder), **(pictures or {})},
         show=shown_from(study.table),
     )
-
-
-def _split_by(study: Study, by: Sequence[str]) -> Study:
-    report, predictions = study.report, study.predictions
-    rows = np.flatnonzero((study.labels >= 0) & (predictions.index >= 0))
-    part = study.table.select(rows)
-    sample = grouped(group_numbers(part), confidence=report.body["confidence"])
-    table = slices_table(
-        slicings(part, by), sample, study.labels[rows], predictions.index[rows], classes=len(predictions.labels)
-    )
-    tables, findings = {**report.tables, NAME: table}, (*report.findings, *slices_findings(table))
-    provenance = {**report.provenance, "slices_by": list(by)}
-    more = {"tables": tables, "findings": findings, "provenance": provenance}
-    return replace(study, report=report.model_copy(update=more))
 
 
 def _opened(model: Classifier | Path, engine: str) -> AbstractContextManager[Classifier]:

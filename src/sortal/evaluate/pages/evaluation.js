@@ -231,6 +231,11 @@ const right = (spot) => images.true[spot] === images.answered[spot];
 const drawReliability = (plot, bins) => {
   const [X, Y] = frame(plot, "Reliability", "probability it states", "share that was right", 1);
   svg(plot, "path", { d: `M${X(0)} ${Y(0)}L${X(1)} ${Y(1)}`, class: "ideal" });
+  const before = study.curves.reliability_before;
+  if (before) {
+    svg(plot, "polyline", { points: before.stated.map((stated, bin) => `${X(stated)},${Y(before.right[bin])}`).join(" "), class: "before" });
+    svg(plot, "text", { x: 405, y: 37, "text-anchor": "end" }, "grey: before calibration");
+  }
   bins.stated.forEach((stated, bin) => svg(plot, "path", { d: `M${X(stated)} ${Y(bins.right_low[bin])}V${Y(bins.right_high[bin])}`, class: "whisker" }));
   svg(plot, "polyline", { points: bins.stated.map((stated, bin) => `${X(stated)},${Y(bins.right[bin])}`).join(" "), class: "line" });
   bins.stated.forEach((stated, bin) => {
@@ -243,11 +248,17 @@ const drawReliability = (plot, bins) => {
 };
 const drawRisk = (plot, curve) => {
   const known = curve.coverage.map((_, spot) => spot).filter((spot) => curve.error[spot] !== null);
-  const top = Math.max(0.02, Math.ceil(Math.max(...known.map((spot) => curve.error[spot])) * 44) / 40);
+  const { max_error: most, min_coverage: least } = study.limits;
+  const highest = Math.max(most ?? 0, study.chosen ? study.chosen[1] : 0, ...known.map((spot) => curve.error[spot]));
+  const top = Math.max(0.02, Math.ceil(highest * 44) / 40);
   const [X, Y] = frame(plot, "What leaving some to a person buys", "share answered (coverage)", "error among the answered", top);
   const points = known.map((spot) => [X(curve.coverage[spot]), Y(curve.error[spot])]);
   if (curve.error_high) known.forEach((spot) => curve.error_high[spot] !== null && svg(plot, "path", { d: `M${X(curve.coverage[spot])} ${Y(Math.min(top, curve.error_low?.[spot] ?? curve.error[spot]))}V${Y(Math.min(top, curve.error_high[spot]))}`, class: "whisker" }));
   svg(plot, "polyline", { points: points.map((point) => point.join(",")).join(" "), class: "line" });
+  if (most) svg(plot, "path", { d: `M50 ${Y(most)}H405`, class: "limit" });
+  if (least) svg(plot, "path", { d: `M${X(least)} 45V280`, class: "limit" });
+  if (most || least) svg(plot, "text", { x: 405, y: 37, "text-anchor": "end" }, "red: the contract");
+  if (study.chosen) svg(plot, "circle", { cx: X(study.chosen[0]), cy: Y(study.chosen[1]), r: 6, class: "chosen" });
   known.forEach((spot, number) => {
     const [x, y] = points[number], name = `answering ${percent(curve.coverage[spot])}: ${percent(curve.error[spot])} wrong${curve.threshold ? ` (threshold ${curve.threshold[spot].toFixed(3)})` : ""}`;
     if (known.length <= 40) svg(plot, "circle", { cx: x, cy: y, r: 3.5, class: "dot" });

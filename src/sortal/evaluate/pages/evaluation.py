@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sortal.core.labels import LabelSet
 from sortal.core.report import Report, Table
+from sortal.evaluate.confidence import TITLES
 from sortal.evaluate.gallery import Gallery, gallery_data, pair_pictures
 from sortal.evaluate.orders import class_orders
 from sortal.evaluate.pages.page import Picture, data_uri, figure_uris, fill, inside_script, own
@@ -21,6 +22,7 @@ Ints = NDArray[np.int64]
 ROWS = 1_000
 """Of a table; the whole is in report.json."""
 _DRAWN = ("reliability", "risk_coverage")
+_CURVES = (*_DRAWN, "reliability_before")
 """Tables that this page draws itself; their numbers are folded beneath."""
 
 
@@ -38,7 +40,9 @@ def render_evaluation(
         pair: [data_uri("jpeg", one) for one in shown] for pair, shown in pair_pictures(images, labels.names).items()
     }
     view = page_view(report.model_copy(update={"tables": tables}), pairs)
-    curves = {name: curve for name in _DRAWN if (curve := _curve(report.tables.get(name))) is not None}
+    curves = {name: curve for name in _CURVES if (curve := _curve(report.tables.get(name))) is not None}
+    drawn = {name for name in _DRAWN if name in curves}
+    own_titles = {TITLES[name] for name in drawn}
     data = {
         "classes": list(labels.names),
         "families": list(labels.parents or ()),
@@ -48,13 +52,15 @@ def render_evaluation(
         ],
         "images": gallery_data(images),
         "curves": curves,
+        "chosen": _chosen(report),
+        "limits": report.body.get("contract") or {},
     }
     return fill(
         "evaluation.html.jinja",
         view=view,
-        figures=figure_uris(pictures or {}),
+        figures=figure_uris({name: one for name, one in (pictures or {}).items() if name not in own_titles}),
         anchors={},
-        drawn=set(curves),
+        drawn=drawn,
         pictures=bool(images.pictures),
         left_out=images.left_out,
         data=inside_script(data),
@@ -68,3 +74,11 @@ def _curve(table: Table | None) -> dict[str, list[Any]] | None:
     if table is None or not table.rows:
         return None
     return {name: [row[place] for row in table.rows] for place, name in enumerate(table.columns)}
+
+
+def _chosen(report: Report) -> list[float] | None:
+    """Coverage and error of the decision as it is, where it leaves something to a person."""
+    coverage, right = report.metrics.get("coverage"), report.metrics.get("answered_accuracy")
+    if coverage is None or right is None or coverage.value is None or right.value is None:
+        return None
+    return [coverage.value, 1.0 - right.value]

@@ -23,8 +23,9 @@ _NO_SHARES = re.compile(r"^mean_cost")
 PAIRS = "confused_pairs"
 """The table whose rows may have thumbnails beside them."""
 
+_FOLDED = ("confusion", "threshold_curve", "reliability", "reliability_before", "risk_coverage", "robustness")
 _FOLDED_ABOVE = 12
-_HIDDEN = {"summary", "headline"}
+_HIDDEN = {"summary", "headline", "clauses"}
 
 
 SEVERITIES = ("error", "warning", "info")
@@ -176,7 +177,7 @@ def _table(name: str, table: Table, thumbnails: Mapping[tuple[str, str], Sequenc
         rows=rows,
         numeric=tuple(any(row[place].number for row in rows) for place in range(len(shown))),
         images=images if any(images) else [],
-        folded=name in ("confusion", "threshold_curve") or (name not in TITLES and len(table.rows) > _FOLDED_ABOVE),
+        folded=name in _FOLDED or (name not in TITLES and len(table.rows) > _FOLDED_ABOVE),
     )
 
 

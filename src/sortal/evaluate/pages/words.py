@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 TITLES: dict[str, str] = {
+    "reliability": "Reliability in numbers",
+    "reliability_before": "Reliability before calibration",
+    "risk_coverage": "Error by coverage in numbers",
     "robustness": "Under corruption",
     "fragile_classes": "Most fragile classes",
     "clean_accuracy": "Accuracy on these as they are",
@@ -79,8 +82,8 @@ TITLES: dict[str, str] = {
 }
 
 HELP: dict[str, str] = {
-    "robustness": "The same images under each corruption at five strengths. Accuracy lost is against the images as they "
-    "are; error is that of the answers that were given.",
+    "robustness": "The same images under each corruption at five strengths. Accuracy lost is against the images as "
+    "they are; error is that of the answers that were given.",
     "fragile_classes": "Recall on average over all corruptions and strengths, and what hurts the class most.",
     "clean_accuracy": "of the images that were also corrupted",
     "corrupted_accuracy": "mean over all corruptions and strengths",
