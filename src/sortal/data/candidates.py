@@ -38,6 +38,7 @@ _HASH_BITS = 8 * HASH_BYTES
 _KEY_BITS = 64
 _BLOCK = 1024
 _PAIRS_AT_ONCE = 1 << 18
+_NUMBERS_AT_ONCE = 1 << 23
 _WIDE_BANDS_FROM = 100_000
 
 
@@ -78,15 +79,17 @@ def differing_bits(hashes: NDArray[np.uint8], first: Ints, second: Ints) -> Ints
 
 
 def products(values: Floats, first: Ints, second: Ints) -> Floats:
-    """(P,) scalar products of rows of (N, D)."""
+    """(P,) scalar products of rows of (N, D). The longer the rows, the fewer are copied at a time."""
+    at_once = min(_PAIRS_AT_ONCE, max(1, _NUMBERS_AT_ONCE // max(1, values.shape[1])))
     parts = [
-        np.einsum("pd,pd->p", values[first[start:end]], values[second[start:end]]) for start, end in _chunks(len(first))
+        np.einsum("pd,pd->p", values[first[start:end]], values[second[start:end]])
+        for start, end in _chunks(len(first), at_once)
     ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def _chunks(count: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + _PAIRS_AT_ONCE, count)) for start in range(0, count, _PAIRS_AT_ONCE))
+def _chunks(count: int, at_once: int = _PAIRS_AT_ONCE) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + at_once, count)) for start in range(0, count, at_once))
 
 
 def _whole(wanted: Vectors) -> Iterator[Pairs]:
