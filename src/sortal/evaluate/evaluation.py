@@ -110,21 +110,25 @@ def evaluate_predictions(
         precision=precision,
         area=area,
     )
-    if rules.reference:
-        tables[REFERENCES] = references_table(metrics, rules.reference)
-    if model:
-        tables["model"] = Table(columns=("property", "value"), rows=tuple(model.items()))
     report = Report(
         kind="evaluation",
         subject=subject,
         data_digest=data_digest,
         metrics=metrics,
-        tables=tables,
+        tables=tables | _given_tables(metrics, rules, model),
         findings=_findings(predictions, labels, data, asked, metrics),
         provenance={"bundle": predictions.bundle_id, "labels": predictions.labels.digest, "split": split},
         body=_body(predictions, labels, data, asked, metrics, split),
     )
     return report.model_copy(update={"body": {**report.body, "summary": evaluation_summary(report)}})
+
+
+def _given_tables(
+    metrics: Mapping[str, Metric], rules: EvaluateSection, model: Mapping[str, Cell] | None
+) -> dict[str, Table]:
+    """Figures of others and facts about the model, where there are any."""
+    found = {REFERENCES: references_table(metrics, rules.reference)} if rules.reference else {}
+    return found | ({"model": Table(columns=("property", "value"), rows=tuple(model.items()))} if model else {})
 
 
 def _metrics(

@@ -18,9 +18,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sortal.core.errors import InputError, nearest
-from sortal.core.report import Cell, Finding, Table
+from sortal.core.predictions import Predictions
+from sortal.core.report import Cell, Finding, Report, Table
 from sortal.data.table import ImageTable
-from sortal.evaluate.grouped import Bools, Ints, Sample, share_interval
+from sortal.evaluate.asked import group_numbers
+from sortal.evaluate.grouped import Bools, Ints, Sample, grouped, share_interval
 from sortal.evaluate.metrics import averages, class_counts, confusion
 from sortal.evaluate.weaker import holm, weaker_p
 
@@ -54,6 +56,24 @@ def slicings(table: ImageTable, columns: Sequence[str]) -> list[Slicing]:
         for one, two in combinations(single, 2)
     ]
     return single + pairs
+
+
+def with_slices(
+    report: Report, predictions: Predictions, labels: Ints, table: ImageTable, columns: Sequence[str]
+) -> Report:
+    """The report of an evaluation of the rows (N) of `table` with the table of its slices and what that means."""
+    rows = np.flatnonzero((labels >= 0) & (predictions.index >= 0))
+    part = table.select(rows)
+    sample = grouped(group_numbers(part), confidence=report.body["confidence"])
+    found = slicings(part, columns)
+    sliced = slices_table(found, sample, labels[rows], predictions.index[rows], classes=len(predictions.labels))
+    return report.model_copy(
+        update={
+            "tables": {**report.tables, NAME: sliced},
+            "findings": (*report.findings, *slices_findings(sliced)),
+            "provenance": {**report.provenance, "slices_by": list(columns)},
+        }
+    )
 
 
 def slices_table(found: Sequence[Slicing], sample: Sample, labels: Ints, answers: Ints, *, classes: int) -> Table:
