@@ -74,7 +74,7 @@ def test_the_bundle_remembers_its_images(run: Path) -> None:
     assert len(reference.names) == (split["split"] == "train").sum()
     assert reference.embeddings.shape == (len(reference.names), bundle.manifest.model.embedding)
     parity = json.loads((run / "bundle" / "artifacts" / "onnx" / "parity.json").read_text())
-    assert parity["metrics"]["unknown_gap"]["value"] < 1e-3
+    assert parity["metrics"]["unknown_gap"]["value"] < 1e-2
 
 
 def test_none_leaves_the_score_out(run: Path, tmp_path: Path) -> None:

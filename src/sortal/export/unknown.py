@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 18
 """Reductions take their axes as an input since then."""
 
-TOLERANCE = 1e-3
-"""Of scores, relative to the largest."""
+TOLERANCE = 1e-2
+"""Of scores, relative to the largest. Ranks among images that hardly differ turn rounding of float32 into parts of a
+thousand; a wrong operation is off by far more."""
 
 _PREFIX = "unknown."
 _BATCH = 32

@@ -8,16 +8,16 @@ from sortal.evaluate.unknown.training import Graph, Parameters
 
 def parameters_of(space: Space) -> Parameters:
     """The arrays of a space."""
-    return {"axes": space.axes, "scale": space.scale, "center": space.center}
+    return {"mean": space.mean, "axes": space.axes, "scale": space.scale}
 
 
 def space_of(parameters: Parameters) -> Space:
     """The space again."""
-    return Space(axes=parameters["axes"], scale=parameters["scale"], center=parameters["center"])
+    return Space(mean=parameters["mean"], axes=parameters["axes"], scale=parameters["scale"])
 
 
 def emit_coordinates(graph: Graph, parameters: Parameters, embedding: str) -> str:
     """(N, R) from the embedding, as `Space.coordinates`."""
-    turned = graph.node("MatMul", embedding, graph.constant(parameters["axes"]))
-    stretched = graph.node("Mul", turned, graph.constant(parameters["scale"]))
-    return graph.node("Sub", stretched, graph.constant(parameters["center"]))
+    centered = graph.node("Sub", embedding, graph.constant(parameters["mean"]))
+    turned = graph.node("MatMul", centered, graph.constant(parameters["axes"]))
+    return graph.node("Mul", turned, graph.constant(parameters["scale"]))

@@ -20,7 +20,7 @@ PARTS: dict[str, ModuleType] = {"odds": odds, "mahalanobis": mahalanobis, "knn":
 KNOTS = 32
 """Quantiles by which a distribution of known scores is kept, at most."""
 
-_SHARED = ("axes", "scale", "center")
+_SHARED = ("mean", "axes", "scale")
 
 
 def fit(training: Training) -> Parameters:

@@ -39,19 +39,19 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """coordinates = (embedding @ axes) * scale - center."""
+    """coordinates = ((embedding - mean) @ axes) * scale; the mean first, for embeddings may hardly differ from it."""
 
+    mean: NDArray[np.float32]
+    """(D,)"""
     axes: NDArray[np.float16]
     """(D, R), each of unit length."""
     scale: NDArray[np.float32]
     """(R,)"""
-    center: NDArray[np.float32]
-    """(R,)"""
 
     def coordinates(self, embeddings: NDArray[np.float32]) -> Floats:
         """(N, R) from embeddings (N, D)."""
-        turned = embeddings.astype(np.float64) @ self.axes.astype(np.float64)
-        return np.asarray(turned * self.scale.astype(np.float64) - self.center.astype(np.float64))
+        centered = embeddings.astype(np.float64) - self.mean.astype(np.float64)
+        return np.asarray((centered @ self.axes.astype(np.float64)) * self.scale.astype(np.float64))
 
 
 def fit_space(embeddings: NDArray[np.float32], labels: Ints, kind: Kind, *, seed: int = 0) -> Space:
@@ -80,8 +80,7 @@ def _space(mean: Floats, axes: Floats, coordinates: Floats, labels: Ints, kind: 
     whole = whole[:, : max(1, MAX_BYTES // (2 * len(whole)))]
     lengths = np.maximum(np.linalg.norm(whole, axis=0), 1e-30)
     rounded = (whole / lengths).astype(np.float16)
-    center = (mean @ rounded.astype(np.float64)) * lengths
-    return Space(axes=rounded, scale=lengths.astype(np.float32), center=center.astype(np.float32))
+    return Space(mean=mean.astype(np.float32), axes=rounded, scale=lengths.astype(np.float32))
 
 
 def kinds(classes: int) -> tuple[Kind, ...]:
