@@ -61,6 +61,11 @@ def test_no_difference_says_how_many_images_would_show_one() -> None:
 def test_images_of_one_part_do_not_make_a_difference() -> None:
     part = np.concatenate([np.zeros(40), np.arange(1, 361)]).astype(np.int64)
     assert "is better" in compare_pair(pair(25, 0), ("old", "new"), confidence=0.95).sentence
+    alike = [
+        compare_pair(pair(0, 0, groups=given), ("a", "b"), confidence=0.95) for given in (None, np.arange(400) // 20)
+    ]
+    wide, wider = (one.metrics["accuracy_difference"] for one in alike)
+    assert wider.low < wide.low < 0 < wide.high < wider.high
     assert "No difference" in compare_pair(pair(25, 0, groups=part), ("old", "new"), confidence=0.95).sentence
 
 

@@ -14,12 +14,13 @@ from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions
 from sortal.core.report import Finding, Report
 from sortal.data.table import ImageTable
+from sortal.evaluate.asked import group_numbers
 from sortal.evaluate.compare.bootstrap import Answers
 from sortal.evaluate.compare.changes import Pair
 from sortal.evaluate.compare.costs import ModelCost, artifact_size_mb, costs_table, measured_macs
 from sortal.evaluate.compare.report import Compared, compare_pair, many_report, pair_report
 from sortal.evaluate.compare.sides import Contender, class_findings, common_answers, common_classes, seen_findings
-from sortal.evaluate.intervals import wilson
+from sortal.evaluate.grouped import Sample, grouped, share_interval
 from sortal.evaluate.slices import slicings
 
 Ints = NDArray[np.int64]
@@ -77,7 +78,8 @@ def gather(sides: Sequence[Side], table: ImageTable, *, by: Sequence[str], confi
     if not len(rows):
         raise DataError("no image has a class that all models know", where=table.source)
     compared = _compared(sides, answers, labels, rows, common, table, confidence)
-    costs, notes = _costs(sides, [labels[rows] == one.index[rows] for one in answers], confidence)
+    sample = grouped(group_numbers(table)[rows], confidence=confidence)
+    costs, notes = _costs(sides, [labels[rows] == one.index[rows] for one in answers], sample)
     findings = [found for side in sides for found in seen_findings(side.who, table)]
     findings += class_findings([side.who for side in sides], [side.labels for side in sides], common)
     findings += [*_left_out(table, labels, answers), *notes]
@@ -134,17 +136,17 @@ def _report(
     return pair_report(compared[0], subject=table.source, confidence=confidence, slices=slices)
 
 
-def _costs(sides: Sequence[Side], right: Sequence[Bools], confidence: float) -> tuple[list[ModelCost], list[Finding]]:
+def _costs(sides: Sequence[Side], right: Sequence[Bools], sample: Sample) -> tuple[list[ModelCost], list[Finding]]:
     rows, notes = list[ModelCost](), list[Finding]()
     for side, hits in zip(sides, right, strict=True):
         macs, why = measured_macs(side.who)
-        rows.append(_cost(side, hits, macs, confidence))
+        rows.append(_cost(side, hits, macs, sample))
         notes += why
     return rows, notes
 
 
-def _cost(side: Side, hits: Bools, macs: int | None, confidence: float) -> ModelCost:
-    low, high = wilson(int(hits.sum()), len(hits), confidence)
+def _cost(side: Side, hits: Bools, macs: int | None, sample: Sample) -> ModelCost:
+    low, high = share_interval(sample, hits)
     model = side.who.bundle.manifest.model if side.who.bundle is not None else None
     one, many = side.latencies.get(1), side.latencies.get(32)
     return ModelCost(

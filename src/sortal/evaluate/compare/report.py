@@ -45,7 +45,8 @@ def compare_pair(pair: Pair, names: tuple[str, str], *, confidence: float) -> Co
         coverage=COVERAGE,
         groups=pair.groups,
     )
-    gap = _accuracy_gap(metrics["accuracy_difference"], test, int(before.sum()), confidence)
+    units = test.n if pair.groups is None else len(np.unique(pair.groups))
+    gap = _accuracy_gap(metrics["accuracy_difference"], test, int(before.sum()), confidence, units)
     wrong = (int((~before).sum()), int((~after).sum()))
     return Compared(
         names=names,
@@ -111,12 +112,18 @@ def many_report(compared: Sequence[Compared], *, subject: str, confidence: float
     )
 
 
-def _accuracy_gap(gap: Metric, test: PairedTest, right_a: int, confidence: float) -> Metric:
-    """Without groups, the resampled interval widened to Newcombe's, which does not collapse where few images differ."""
-    if test.units != test.better + test.worse or gap.low is None or gap.high is None:
-        return gap
-    low, high = difference_interval(test, right_a, confidence)
-    return Metric(value=gap.value, low=min(low, gap.low), high=max(high, gap.high), n=gap.n)
+def _accuracy_gap(gap: Metric, test: PairedTest, right_a: int, confidence: float, units: int) -> Metric:
+    """The resampled interval widened to Newcombe's of as many images as there are groups (or images, without groups):
+    that does not collapse where few images differ."""
+    share = units / test.n
+    fewer = PairedTest(
+        n=units, better=round(test.better * share), worse=round(test.worse * share), p=test.p, mid_p=test.mid_p, units=0
+    )
+    low, high = difference_interval(
+        fewer, min(max(round(right_a * share), fewer.worse), units - fewer.better), confidence
+    )
+    ends = [end for end in (gap.low, gap.high) if end is not None]
+    return Metric(value=gap.value, low=min(low, *ends), high=max(high, *ends), n=gap.n)
 
 
 def _more(compared: Compared) -> list[str]:
