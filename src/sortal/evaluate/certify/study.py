@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,21 +11,24 @@ import numpy as np
 
 from sortal.core.bundle import Bundle, attach, open_bundle
 from sortal.core.contract import IMAGE, Contract, check_classes, check_promises, load_contract
-from sortal.core.errors import DataError, ImageError, InputError, MachineError
-from sortal.core.holdouts import Use, earlier_uses, record_use
+from sortal.core.errors import ImageError, InputError
 from sortal.core.manifest import MANIFEST
-from sortal.core.places import state_root
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
-from sortal.core.recipe import Recipe
-from sortal.core.reference import read_reference
-from sortal.core.report import Finding, Report
+from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run, open_run
-from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import ImageTable
-from sortal.evaluate.asked import with_asked_group
 from sortal.evaluate.certify.certificate import certify, column_texts
+from sortal.evaluate.certify.holdout import (
+    check_hold_out,
+    check_known,
+    earlier,
+    hold_out_table,
+    recorded,
+    refuse_seen,
+    uses_finding,
+)
 from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, measure_latency, measure_network
 from sortal.evaluate.pages.page import render_page
 from sortal.runtime.classifier import Classifier, open_classifier
@@ -36,7 +38,6 @@ _TIMED_IMAGES = 64
 _TIMED_CALLS = 500
 _TIMED_S = 60.0
 _NETWORK_S = 10.0
-_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +68,15 @@ def certify_source(
     if bundle is not None:
         check_classes(contract, bundle.labels.names, where="contract")
     table = scan(
-        _hold_out(source, bundle, asked.group), progress=lambda done, all: listener.progress("reading", done, all)
+        hold_out_table(source, bundle, asked.group), progress=lambda done, all: listener.progress("reading", done, all)
     )
-    _check_hold_out(table)
+    check_hold_out(table)
     if contract.unit != IMAGE:
         column_texts(table, contract.unit)  # a wrong name is refused before anything is answered
-    _refuse_seen(table, bundle, run)
-    uses, ledger = _earlier(table)
+    refuse_seen(table, bundle, run)
+    uses, ledger = earlier(table)
     with open_classifier(model, engine=asked.engine) as classifier:
-        _check_known(classifier, table)
+        check_known(classifier, table)
         predictions = classifier.predict(table, progress=lambda done, all: listener.progress("answering", done, all))
         latency, network = _times(contract, classifier, table, listener)
         report = certify(
@@ -89,13 +90,13 @@ def certify_source(
             subject=table.source,
         )
         engine = classifier.engine
-        ledger = (*ledger, *_recorded(table, classifier.bundle_id))
+        ledger = (*ledger, *recorded(table, classifier.bundle_id))
     if run is not None:
         run.log_test_read(f"sortal certify on {table.source}")
     report = report.model_copy(
         update={
             "data_digest": table.content_digest,
-            "findings": (_uses_finding(uses, len(table)), *ledger, *report.findings, *table.findings),
+            "findings": (uses_finding(uses, len(table)), *ledger, *report.findings, *table.findings),
             "provenance": {**report.provenance, "model": str(model), "engine": engine, "earlier_uses": len(uses)},
         }
     )
@@ -116,106 +117,6 @@ def _contract(given: Contract | Path | None, bundle: Bundle | None, model: Path)
         hint = "give one: --contract contract.yaml; docs/contract.md says what it looks like"
         raise InputError("this model was trained without a contract", where=str(model), hint=hint)
     return found
-
-
-def _hold_out(
-    source: str | Path | Sequence[str | Path] | ImageTable, bundle: Bundle | None, group: str | None
-) -> ImageTable:
-    recipe = None if bundle is None else bundle.recipe
-    asked = (recipe or Recipe()).data
-    table = (
-        source
-        if isinstance(source, ImageTable)
-        else images(source, label=asked.label, level=asked.level, boxes=asked.boxes, margin=asked.margin)
-    )
-    rows = table.split_rows("test")
-    table = table.select(rows) if len(rows) else table
-    return with_asked_group(table, group, asked.group)
-
-
-def _check_hold_out(table: ImageTable) -> None:
-    if not len(table):
-        hint = "give images that the model never saw, one folder a class"
-        raise DataError("there is no readable image in this hold-out", where=table.source, hint=hint)
-    if not (table.label_array() >= 0).any():
-        hint = "a hold-out needs labels: one folder a class, or a table with a label column"
-        raise DataError("no image of the hold-out has a label", where=table.source, hint=hint)
-
-
-def _check_known(classifier: Classifier, table: ImageTable) -> None:
-    used = {table.labels.names[label] for label in np.unique(table.label_array()) if label >= 0}
-    if not used & set(classifier.labels.lookup()):
-        theirs, ours = ", ".join(sorted(used)[:_NAMED]), ", ".join(classifier.labels.names[:_NAMED])
-        hint = f"the classifier knows {ours}{' …' if len(classifier.labels) > _NAMED else ''}"
-        what = "none of the classes is known to the classifier"
-        raise DataError(what, where=table.source, received=f"classes {theirs}", hint=hint)
-
-
-def _refuse_seen(table: ImageTable, bundle: Bundle | None, run: RunFolder | None) -> None:
-    """By content: what the run's split file calls train or val, and what the bundle remembers."""
-    digests = table.frame["digest"].to_list()
-    fitted = set() if run is None else _fitted(run.split_path)
-    seen = np.array([digest in fitted for digest in digests], bool)
-    reference = None if bundle is None else read_reference(bundle)
-    if reference is not None:
-        seen |= reference.has_seen(digests)
-    if not seen.any():
-        return
-    names = [table.name(int(row)) for row in np.flatnonzero(seen)[:_NAMED]]
-    more = f" and {int(seen.sum()) - _NAMED} more" if seen.sum() > _NAMED else ""
-    raise DataError(
-        f"{int(seen.sum()):,} of {len(table):,} images were seen in training, validation or calibration: "
-        "they cannot certify this model",
-        where=table.source,
-        received=", ".join(names) + more,
-        hint="take them out, or collect new images; the test split of the run's split.csv was not seen",
-    )
-
-
-def _fitted(path: Path) -> set[str]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["digest"] for row in csv.DictReader(file) if row.get("split") in ("train", "val")}
-
-
-def _earlier(table: ImageTable) -> tuple[list[Use], tuple[Finding, ...]]:
-    root = state_root()
-    if root is None:
-        return [], ()
-    try:
-        return earlier_uses(root, table.frame["digest"]), ()
-    except MachineError as error:
-        return [], (_unrecorded(str(error)),)
-
-
-def _recorded(table: ImageTable, bundle_id: str) -> tuple[Finding, ...]:
-    root = state_root()
-    if root is None:
-        return (_unrecorded("there is no home folder and SORTAL_STATE is not set"),)
-    try:
-        record_use(root, table.frame["digest"], bundle=bundle_id, subject=table.source)
-    except MachineError as error:
-        return (_unrecorded(str(error)),)
-    return ()
-
-
-def _unrecorded(reason: str) -> Finding:
-    message = f"Uses of hold-outs cannot be counted on this machine: {reason}"
-    return Finding(code="use_not_recorded", severity="warning", message=message, hint="set SORTAL_STATE to a folder")
-
-
-def _uses_finding(uses: Sequence[Use], images: int) -> Finding:
-    if not uses:
-        return Finding(
-            code="hold_out_uses", severity="info", message="These images were never used to certify before, here."
-        )
-    most, models = max(use.shared for use in uses), len({use.bundle for use in uses})
-    times = "once" if len(uses) == 1 else f"{len(uses)} times"
-    message = (
-        f"Of these {images:,} images up to {most:,} were used to certify {times} before, "
-        f"for {models} {'model' if models == 1 else 'models'}, last on {uses[-1].time[:10]}."
-    )
-    hint = "whoever looks again after every change chooses by these images: certify the final model on new ones"
-    return Finding(code="hold_out_uses", severity="warning", message=message, hint=hint)
 
 
 def _times(
