@@ -87,3 +87,14 @@ def test_groups_and_units_come_from_columns() -> None:
     with pytest.raises(RecipeError, match="no such column") as refused:
         unit_numbers(table, Contract(unit="parts"))
     assert "part" in str(refused.value)
+
+
+def test_with_a_contract_no_bias_is_fitted_to_the_images_that_are_tested_on() -> None:
+    """A bias that validates well in itself: 40 classes, of which some are shifted, and 30 images each."""
+    random = np.random.Generator(np.random.Philox(key=1))
+    logits = (3 * random.normal(size=(1_200, 40))).astype(np.float32)
+    chances = softmax(logits + 2 * random.normal(size=40), axis=1)
+    labels = (chances.cumsum(axis=1) < random.random((1_200, 1))).sum(axis=1).clip(max=39)
+    known = LabelSet(names=tuple(f"class {number}" for number in range(40)))
+    assert fit_decision(logits, labels, known, contract=None).decision.bias is not None
+    assert fit_decision(logits, labels, known, contract=Contract(max_error=0.1)).decision.bias is None
