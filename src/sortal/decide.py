@@ -87,9 +87,11 @@ def fit_decision(
     """From logits (N, C) and labels (N,), 0..C-1, of images that the network never saw.
 
     `groups` (N,) number what belongs together, None where images are independent. `unit` (N,) numbers what one decision
-    is made for, where that is not an image: thresholds are then those of mean probabilities. With a contract there is no
-    bias: its many numbers would fit the very images whose mistakes the tests count (a promise of 2 % broken 13 of 15
-    times on Grocery Store); a temperature is one number and hardly changes who is surer than whom.
+    is made for, where that is not an image: thresholds are then those of mean probabilities.
+
+    With a contract there is no bias: its many numbers would fit the very images whose mistakes the tests count (so made,
+    promises of 2 % on Grocery Store were broken 13 of 15 times). A temperature is one number and hardly changes who is
+    surer than whom.
     """
     calibration = calibrate(logits, labels, units=groups, with_bias=with_bias and contract is None)
     decision = calibration.decision()
