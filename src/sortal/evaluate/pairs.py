@@ -57,9 +57,7 @@ def _action(
 ) -> str:
     there, back = int(matrix[true, answered]), int(matrix[answered, true])
     if sure >= SURE:
-        return (
-            f"the classifier is sure ({sure:.0%}): are the labels right (sortal audit)? If so, add images like these"
-        )
+        return f"the classifier is sure ({sure:.0%}): are the labels right (sortal audit)? If so, add images like these"
     if train_counts is not None and train_counts[true] < RARE_BELOW:
         return f"add images of “{names[true]}”: it had {train_counts[true]:,} in training"
     if 3 * back >= there and there > 1:
