@@ -89,7 +89,7 @@ def fit_decision(
     `groups` (N,) number what belongs together, None where images are independent. `unit` (N,) numbers what one decision
     is made for, where that is not an image: thresholds are then those of mean probabilities.
 
-    With a contract there is no bias: its many numbers would fit the very images whose mistakes the tests count (so made,
+    With a contract there is no bias: its many numbers would fit the images whose mistakes the tests count (so made,
     promises of 2 % on Grocery Store were broken 13 of 15 times). A temperature is one number and hardly changes who is
     surer than whom.
     """
