@@ -40,8 +40,9 @@ from sortal.train.team import Team, team_of_environment
 from sortal.train.trackers import Trackers, start_trackers
 from sortal.verdict import evaluated_split, final_report
 
-CLOSING_S = 8.0
-"""Seconds of a time budget for export, parity and pictures, about; the evaluation comes on top, from a measurement."""
+CLOSING_S = 12.0
+"""Seconds of a time budget for export, the unknown score, parity and pictures, about; the evaluation comes on top, from
+a measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
