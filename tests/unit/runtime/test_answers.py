@@ -37,7 +37,10 @@ def test_a_report_of_what_was_answered(bundle: Path, tmp_path: Path) -> None:
     assert report.metrics["images"].value == 5
     assert report.metrics["unreadable"].value == 1
     assert report.metrics["abstained"].value == 1
-    [finding] = report.findings
+    finding, left = report.findings
+    assert (left.code, left.severity) == ("abstained", "info")
+    assert "1 of 5 images are left to a person" in left.message
+    assert "column abstained of a.csv" in left.message
     assert finding.code == "unreadable"
     assert finding.rows == ("bad.png",)
     assert "bad.png" in finding.message
