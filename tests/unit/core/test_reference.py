@@ -11,7 +11,7 @@ import pytest
 
 from sortal.core.bundle import BundleContents, open_bundle, write_bundle
 from sortal.core.errors import BundleError, InputError
-from sortal.core.reference import Reference, read_reference, seen_key, seen_keys, write_reference
+from sortal.core.reference import Reference, read_reference, read_scores, seen_key, seen_keys, write_reference
 from sortal.core.tensor_bytes import from_tensors, to_tensors
 
 
@@ -121,3 +121,14 @@ def test_the_reference_implementation_is_read() -> None:
     found = from_tensors(safetensors.save(arrays), where="here")
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_scores_are_read_without_the_rest(written: Path, reference: Reference) -> None:
+    bundle = open_bundle(written)
+    arrays = written / "reference" / "reference.safetensors"
+    arrays.write_bytes(b"damaged")
+    np.testing.assert_array_equal(read_scores(bundle)["scores"], reference.conformal["scores"])
+    scores = written / "reference" / "conformal.safetensors"
+    scores.write_bytes(scores.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match="altered"):
+        read_scores(bundle)
