@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sortal.core.conformal import ConformalScores
 from sortal.core.decision import DecisionSpec, UnknownSpec
-from sortal.core.errors import MissingExtraError
+from sortal.core.errors import InputError, MissingExtraError
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
 
@@ -111,3 +112,19 @@ def test_unknown_scores_become_a_column_and_unreadable_rows_have_none() -> None:
     frame = found.to_polars()
     assert frame["unknown"].to_list() == [False, True, False]
     assert frame["unknown_score"].to_list() == [pytest.approx(0.1), pytest.approx(0.9), None]
+
+
+def test_sets_hold_the_classes_that_are_not_ruled_out() -> None:
+    scores = ConformalScores(scores=np.linspace(0.1, 0.7, 99), labels=np.zeros(99, np.int64))
+    logits = np.log([[0.5, 0.4, 0.1], [0.35, 0.34, 0.31], [0.1, 0.8, 0.1]])
+    found = predict(logits, conformal=scores, errors={2: ("truncated", "the data ends early")})
+    assert found.sets(0.9) == [("nut", "screw"), (), ()]
+    assert found.to_polars(sets=0.9)["set"].to_list() == ["nut|screw", "", ""]
+    assert all(len(own) <= 3 for own in found.sets(0.999))
+    with pytest.raises(InputError, match="between 0 and 1"):
+        found.sets(1.5)
+
+
+def test_without_calibration_scores_there_are_no_sets() -> None:
+    with pytest.raises(InputError, match="no calibration scores"):
+        predict([[0, 3, 0]]).sets(0.9)
