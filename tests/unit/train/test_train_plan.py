@@ -113,6 +113,13 @@ def test_a_refit_needs_a_test_split(make_table: MakeTable) -> None:
     assert not plan_of(table, PRETRAINED, "data.refit=false").refit
 
 
+def test_with_a_contract_the_network_that_was_calibrated_is_the_one_that_answers(make_table: MakeTable) -> None:
+    plan = plan_of(make_table(), PRETRAINED, "contract.max_error=0.02")
+    assert not plan.refit
+    assert any("thresholds for the contract" in note for note in plan.notes)
+    assert plan_of(make_table(), PRETRAINED, "contract.max_error=0.02", "data.refit=true").refit
+
+
 def test_a_plan_survives_json_and_makes_the_preprocessing(make_table: MakeTable) -> None:
     recipe = load_recipe(None, ("input.channels=1", "input.crop=0.9"))
     plan = make_plan(recipe, make_table(size=64), SOURCE)
