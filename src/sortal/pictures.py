@@ -26,13 +26,12 @@ def draw_run(run: RunFolder, table: ImageTable, fitted: FitResult) -> None:
     _draw_answers(run, table, fitted)
 
 
-def run_pictures(run: RunFolder) -> dict[str, Path]:
-    """The drawn pictures under the titles that the page gives them."""
-    titles = {
-        "training": run.results_path,
-        "training images as the network sees them": run.train_batch_path,
-        "validation images with answers": run.val_predictions_path,
-    }
+def run_pictures(run: RunFolder, *, images: bool = True) -> dict[str, Path]:
+    """The drawn pictures under the titles that the page gives them; without `images` those that show none."""
+    titles = {"training": run.results_path}
+    if images:
+        titles["training images as the network sees them"] = run.train_batch_path
+        titles["validation images with answers"] = run.val_predictions_path
     return {title: path for title, path in titles.items() if path.is_file()}
 
 

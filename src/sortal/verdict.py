@@ -52,7 +52,7 @@ def final_report(
     measured = decided.on(with_optimism(study.report, study.predictions, study.labels, study.table))
     study = replace(study, report=_with_remedies(_with_provenance(measured, run, recipe, fitted), fitted))
     draw_run(run, table, fitted)
-    report = write_study(study, run.path, pictures=run_pictures(run))
+    report = write_study(study, run.path, pictures=run_pictures(run, images=recipe.evaluate.thumbnails))
     write_card(run.bundle, report.to_markdown(max_rows=60))
     return report
 

@@ -322,6 +322,8 @@ class EvaluateSection(Section):
     """With a taxonomy: answer the class at this probability, else the coarse class at it, else leave it to a person."""
     reference: dict[str, Annotated[float, Field(ge=0.0)] | dict[str, Annotated[float, Field(ge=0.0)]]] = {}
     """Figures to stand beside a metric: `accuracy: 0.987`, or by whose they are, `{human: 0.78, paper: 0.92}`."""
+    thumbnails: bool = True
+    """Whether the page shows the images; without, it names them."""
     robustness: Annotated[int, Field(ge=0)] = 0
     """So many of the images are also answered blurred, noisy, dark, turned, covered ..., each 55 times; 0: none."""
     unknown: Literal["auto", "none", "energy", "mahalanobis", "knn", "rank"] = "auto"

@@ -49,6 +49,8 @@ class Study:
     table: ImageTable
     decision: DecisionSpec
     contract: Contract | None = None
+    thumbnails: bool = True
+    """Whether the page may show the images."""
 
 
 def evaluate_source(
@@ -158,6 +160,7 @@ def measure(
         table=table,
         decision=classifier.decision,
         contract=contract,
+        thumbnails=rules.thumbnails,
     )
 
 
@@ -166,7 +169,8 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
     names = [*study.table.labels.names, None]
     true_names = [names[label] for label in study.table.label_array()]
     curves = draw_confidence(study.predictions, study.labels, study.decision, study.contract, folder)
-    losses = draw_losses(study.table, study.predictions, study.labels, folder)
+    losses = draw_losses(study.table, study.predictions, study.labels, folder) if study.thumbnails else {}
+    robust = draw_robust(study.report, study.table if study.thumbnails else None, folder)
     foreign = (study.table.label_array() >= 0) & (study.labels < 0)
     curves |= draw_unknown(study.predictions, study.labels, foreign, study.decision, folder)
     return write_evaluation(
@@ -176,8 +180,8 @@ def write_study(study: Study, folder: Path, *, pictures: Mapping[str, Picture] |
         study.table.names(),
         folder,
         true_names=true_names,
-        pictures={**curves, **losses, **draw_robust(study.report, study.table, folder), **(pictures or {})},
-        show=shown_from(study.table),
+        pictures={**curves, **losses, **robust, **(pictures or {})},
+        show=shown_from(study.table) if study.thumbnails else None,
     )
 
 

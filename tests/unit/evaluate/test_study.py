@@ -17,6 +17,7 @@ from sortal.core.labels import LabelSet
 from sortal.core.preprocess import PreprocessSpec
 from sortal.core.progress import Silent
 from sortal.core.report import Report
+from sortal.core.sections import EvaluateSection
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.evaluate.gallery import THUMBNAIL_PX, gallery, pair_pictures, shown_from
@@ -197,3 +198,19 @@ def test_columns_groups_and_settings_of_an_evaluation(classifier: Classifier, tm
         _evaluate(classifier, tmp_path / "list.csv", settings=["contract.prevalence={mauve: 0.1}"])
     with pytest.raises(InputError, match="no such column"):
         _evaluate(classifier, tmp_path / "list.csv", by=["camra"])
+
+
+def test_a_page_without_thumbnails_names_its_images_and_shows_none(classifier: Classifier, tmp_path: Path) -> None:
+    for name in NAMES:
+        _write(tmp_path / "set" / name, name, 8)
+    _write(tmp_path / "set" / "green", "red", 3)
+    settings = EvaluateSection(thumbnails=False, robustness=4)
+    study = measure(classifier, scan(images(tmp_path / "set")), listener=Silent(), settings=settings)
+    written = write_study(study, tmp_path / "report")
+    page = Path(written.paths["report"]).read_text(encoding="utf-8")
+    assert 'src="data:image/jpeg' not in page
+    assert '"thumb":{}' in page
+    assert study.table.name(0) in page
+    assert "Accuracy under corruption" in page
+    assert not (tmp_path / "report/corruptions.png").exists()
+    assert written.metrics["corrupted_accuracy"].n == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -53,17 +54,20 @@ def with_robustness(
     return report.model_copy(update=update)
 
 
-def draw_robust(report: Report, table: ImageTable, folder: Path) -> dict[str, Path]:
-    """Draw both pictures into `folder`; paths by the titles they have on a page. Nothing without the table."""
+def draw_robust(report: Report, table: ImageTable | None, folder: Path) -> dict[str, Path]:
+    """Draw the chart, and with `table` one of its images, into `folder`; paths by the titles they have on a page."""
     if TABLE not in report.tables:
         return {}
     found = {"accuracy under corruption": draw_robustness(report.tables[TABLE], folder / "robustness.png")}
-    names = tuple(dict.fromkeys(str(row[0]) for row in report.tables[TABLE].rows))
-    for row in range(len(table)):
-        try:
-            pixels = thumbnail(table, row, _SHOWN_PX)
-        except ImageError:
-            continue
-        found["one image under every corruption"] = draw_corruptions(pixels, names, folder / "corruptions.png")
-        break
+    example = None if table is None else _first_readable(table)
+    if example is not None:
+        names = tuple(dict.fromkeys(str(row[0]) for row in report.tables[TABLE].rows))
+        found["one image under every corruption"] = draw_corruptions(example, names, folder / "corruptions.png")
     return found
+
+
+def _first_readable(table: ImageTable) -> NDArray[np.uint8] | None:
+    for row in range(len(table)):
+        with suppress(ImageError):
+            return thumbnail(table, row, _SHOWN_PX)
+    return None
