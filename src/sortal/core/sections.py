@@ -324,6 +324,8 @@ class EvaluateSection(Section):
     """Figures to stand beside a metric: `accuracy: 0.987`, or by whose they are, `{human: 0.78, paper: 0.92}`."""
     thumbnails: bool = True
     """Whether the page shows the images; without, it names them."""
+    latency: Annotated[int, Field(ge=0)] = 0
+    """So many decisions are also timed, one image at a time, from the file's bytes; 0: none."""
     robustness: Annotated[int, Field(ge=0)] = 0
     """So many of the images are also answered blurred, noisy, dark, turned, covered ..., each 55 times; 0: none."""
     unknown: Literal["auto", "none", "energy", "mahalanobis", "knn", "rank"] = "auto"

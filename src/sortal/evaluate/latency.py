@@ -12,6 +12,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from sortal.core.incomplete_beta import log_beta_cdf
 from sortal.core.preprocess import normalize, prepare
 from sortal.core.report import Cell, Metric, Table
 from sortal.data.decode import to_pixels
+from sortal.data.table import ImageTable
 from sortal.runtime.classifier import Classifier
 
 Floats = NDArray[np.float64]
@@ -110,6 +112,17 @@ def measure_network(
     ]
     times = _times_ms(ready, classifier.run_network, warmup, repeats, seconds)
     return _latency(times, classifier, batch=batch, confidence=confidence, end_to_end=False)
+
+
+def encoded_images(table: ImageTable, most: int = 64) -> list[bytes | Path]:
+    """Up to `most` images as their files hold them, spread over the table; none where it holds arrays."""
+    found: list[bytes | Path] = []
+    for row in np.unique(np.linspace(0, len(table) - 1, most).astype(int)).tolist() if len(table) else ():
+        with suppress(ImageError):
+            content = table.read(row)
+            if isinstance(content, bytes):
+                found.append(content)
+    return found
 
 
 def percentile_bounds(times: Floats, percentile: float, confidence: float) -> tuple[float, float | None]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sortal.core.report import Cell, Finding, Metric, Table
+from sortal.core.report import Cell, Finding, Metric, Report, Table
 
 NAME = "references"
 PUBLISHED = "reference"
-_LOWER_IS_BETTER = ("error", "rate", "mae", "cost", "person")
+_ABSENT = "reference_without_metric"
+_LOWER_IS_BETTER = ("error", "rate", "mae", "cost", "person", "_ms", "seconds_per_image")
 
 Stated = Mapping[str, float | Mapping[str, float]]
 
@@ -38,6 +39,16 @@ def references_table(metrics: Mapping[str, Metric], stated: Stated) -> Table:
     return Table(columns=columns, rows=tuple(rows))
 
 
+def with_references(report: Report, stated: Stated) -> Report:
+    """The report with its figures held against all that it has measured by now."""
+    if not stated:
+        return report
+    kept = [found for found in report.findings if found.code != _ABSENT]
+    absent = references_findings(report.metrics, stated, ok=report.body.get("ok") is not None)
+    tables = {**report.tables, NAME: references_table(report.metrics, stated)}
+    return report.model_copy(update={"tables": tables, "findings": (*kept, *absent)})
+
+
 def verdict(name: str, metric: Metric, figure: float) -> str:
     """`above`, `below` with better or worse, or `not distinguishable`, where the figure lies within the interval."""
     if metric.value is None or metric.low is None or metric.high is None:
@@ -59,5 +70,5 @@ def references_findings(metrics: Mapping[str, Metric], stated: Stated, *, ok: bo
     if "false_detection_rate" in absent and not ok:
         hint = "a false-detection rate needs a class of good parts: name it as evaluate.ok"
     return (
-        Finding(code="reference_without_metric", severity="warning", message=message, rows=tuple(absent), hint=hint),
+        Finding(code=_ABSENT, severity="warning", message=message, rows=tuple(absent), hint=hint),
     )

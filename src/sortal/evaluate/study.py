@@ -32,10 +32,12 @@ from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.gallery import shown_from
 from sortal.evaluate.losses import draw_losses, with_highest_losses
 from sortal.evaluate.pages.page import Picture
+from sortal.evaluate.references import with_references
 from sortal.evaluate.robustness.added import draw_robust, with_robustness
 from sortal.evaluate.slices import slicings, with_slices
 from sortal.evaluate.strangers import with_unknown
 from sortal.evaluate.strangers_plot import draw_unknown
+from sortal.evaluate.timed import with_latency
 from sortal.runtime.classifier import Classifier, open_classifier
 
 
@@ -146,6 +148,9 @@ def measure(
     report = with_unknown(report, predictions, labels, foreign, confidence=rules.confidence)
     if rules.robustness:
         report = with_robustness(report, classifier, table, labels, rules.robustness, listener)
+    if rules.latency:
+        report = with_latency(report, classifier, table, rules.latency)
+    report = with_references(report, rules.reference)
     report = report.model_copy(
         update={
             "findings": (*report.findings, *findings, *table.findings),

@@ -22,6 +22,7 @@ from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.evaluate.gallery import THUMBNAIL_PX, gallery, pair_pictures, shown_from
 from sortal.evaluate.study import evaluate_source, measure, write_study
+from sortal.evaluate.timed import with_latency
 from sortal.runtime.classifier import Classifier
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.metadata import ArtifactInfo
@@ -214,3 +215,28 @@ def test_a_page_without_thumbnails_names_its_images_and_shows_none(classifier: C
     assert "Accuracy under corruption" in page
     assert not (tmp_path / "report/corruptions.png").exists()
     assert written.metrics["corrupted_accuracy"].n == 4
+
+
+def test_time_is_measured_from_the_bytes_of_files_and_held_against_a_figure(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    for name in NAMES:
+        _write(tmp_path / "set" / name, name, 4)
+    figures = {"accuracy": 0.2, "seconds_per_image": {"paper": 3.0}, "images_per_s": {"demand": 1e9}}
+    settings = EvaluateSection(latency=40, reference=figures)
+    report = measure(classifier, scan(images(tmp_path / "set")), listener=Silent(), settings=settings).report
+    verdicts = {(row[0], row[1]): row[6] for row in report.tables["references"].rows}
+    assert verdicts[("seconds_per_image", "paper")] == "below, better"
+    assert verdicts[("images_per_s", "demand")] == "below, worse"
+    assert verdicts[("accuracy", "reference")] == "above, better"
+    assert not [found for found in report.findings if found.code == "reference_without_metric"]
+    assert report.metrics["latency_p99_ms"].n == 40
+    assert [row[0] for row in report.tables["latency"].rows] == ["from bytes to decision", "network alone"]
+
+
+def test_arrays_have_no_time_from_their_bytes(classifier: Classifier, tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", images=np.full((6, 8, 8, 3), 90, np.uint8), labels=np.arange(6) % 3)
+    table = scan(images(tmp_path / "some.npz"))
+    report = with_latency(Report(kind="evaluation", subject="x", body={"confidence": 0.95}), classifier, table, 10)
+    assert [found.code for found in report.findings] == ["latency_not_measured"]
+    assert report.metrics == {}

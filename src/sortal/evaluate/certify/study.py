@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sortal.core.bundle import Bundle, attach, open_bundle
 from sortal.core.contract import IMAGE, Contract, check_classes, check_promises, load_contract
-from sortal.core.errors import ImageError, InputError
+from sortal.core.errors import InputError
 from sortal.core.manifest import MANIFEST
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
@@ -29,12 +27,11 @@ from sortal.evaluate.certify.holdout import (
     refuse_seen,
     uses_finding,
 )
-from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, measure_latency, measure_network
+from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, encoded_images, measure_latency, measure_network
 from sortal.evaluate.pages.page import render_page
 from sortal.runtime.classifier import Classifier, open_classifier
 from sortal.runtime.locate import locate
 
-_TIMED_IMAGES = 64
 _TIMED_CALLS = 500
 _TIMED_S = 60.0
 _NETWORK_S = 10.0
@@ -125,7 +122,7 @@ def _times(
     """End to end and network alone, where the contract limits latency."""
     if contract.max_latency_ms is None:
         return None, None
-    samples = _encoded(table)
+    samples = encoded_images(table)
     if not samples:
         listener.say("No image of this hold-out is encoded, so latency from bytes cannot be measured.")
         return None, None
@@ -135,19 +132,6 @@ def _times(
     whole = measure_latency(classifier, samples, repeats=calls, seconds=_TIMED_S, confidence=level)
     return whole, measure_network(classifier, samples, seconds=_NETWORK_S, confidence=level)
 
-
-def _encoded(table: ImageTable) -> list[bytes]:
-    """Up to 64 images as their files hold them, spread over the table."""
-    rows = np.unique(np.linspace(0, len(table) - 1, _TIMED_IMAGES).astype(int))
-    found = []
-    for row in rows.tolist():
-        try:
-            content = table.read(row)
-        except ImageError:
-            continue
-        if isinstance(content, bytes):
-            found.append(content)
-    return found
 
 
 def _artifact_bytes(model: Path) -> int:

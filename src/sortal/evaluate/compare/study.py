@@ -114,10 +114,9 @@ def _answered(who: Contender, table: ImageTable, split: str | None, asked: Asked
 
 def _timed(classifier: Classifier, table: ImageTable, asked: Asked, listener: Listener, name: str) -> dict[int, Timed]:
     """Latency on encoded images of this very table; none where they are no encoded files."""
-    from sortal.evaluate.latency import measure_latency
+    from sortal.evaluate.latency import encoded_images, measure_latency
 
-    read = [table.read(row) for row in range(min(len(table), _SAMPLES))]
-    samples = [data for data in read if isinstance(data, bytes)]
+    samples = encoded_images(table, _SAMPLES)
     if not samples:
         return {}
     listener.say(f"measuring the latency of {name}")

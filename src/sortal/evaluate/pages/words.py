@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 TITLES: dict[str, str] = {
+    "latency_p99_ms": "Latency, 99th percentile, ms",
+    "seconds_per_image": "Seconds an image",
+    "images_per_s": "Images a second",
     "reliability": "Reliability in numbers",
     "reliability_before": "Reliability before calibration",
     "risk_coverage": "Error by coverage in numbers",
@@ -82,6 +85,9 @@ TITLES: dict[str, str] = {
 }
 
 HELP: dict[str, str] = {
+    "latency_p99_ms": "from the bytes of a file to the decision, one image at a time",
+    "seconds_per_image": "from the bytes of a file to the decision, one image at a time, on average",
+    "images_per_s": "one image at a time",
     "robustness": "The same images under each corruption at five strengths. Accuracy lost is against the images as "
     "they are; error is that of the answers that were given.",
     "fragile_classes": "Recall on average over all corruptions and strengths, and what hurts the class most.",
