@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from sortal.evaluate.grouped import Sample, grouped, share_interval, statistic_interval
-from sortal.evaluate.grouped_averages import grouped_average_intervals
-from sortal.evaluate.intervals import wilson
-from sortal.evaluate.metrics import average_intervals, confusion
-from sortal.evaluate.ranking import average_precision, roc_auc
+from sortal.evaluate.measure.grouped import Sample, grouped, share_interval, statistic_interval
+from sortal.evaluate.measure.grouped_averages import grouped_average_intervals
+from sortal.evaluate.measure.intervals import wilson
+from sortal.evaluate.measure.metrics import average_intervals, confusion
+from sortal.evaluate.measure.ranking import average_precision, roc_auc
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -27,9 +27,9 @@ import numpy as np
 from sortal.core.decision import DecisionSpec
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
-from sortal.evaluate.confidence import with_confidence
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
+from sortal.evaluate.trust.confidence import with_confidence
 
 MOST_S, MOST_MB = 60.0, 10.0
 CLICKS = """

@@ -29,10 +29,10 @@ from sortal.core.contract import Contract
 from sortal.core.decision import DecisionSpec, decide, probabilities
 from sortal.core.labels import LabelSet
 from sortal.decide import fit_decision
-from sortal.evaluate.calibration import calibrate, fit_temperature
-from sortal.evaluate.reliability import reliability
-from sortal.evaluate.risk_coverage import risk_coverage
-from sortal.evaluate.selection import Sighted, fit_thresholds
+from sortal.evaluate.trust.calibration import calibrate, fit_temperature
+from sortal.evaluate.trust.reliability import reliability
+from sortal.evaluate.trust.risk_coverage import risk_coverage
+from sortal.evaluate.trust.selection import Sighted, fit_thresholds
 
 
 @dataclass(frozen=True, kw_only=True)

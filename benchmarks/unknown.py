@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from sortal.core.conformal import conformal_scores
 from sortal.core.decision import DecisionSpec, probabilities
-from sortal.evaluate.calibration import calibrate
-from sortal.evaluate.ranking import roc_auc
+from sortal.evaluate.measure.ranking import roc_auc
+from sortal.evaluate.trust.calibration import calibrate
 from sortal.evaluate.unknown import METHODS
 from sortal.evaluate.unknown.fit import KnownImages, UnknownFit, fit_unknown
 from sortal.evaluate.unknown.odds import log_odds

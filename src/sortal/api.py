@@ -279,7 +279,7 @@ def diagnose(run: str | Path | TrainedRun) -> Report:
     Names overfitting, underfitting, gradients that vanish or explode, too short a training, unequal classes, and a
     latency above the contract. Raises InputError for a folder that is no run or has no finished epoch.
     """
-    from sortal.evaluate.run_checkup import diagnose_run
+    from sortal.evaluate.diagnose.run_checkup import diagnose_run
 
     return diagnose_run(as_path(run))
 

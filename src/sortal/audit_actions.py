@@ -13,7 +13,7 @@ from sortal.core.errors import IMAGE_ERROR_CODES
 from sortal.core.report import Finding
 from sortal.data.checks.material import Outcome
 from sortal.data.table import ImageTable
-from sortal.evaluate.audit_view import title_of
+from sortal.evaluate.pages.audit_view import title_of
 
 MOST = 3
 PLAN = "{plan}"

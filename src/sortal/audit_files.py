@@ -26,8 +26,8 @@ from sortal.core.report import Report
 from sortal.core.run import folder_name
 from sortal.data.checks.material import Material
 from sortal.data.repair.plan import Plan
-from sortal.evaluate.audit_view import audit_view, pick
 from sortal.evaluate.pages.audit import render_audit
+from sortal.evaluate.pages.audit_view import audit_view, pick
 
 AUDITS = Path("audits")
 NAMES = {"report": "report.html", "json": "audit.json", "findings": "findings.csv", "plan": "plan.yaml"}

@@ -13,9 +13,9 @@ from sortal.core.progress import Listener
 from sortal.data.checks.material import Material
 from sortal.data.table import ImageTable
 from sortal.embedding_map import layout_2d
-from sortal.evaluate.audit_view import MapView, Picked, title_of
+from sortal.evaluate.drawing.thumbnails import jpeg_bytes, thumbnails_of
+from sortal.evaluate.pages.audit_view import MapView, Picked, title_of
 from sortal.evaluate.pages.page import data_uri
-from sortal.evaluate.thumbnails import jpeg_bytes, thumbnails_of
 from sortal.runtime.threads import allowed_cpus
 
 EVIDENCE_PX = 128

@@ -20,9 +20,9 @@ from sortal.core.report import Finding, Metric, Report, Table
 from sortal.core.run import new_run
 from sortal.data.table import ImageTable
 from sortal.divide import divide
-from sortal.evaluate.curve_plot import draw_curve
-from sortal.evaluate.intervals import wilson
+from sortal.evaluate.drawing.curve_plot import draw_curve
 from sortal.evaluate.learning import Projection, class_gains, fit_power_law, points, project, subset
+from sortal.evaluate.measure.intervals import wilson
 from sortal.graphs import engine_features
 from sortal.start import Start, start_of
 from sortal.train.context import Context

@@ -20,9 +20,9 @@ from sortal.core.labels import LabelSet
 from sortal.core.report import Finding, Report
 from sortal.data.table import ImageTable
 from sortal.data.units import units
-from sortal.evaluate.attainable import Attained, attained, attained_findings
-from sortal.evaluate.calibration import Calibration, calibrate
-from sortal.evaluate.selection import Sighted, costs_of, fit_thresholds
+from sortal.evaluate.trust.attainable import Attained, attained, attained_findings
+from sortal.evaluate.trust.calibration import Calibration, calibrate
+from sortal.evaluate.trust.selection import Sighted, costs_of, fit_thresholds
 
 if TYPE_CHECKING:
     from sortal.core.recipe import Recipe

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sortal.core.preprocess import Pixels
 from sortal.core.run import RunFolder
 from sortal.data.table import ImageTable
-from sortal.evaluate.plots import answer_captions, mosaic, results
+from sortal.evaluate.drawing.plots import answer_captions, mosaic, results
 from sortal.train.fit import FitResult
 from sortal.train.store import read_image
 

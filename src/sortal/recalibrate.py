@@ -31,9 +31,9 @@ from sortal.data.scan import scan
 from sortal.data.table import ImageTable, finding
 from sortal.decide import FittedDecision, fit_decision, groups_of, unit_numbers
 from sortal.evaluate.asked import group_numbers
-from sortal.evaluate.calibration import logits_of
-from sortal.evaluate.confidence import draw_confidence, with_confidence
 from sortal.evaluate.pages.page import render_page
+from sortal.evaluate.trust.calibration import logits_of
+from sortal.evaluate.trust.confidence import draw_confidence, with_confidence
 from sortal.export.artifacts import ARTIFACTS
 from sortal.export.publish import stamp, write_artifact
 from sortal.runtime.classifier import open_classifier

@@ -28,8 +28,8 @@ from sortal.core.report import Report, Table
 from sortal.core.run import folder_name
 from sortal.data.table import ImageTable
 from sortal.divide import divide
+from sortal.evaluate.drawing.sweep_plot import draw_sweep
 from sortal.evaluate.study import measure
-from sortal.evaluate.sweep_plot import draw_sweep
 from sortal.runtime.classifier import Classifier, open_classifier
 from sortal.runtime.speed import batch_times_ms, compared_times_ms
 from sortal.sweep_report import Entry, report_of

@@ -18,7 +18,7 @@ from sortal.core.labels import LabelSet
 from sortal.core.predictions import predictions_from_logits
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
-from sortal.evaluate.reliability import reliability, reliability_table
+from sortal.evaluate.trust.reliability import reliability, reliability_table
 
 NAMES = ("hex nut", "螺栓 </script>", "washer & co", "O-ring/seal")
 

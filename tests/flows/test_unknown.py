@@ -12,7 +12,7 @@ from PIL import Image
 
 from sortal.core.bundle import open_bundle
 from sortal.core.reference import read_reference
-from sortal.evaluate.ranking import roc_auc
+from sortal.evaluate.measure.ranking import roc_auc
 from worlds import COLORS, TINY, class_folders, sortal
 
 

@@ -13,7 +13,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
 from sortal.core.decision import DecisionSpec, answers, probabilities
-from sortal.evaluate.calibration import (
+from sortal.evaluate.trust.calibration import (
     PRIOR_IMAGES,
     RANGE,
     calibrate,
@@ -21,8 +21,8 @@ from sortal.evaluate.calibration import (
     logits_of,
     uncalibrated,
 )
-from sortal.evaluate.calibration import _fit_with_bias as fit_with_bias
-from sortal.evaluate.reliability import (
+from sortal.evaluate.trust.calibration import _fit_with_bias as fit_with_bias
+from sortal.evaluate.trust.reliability import (
     brier_scores,
     classwise_error,
     draw_reliability,

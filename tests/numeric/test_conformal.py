@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sortal.core.conformal import conformal_quantile, conformal_scores, read_conformal
 from sortal.core.errors import BundleError, InputError
-from sortal.evaluate.conformal import judge_sets, split_coverage
+from sortal.evaluate.trust.conformal import judge_sets, split_coverage
 
 
 def world(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from sortal.evaluate.control import (
+from sortal.evaluate.trust.control import (
     Evidence,
     allowed,
     candidates,

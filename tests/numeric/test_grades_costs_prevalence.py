@@ -10,12 +10,12 @@ from sklearn.metrics import cohen_kappa_score, mean_absolute_error
 
 from sortal.core.errors import DataError
 from sortal.core.labels import LabelSet
-from sortal.evaluate.costs import cost_matrix, cost_metric, image_costs
-from sortal.evaluate.grouped import Sample, grouped
-from sortal.evaluate.intervals import wilson
-from sortal.evaluate.metrics import confusion
-from sortal.evaluate.ordinal import as_grades, grade_error_metric, kappa, kappa_metric
-from sortal.evaluate.prevalence import class_mix, image_weights, mixed_share
+from sortal.evaluate.measure.costs import cost_matrix, cost_metric, image_costs
+from sortal.evaluate.measure.grouped import Sample, grouped
+from sortal.evaluate.measure.intervals import wilson
+from sortal.evaluate.measure.metrics import confusion
+from sortal.evaluate.measure.ordinal import as_grades, grade_error_metric, kappa, kappa_metric
+from sortal.evaluate.measure.prevalence import class_mix, image_weights, mixed_share
 
 ANSWERS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=60)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact, t
 
-from sortal.evaluate.grouped import (
+from sortal.evaluate.measure.grouped import (
     Sample,
     grouped,
     share_interval,
@@ -15,10 +15,10 @@ from sortal.evaluate.grouped import (
     student_t,
     student_t_tail,
 )
-from sortal.evaluate.grouped_averages import grouped_average_intervals, grouped_class_intervals
-from sortal.evaluate.intervals import wilson
-from sortal.evaluate.metrics import averages, class_counts, class_scores, confusion
-from sortal.evaluate.weaker import fisher_less, holm, weaker_p
+from sortal.evaluate.measure.grouped_averages import grouped_average_intervals, grouped_class_intervals
+from sortal.evaluate.measure.intervals import wilson
+from sortal.evaluate.measure.metrics import averages, class_counts, class_scores, confusion
+from sortal.evaluate.measure.weaker import fisher_less, holm, weaker_p
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])

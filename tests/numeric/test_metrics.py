@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
-from sortal.evaluate.metrics import (
+from sortal.evaluate.measure.metrics import (
     averages,
     class_counts,
     class_scores,

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from sortal.evaluate.intervals import mean_interval, resamples, wilson, z_score
-from sortal.evaluate.metrics import average_intervals, averages, class_counts
+from sortal.evaluate.measure.intervals import mean_interval, resamples, wilson, z_score
+from sortal.evaluate.measure.metrics import average_intervals, averages, class_counts
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.sampled_from([0.8, 0.9, 0.95, 0.99]))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from sortal.evaluate.grouped import Sample, statistic_interval
-from sortal.evaluate.ranking import average_precision, one_vs_rest, roc_auc
+from sortal.evaluate.measure.grouped import Sample, statistic_interval
+from sortal.evaluate.measure.ranking import average_precision, one_vs_rest, roc_auc
 
 BOTH = [(average_precision, average_precision_score), (roc_auc, roc_auc_score)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sortal.evaluate.risk_coverage import (
+from sortal.evaluate.trust.risk_coverage import (
     coverage_at,
     draw_risk_coverage,
     least_area,

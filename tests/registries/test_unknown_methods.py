@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from sortal.core.errors import BundleError
-from sortal.evaluate.ranking import roc_auc
+from sortal.evaluate.measure.ranking import roc_auc
 from sortal.evaluate.unknown import METHODS
 from sortal.evaluate.unknown.fit import KnownImages, UnknownFit, fit_unknown
 from sortal.evaluate.unknown.ridge import QuickHead, fit_quick_head

@@ -26,7 +26,7 @@ from sortal.data.checks.material import ISSUES, Material, Outcome, issues
 from sortal.data.open import images
 from sortal.data.survey import survey
 from sortal.data.table import ImageTable
-from sortal.evaluate.audit_view import pick
+from sortal.evaluate.pages.audit_view import pick
 
 SILENT = Silent()
 

@@ -10,7 +10,7 @@ import pytest
 from sortal.core.errors import RecipeError
 from sortal.core.report import Report
 from sortal.data.open import images
-from sortal.evaluate.sweep_plot import draw_sweep
+from sortal.evaluate.drawing.sweep_plot import draw_sweep
 from sortal.sweep import combinations
 from sortal.sweep_report import Entry, knee_of, report_of
 

@@ -70,7 +70,7 @@ def _packages() -> tuple[Table, list[Finding]]:
 
 
 def _fonts() -> list[Finding]:
-    from sortal.evaluate.fonts import font_for
+    from sortal.evaluate.drawing.fonts import font_for
 
     if font_for("螺丝") is not None:
         return []

@@ -1,7 +1,7 @@
 """DecisionSpec: how logits become an answer. Stored as `decision.json`, applied by every engine and the server.
 
 The plain form is the identity: temperature 1, the likeliest class, everything answered. What the fields hold is fitted
-elsewhere (`evaluate.calibration`, `evaluate.selection`, `evaluate.unknown`); applying them is here, in one place.
+elsewhere (`evaluate.trust`, `evaluate.unknown`); applying it is here, in one place.
 
 Shapes: N images, C classes.
 """

@@ -1,5 +1,5 @@
 """How well a share is known: Wilson's interval for showing, Clopper and Pearson's exact bounds for promising. Arrays
-in, numbers out. Averages over classes are `evaluate.intervals`.
+in, numbers out. Averages over classes are `evaluate.measure.intervals`.
 """
 
 from __future__ import annotations

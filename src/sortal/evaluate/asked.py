@@ -14,7 +14,7 @@ from sortal.core.labels import LabelSet
 from sortal.core.recipe import Recipe, build_recipe, load_yaml, parse_override
 from sortal.data.open import with_group
 from sortal.data.table import ImageTable
-from sortal.evaluate.costs import cost_matrix
+from sortal.evaluate.measure.costs import cost_matrix
 from sortal.evaluate.task import task_of
 
 SETTABLE = ("evaluate", "contract")

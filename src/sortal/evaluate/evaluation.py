@@ -19,11 +19,11 @@ from sortal.core.predictions import Predictions
 from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.core.sections import EvaluateSection
 from sortal.data.statistics import imbalance_ratio
-from sortal.evaluate.backoff import back_off_metrics
 from sortal.evaluate.evaluation_tables import evaluation_tables
 from sortal.evaluate.findings import evaluation_findings
 from sortal.evaluate.headline import headline
-from sortal.evaluate.measures import (
+from sortal.evaluate.measure.backoff import back_off_metrics
+from sortal.evaluate.measure.measures import (
     Evaluated,
     bucket_metrics,
     class_ends,
@@ -34,12 +34,12 @@ from sortal.evaluate.measures import (
     evaluated_images,
     top_k_metrics,
 )
-from sortal.evaluate.mixed import contract_metrics, mix_of
-from sortal.evaluate.ordinal import as_grades, grade_error_metric, kappa_metric
-from sortal.evaluate.prevalence import Mix
-from sortal.evaluate.ranking import Ranked, one_vs_rest
-from sortal.evaluate.references import NAME as REFERENCES
-from sortal.evaluate.references import references_findings, references_table
+from sortal.evaluate.measure.mixed import contract_metrics, mix_of
+from sortal.evaluate.measure.ordinal import as_grades, grade_error_metric, kappa_metric
+from sortal.evaluate.measure.prevalence import Mix
+from sortal.evaluate.measure.ranking import Ranked, one_vs_rest
+from sortal.evaluate.measure.references import NAME as REFERENCES
+from sortal.evaluate.measure.references import references_findings, references_table
 from sortal.evaluate.summary import evaluation_summary
 from sortal.evaluate.task import Task, task_of
 

@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 
 from sortal.core.report import Cell, Table
 from sortal.core.sections import EvaluateSection
-from sortal.evaluate.backoff import back_off_curve
-from sortal.evaluate.grouped import Floats, share_intervals
-from sortal.evaluate.measures import Evaluated, class_ends
-from sortal.evaluate.metrics import nearest_classes
+from sortal.evaluate.measure.backoff import back_off_curve
+from sortal.evaluate.measure.grouped import Floats, share_intervals
+from sortal.evaluate.measure.measures import Evaluated, class_ends
+from sortal.evaluate.measure.metrics import nearest_classes
+from sortal.evaluate.measure.prevalence import Mix
+from sortal.evaluate.measure.ranking import Ranked
+from sortal.evaluate.measure.thresholds import threshold_curve
 from sortal.evaluate.pairs import pairs_table
-from sortal.evaluate.prevalence import Mix
-from sortal.evaluate.ranking import Ranked
 from sortal.evaluate.tables import averages_table, buckets_table, confusion_table, per_class_table, table_of
 from sortal.evaluate.task import Task
-from sortal.evaluate.thresholds import threshold_curve
 
 Ints = NDArray[np.int64]
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from sortal.core.predictions import Predictions
 from sortal.core.publish import publish_file
 from sortal.core.report import Finding, Report
+from sortal.evaluate.drawing.longtail import class_results, draw_long_tail
+from sortal.evaluate.drawing.plots import confusion_matrix
 from sortal.evaluate.gallery import Show, gallery
-from sortal.evaluate.longtail import class_results, draw_long_tail
-from sortal.evaluate.metrics import confusion
+from sortal.evaluate.measure.metrics import confusion
 from sortal.evaluate.pages.evaluation import render_evaluation
 from sortal.evaluate.pages.page import Picture
-from sortal.evaluate.plots import confusion_matrix
 
 if TYPE_CHECKING:
     import polars

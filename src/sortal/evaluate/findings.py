@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sortal.core.predictions import Predictions
 from sortal.core.report import Finding
 from sortal.data.statistics import UNEVEN_RATIO
-from sortal.evaluate.grouped import Floats, Sample
-from sortal.evaluate.metrics import class_counts
+from sortal.evaluate.measure.grouped import Floats, Sample
+from sortal.evaluate.measure.metrics import class_counts
 
 Ints = NDArray[np.int64]
 

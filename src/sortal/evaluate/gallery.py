@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sortal.core.predictions import Predictions
 from sortal.data.table import ImageTable
-from sortal.evaluate.thumbnails import jpeg_bytes, thumbnails_of
+from sortal.evaluate.drawing.thumbnails import jpeg_bytes, thumbnails_of
 from sortal.runtime.threads import allowed_cpus
 
 Ints = NDArray[np.int64]

@@ -13,9 +13,9 @@ from sortal.core.predictions import Predictions
 from sortal.core.publish import publish_file
 from sortal.core.report import Report, Table
 from sortal.data.table import ImageTable
-from sortal.evaluate.canvas import NEUTRAL, RIGHT, WRONG
-from sortal.evaluate.captioned import THUMBNAIL_PX, Line, captioned
-from sortal.evaluate.thumbnails import thumbnail
+from sortal.evaluate.drawing.canvas import NEUTRAL, RIGHT, WRONG
+from sortal.evaluate.drawing.captioned import THUMBNAIL_PX, Line, captioned
+from sortal.evaluate.drawing.thumbnails import thumbnail
 
 Ints = NDArray[np.int64]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.report import Table
-from sortal.evaluate.grouped import Sample, share_interval
-from sortal.evaluate.metrics import confused_pairs
+from sortal.evaluate.measure.grouped import Sample, share_interval
+from sortal.evaluate.measure.metrics import confused_pairs
 from sortal.evaluate.tables import RARE_BELOW
 
 Ints = NDArray[np.int64]

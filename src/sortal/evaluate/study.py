@@ -26,18 +26,18 @@ from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable
 from sortal.evaluate.asked import asked_recipe, check_classes, group_numbers, with_asked_group
-from sortal.evaluate.confidence import draw_confidence, with_confidence
+from sortal.evaluate.drawing.strangers_plot import draw_unknown
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
 from sortal.evaluate.gallery import shown_from
 from sortal.evaluate.losses import draw_losses, with_highest_losses
+from sortal.evaluate.measure.references import with_references
+from sortal.evaluate.measure.slices import slicings, with_slices
 from sortal.evaluate.pages.page import Picture
-from sortal.evaluate.references import with_references
 from sortal.evaluate.robustness.added import draw_robust, with_robustness
-from sortal.evaluate.slices import slicings, with_slices
-from sortal.evaluate.strangers import with_unknown
-from sortal.evaluate.strangers_plot import draw_unknown
 from sortal.evaluate.timed import with_latency
+from sortal.evaluate.trust.confidence import draw_confidence, with_confidence
+from sortal.evaluate.trust.strangers import with_unknown
 from sortal.runtime.classifier import Classifier, open_classifier
 
 

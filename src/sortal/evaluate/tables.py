@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sortal.core.report import Cell, Table
 from sortal.data.statistics import UNEVEN_RATIO, imbalance_ratio
-from sortal.evaluate.grouped import Sample, share_interval
-from sortal.evaluate.intervals import wilson
-from sortal.evaluate.metrics import (
+from sortal.evaluate.measure.grouped import Sample, share_interval
+from sortal.evaluate.measure.intervals import wilson
+from sortal.evaluate.measure.metrics import (
     AVERAGES,
     SCORES,
     Interval,

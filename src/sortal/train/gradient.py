@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sortal.core.report import Finding
 from sortal.data import fast_jpeg
-from sortal.evaluate.health import diagnose_gradients, overfitting_finding
+from sortal.evaluate.diagnose.health import diagnose_gradients, overfitting_finding
 from sortal.models.network import Network
 from sortal.train.augment import AUGMENTATIONS, ClassFacts, Policy
 from sortal.train.context import Context, Outcome

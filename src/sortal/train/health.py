@@ -1,4 +1,4 @@
-"""The norms of a network's gradients, block by block; what they say about a training is `evaluate.health`."""
+"""The norms of a network's gradients, block by block; what they say about a training is `evaluate.diagnose.health`."""
 
 from __future__ import annotations
 

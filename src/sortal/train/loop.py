@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sortal.core.errors import RecipeError
 from sortal.core.progress import Listener, duration
 from sortal.core.recipe import Recipe
-from sortal.evaluate.health import GRADIENT_NORMS
+from sortal.evaluate.diagnose.health import GRADIENT_NORMS
 from sortal.models.network import Network
 from sortal.train.loader import Batch, TrainLoader
 from sortal.train.optim import Average, RunningMean, copy_state, set_rate

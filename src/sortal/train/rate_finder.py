@@ -19,7 +19,7 @@ from torch import Tensor
 from sortal.core.errors import RecipeError
 from sortal.core.publish import publish_file
 from sortal.core.sections import OptimSection
-from sortal.evaluate.canvas import NEUTRAL, RIGHT, WRONG, dress, new_figure, png
+from sortal.evaluate.drawing.canvas import NEUTRAL, RIGHT, WRONG, dress, new_figure, png
 from sortal.models.network import Network
 from sortal.train.optim import clip, make_optimizer, set_rate
 from sortal.train.randomness import torch_randomness

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sortal.evaluate.metrics import averages, class_counts, confusion
+from sortal.evaluate.measure.metrics import averages, class_counts, confusion
 from sortal.models.network import Network
 from sortal.train.loader import eval_batches
 from sortal.train.losses import cross_entropy

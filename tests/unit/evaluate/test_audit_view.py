@@ -14,7 +14,8 @@ from sortal.core.labels import LabelSet
 from sortal.core.report import Finding, Metric, Report
 from sortal.data.checks.material import ISSUES, issues
 from sortal.data.table import ImageTable, build_table
-from sortal.evaluate.audit_view import (
+from sortal.evaluate.pages.audit import render_audit
+from sortal.evaluate.pages.audit_view import (
     ISSUES_EACH,
     SET_SIZE,
     SETS,
@@ -25,7 +26,6 @@ from sortal.evaluate.audit_view import (
     class_bars,
     pick,
 )
-from sortal.evaluate.pages.audit import render_audit
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 CHINESE = "六角螺栓"

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sortal.evaluate.backoff import COARSE, FINE, PERSON, back_off, back_off_curve, back_off_metrics, backed_off_right
-from sortal.evaluate.grouped import Sample
+from sortal.evaluate.measure.backoff import (
+    COARSE,
+    FINE,
+    PERSON,
+    back_off,
+    back_off_curve,
+    back_off_metrics,
+    backed_off_right,
+)
+from sortal.evaluate.measure.grouped import Sample
 
 PARENTS = [0, 0, 1, 1]
 CHANCES = np.array(

@@ -13,7 +13,7 @@ from sortal.core.decision import DecisionSpec
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
 from sortal.core.report import Report
-from sortal.evaluate.confidence import TITLES, draw_confidence, with_confidence
+from sortal.evaluate.trust.confidence import TITLES, draw_confidence, with_confidence
 
 NAMES = LabelSet(names=("a", "b", "c"))
 

@@ -9,8 +9,8 @@ import pytest
 
 from sortal.core.recipe import load_recipe
 from sortal.core.report import Report
-from sortal.evaluate.diagnosis import diagnose
-from sortal.evaluate.traces import Traces
+from sortal.evaluate.diagnose.diagnosis import diagnose
+from sortal.evaluate.diagnose.traces import Traces
 
 PLAN: dict[str, Any] = {"stages": ["gradient"], "size": [224, 224], "epochs": 10, "lr": 0.001, "workers": 2}
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from sortal.core.predictions import Predictions
 from sortal.data.statistics import imbalance_ratio
+from sortal.evaluate.drawing.longtail import class_results, draw_long_tail
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
-from sortal.evaluate.longtail import class_results, draw_long_tail
 
 Maker = Callable[..., tuple[Predictions, np.ndarray]]
 NAMES = ("划痕", "夹杂", "氧化铁皮", "red iron sheet", "边裂", "气泡")

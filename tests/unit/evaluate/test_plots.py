@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sortal.evaluate.fonts import font_for, lettering
-from sortal.evaluate.plots import _curves, answer_captions, confusion_matrix, mosaic, results
+from sortal.evaluate.drawing.fonts import font_for, lettering
+from sortal.evaluate.drawing.plots import _curves, answer_captions, confusion_matrix, mosaic, results
 
 CHINESE = ("六角螺栓", "平垫圈", "齿轮")
 NO_FONT = "\U0001fbff\U000e0041"

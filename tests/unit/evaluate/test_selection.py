@@ -10,8 +10,8 @@ from scipy.stats import binom
 from sortal.core.contract import Contract
 from sortal.core.decision import DecisionSpec, decide_from_probabilities
 from sortal.core.labels import LabelSet
-from sortal.evaluate.attainable import Attained, attained, attained_findings
-from sortal.evaluate.selection import Sighted, Thresholds, costs_of, fit_thresholds
+from sortal.evaluate.trust.attainable import Attained, attained, attained_findings
+from sortal.evaluate.trust.selection import Sighted, Thresholds, costs_of, fit_thresholds
 
 NAMES = LabelSet(names=("ok", "crack", "dent"))
 

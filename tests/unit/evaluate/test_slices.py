@@ -12,9 +12,9 @@ from sortal.core.errors import InputError
 from sortal.core.report import Table
 from sortal.data.open import images
 from sortal.data.table import ImageTable
-from sortal.evaluate.grouped import Sample, grouped
-from sortal.evaluate.intervals import wilson
-from sortal.evaluate.slices import Slicing, slices_findings, slices_table, slicings
+from sortal.evaluate.measure.grouped import Sample, grouped
+from sortal.evaluate.measure.intervals import wilson
+from sortal.evaluate.measure.slices import Slicing, slices_findings, slices_table, slicings
 
 
 def _table(tmp_path: Path, columns: dict[str, list[object]]) -> ImageTable:

@@ -13,7 +13,7 @@ from sortal.core.labels import LabelSet
 from sortal.core.report import Metric, Report
 from sortal.core.sections import EvaluateSection
 from sortal.evaluate.evaluation import evaluate_predictions
-from sortal.evaluate.references import references_table, verdict
+from sortal.evaluate.measure.references import references_table, verdict
 from sortal.evaluate.task import task_of
 
 GRADES = ("ok", "light", "medium", "severe")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gratings import SOURCE, recipe
-from sortal.evaluate.health import GRADIENT_NORMS, diagnose_gradients, overfitting_finding
+from sortal.evaluate.diagnose.health import GRADIENT_NORMS, diagnose_gradients, overfitting_finding
 from sortal.models.backbones import create
 from sortal.models.heads import Widths, Wiring
 from sortal.models.network import Network

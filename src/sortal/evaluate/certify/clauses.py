@@ -19,8 +19,8 @@ from sortal.core.errors import DataError
 from sortal.core.labels import LabelSet
 from sortal.evaluate.certify.rates import Floats, Rate, rate_of
 from sortal.evaluate.certify.units import Units
-from sortal.evaluate.costs import cost_matrix
 from sortal.evaluate.latency import PERCENTILE, Latency, percentile_bounds
+from sortal.evaluate.measure.costs import cost_matrix
 
 
 class Bounded(Protocol):

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.report import Metric
-from sortal.evaluate.intervals import RESAMPLES, percentiles
-from sortal.evaluate.metrics import ClassCounts, averages
+from sortal.evaluate.measure.intervals import RESAMPLES, percentiles
+from sortal.evaluate.measure.metrics import ClassCounts, averages
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sortal.core.report import Cell, Finding, Table
 from sortal.evaluate.compare.bootstrap import Answers
 from sortal.evaluate.compare.paired import paired_test
-from sortal.evaluate.weaker import holm
+from sortal.evaluate.measure.weaker import holm
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

@@ -20,8 +20,8 @@ from sortal.evaluate.compare.changes import Pair
 from sortal.evaluate.compare.costs import ModelCost, artifact_size_mb, costs_table, measured_macs
 from sortal.evaluate.compare.report import Compared, compare_pair, many_report, pair_report
 from sortal.evaluate.compare.sides import Contender, class_findings, common_answers, common_classes, seen_findings
-from sortal.evaluate.grouped import Sample, grouped, share_interval
-from sortal.evaluate.slices import slicings
+from sortal.evaluate.measure.grouped import Sample, grouped, share_interval
+from sortal.evaluate.measure.slices import slicings
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from sortal.core.errors import ImageError
 from sortal.core.publish import publish_file
 from sortal.data.table import ImageTable
-from sortal.evaluate.canvas import NEUTRAL, RIGHT, WRONG, dress, new_figure, png
-from sortal.evaluate.captioned import THUMBNAIL_PX, Line, captioned
 from sortal.evaluate.compare.changes import Pair
 from sortal.evaluate.compare.costs import ModelCost
-from sortal.evaluate.fonts import lettering
-from sortal.evaluate.thumbnails import thumbnail
+from sortal.evaluate.drawing.canvas import NEUTRAL, RIGHT, WRONG, dress, new_figure, png
+from sortal.evaluate.drawing.captioned import THUMBNAIL_PX, Line, captioned
+from sortal.evaluate.drawing.fonts import lettering
+from sortal.evaluate.drawing.thumbnails import thumbnail
 
 SHOWN = 24
 """Images of either kind on the page."""

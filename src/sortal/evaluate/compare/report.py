@@ -13,7 +13,7 @@ from sortal.evaluate.compare.bootstrap import bootstrap_differences
 from sortal.evaluate.compare.changes import Pair, by_class, by_slice, change_findings, changed_images
 from sortal.evaluate.compare.paired import PairedTest, difference_interval, paired_test
 from sortal.evaluate.compare.verdict import better_of, p_text, verdict
-from sortal.evaluate.weaker import holm
+from sortal.evaluate.measure.weaker import holm
 
 Ints = NDArray[np.int64]
 

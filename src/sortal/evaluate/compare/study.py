@@ -22,8 +22,8 @@ from sortal.evaluate.compare.changes import all_changes, table_csv
 from sortal.evaluate.compare.gather import Gathered, Side, Timed, gather
 from sortal.evaluate.compare.pictures import draw_changes, draw_trade_off
 from sortal.evaluate.compare.sides import Contender, contenders
+from sortal.evaluate.measure.slices import slicings
 from sortal.evaluate.pages.page import Picture, render_page
-from sortal.evaluate.slices import slicings
 from sortal.runtime.classifier import Classifier, open_classifier
 
 BATCHES = (1, 32)

@@ -14,10 +14,10 @@ from sortal.core.errors import ImageError
 from sortal.core.preprocess import Pixels
 from sortal.core.publish import publish_file
 from sortal.data.decode import read_file, to_pixels
-from sortal.evaluate.canvas import NEUTRAL, RIGHT, WRONG, new_figure, png
+from sortal.evaluate.drawing.canvas import NEUTRAL, RIGHT, WRONG, new_figure, png
+from sortal.evaluate.drawing.fonts import lettering
 from sortal.evaluate.explain.explanation import TITLES, CheckedMap, Explanation
 from sortal.evaluate.explain.neighbors import Neighbor
-from sortal.evaluate.fonts import lettering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sortal.core.report import Report, Table
-from sortal.evaluate.audit_view import OPEN, AuditView
+from sortal.evaluate.pages.audit_view import OPEN, AuditView
 from sortal.evaluate.pages.page import fill, inside_script, own
 from sortal.evaluate.pages.view import page_view
 

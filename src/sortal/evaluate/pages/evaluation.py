@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from sortal.core.labels import LabelSet
 from sortal.core.report import Report, Table
-from sortal.evaluate.confidence import TITLES
 from sortal.evaluate.gallery import Gallery, gallery_data, pair_pictures
 from sortal.evaluate.orders import class_orders
 from sortal.evaluate.pages.page import Picture, data_uri, figure_uris, fill, inside_script, own
 from sortal.evaluate.pages.view import page_view
+from sortal.evaluate.trust.confidence import TITLES
 
 Ints = NDArray[np.int64]
 

@@ -12,6 +12,7 @@ from sortal.core.errors import ImageError
 from sortal.core.progress import Listener
 from sortal.core.report import Report
 from sortal.data.table import ImageTable
+from sortal.evaluate.drawing.thumbnails import thumbnail
 from sortal.evaluate.robustness.plot import draw_corruptions, draw_robustness
 from sortal.evaluate.robustness.study import corrupted_answers
 from sortal.evaluate.robustness.summary import (
@@ -22,7 +23,6 @@ from sortal.evaluate.robustness.summary import (
     robustness_metrics,
     robustness_table,
 )
-from sortal.evaluate.thumbnails import thumbnail
 from sortal.runtime.classifier import Classifier
 
 Ints = NDArray[np.int64]

@@ -8,7 +8,7 @@ import numpy as np
 
 from sortal.core.publish import publish_file
 from sortal.core.report import Table
-from sortal.evaluate.canvas import dress, new_figure, png
+from sortal.evaluate.drawing.canvas import dress, new_figure, png
 from sortal.evaluate.robustness import CORRUPTIONS
 from sortal.evaluate.robustness.corruption import STRENGTHS, Pixels
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.evaluate.ranking import roc_auc
+from sortal.evaluate.measure.ranking import roc_auc
 from sortal.evaluate.unknown import METHODS
 from sortal.evaluate.unknown.odds import log_odds
 from sortal.evaluate.unknown.ridge import fit_quick_head

@@ -18,9 +18,9 @@ from sortal.core.errors import InputError
 from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
 from sortal.core.publish import publish_file
 from sortal.core.sections import AugmentSection
-from sortal.evaluate.canvas import NEUTRAL, png
-from sortal.evaluate.fonts import Lettering, lettering
-from sortal.evaluate.plots import Drawn
+from sortal.evaluate.drawing.canvas import NEUTRAL, png
+from sortal.evaluate.drawing.fonts import Lettering, lettering
+from sortal.evaluate.drawing.plots import Drawn
 from sortal.train.augment import AUGMENTATIONS, ClassFacts, Draw, Policy
 from sortal.train.randomness import uniforms
 

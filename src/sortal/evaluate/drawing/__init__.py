@@ -1,0 +1,1 @@
+"""Everything that is drawn: the canvas and its fonts, plots, mosaics, thumbnails."""
