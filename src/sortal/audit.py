@@ -68,7 +68,7 @@ def audit_table(table: ImageTable, *, wish: Wish, out: Path | None, subject: str
         material, names = Material(table=scanned, survey=found), [name for name in names if name == "readable"]
     outcomes = run_checks(names, material, listener)
     report, issues = compose(material, outcomes, sight, subject=subject)
-    plan = plan_from(issues, material.table, source=material.table.source)
+    plan = plan_from(issues, material.table, listing=table.listing_digest)
     pieces = Pieces(report=report, issues=issues, plan=plan, material=material, sight=sight, thumbnails=wish.thumbnails)
     return write_audit(pieces, out, subject=subject, listener=listener)
 

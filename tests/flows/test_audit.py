@@ -97,6 +97,12 @@ def test_the_plan_takes_broken_files_out_and_keeps_one_of_each_copy(home: Path, 
         assert len({one.name, one.source} & out) == 1
 
 
+def test_a_plan_with_broken_files_in_it_is_of_the_data_set_as_it_still_is(home: Path, done: Done) -> None:
+    shown = sortal(home, "fix", "parts", "--plan", "audits/parts-1/audit.json")
+    assert shown.code == 0, shown.err
+    assert "changed since the plan was made" not in shown.out + shown.err
+
+
 def test_the_same_audit_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
     for _ in range(2):
         assert sortal(home, "audit", "parts", "--features", "none", "--out", tmp_path / "out").code == 1

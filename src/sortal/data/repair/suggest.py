@@ -18,7 +18,7 @@ CERTAIN = 0.9
 _ORDER = {"quarantine": 0, "drop": 1, "relabel": 2}
 
 
-def plan_from(issues: pl.DataFrame, table: ImageTable, *, source: str | None = None, certain: float = CERTAIN) -> Plan:
+def plan_from(issues: pl.DataFrame, table: ImageTable, *, listing: str | None = None, certain: float = CERTAIN) -> Plan:
     """The plan behind `issues` (columns of `data.checks.material.ISSUES`); rows without `do` are not part of it.
 
     An image with several issues gets one action: out of the data set before relabeling, and the surest of its kind. An
@@ -41,8 +41,8 @@ def plan_from(issues: pl.DataFrame, table: ImageTable, *, source: str | None = N
     rows = first.join(known, on="name", how="left", maintain_order="left")
     actions = [_action(row, certain, table) for row in rows.iter_rows(named=True) if _possible(row)]
     return Plan(
-        source=source or table.source,
-        listing_digest=table.listing_digest,
+        source=table.source,
+        listing_digest=listing or table.listing_digest,
         content_digest=None if table.frame["digest"].null_count() else table.content_digest,
         actions=tuple(actions),
     )
