@@ -124,7 +124,20 @@ def _notes(
         notes.append(finding("no_test_split", "warning", "there is no test split; results will be those of validation"))
     if not after.split_rows("val").size:
         notes.append(finding("no_val_split", "info", "there is no validation split"))
+    if shares[0] < 1.0 and len(after.split_rows("train")) == len(after) and pool.any():
+        notes.append(_all_train(after, pool))
     unknown = int((after.label_array() == UNKNOWN).sum())
     if unknown:
         notes.append(finding("unlabeled_left_out", "info", f"{unknown} rows without a label take no part"))
     return notes
+
+
+def _all_train(table: ImageTable, pool: NDArray[np.bool_]) -> Finding:
+    """Shares were asked for, and what belongs together leaves nothing to deal out."""
+    numbers, labels = units(table)[pool], table.label_array()[pool]
+    message = (
+        f"nothing could be held out: {int(pool.sum())} images are {len(np.unique(numbers))} units of images that belong "
+        f"together, for {len(np.unique(labels))} classes, so all of them train"
+    )
+    hint = "are the groups too coarse? A class needs two units to be in two splits"
+    return finding("nothing_held_out", "warning", message, (), hint)

@@ -103,6 +103,14 @@ def test_a_class_of_three_groups_is_in_every_split() -> None:
     assert (counts > 0).all()
 
 
+def test_where_every_class_is_one_group_nothing_is_held_out_and_it_says_why() -> None:
+    done = split(_table([0] * 10 + [1] * 12, group=["a"] * 10 + ["b"] * 12), val=0.2, test=0.2, seed=0)
+    assert len(done.split_rows("train")) == 22
+    [found] = [one for one in done.findings if one.code == "nothing_held_out"]
+    assert "22 images are 2 units of images that belong together, for 2 classes" in found.message
+    assert "nothing_held_out" not in _codes(split(_table([0] * 10 + [1] * 12), val=0.2, test=0.2, seed=0))
+
+
 def test_the_same_seed_gives_the_same_split() -> None:
     table = _table([0, 1] * 200)
     first, again, other = (split(table, val=0.15, test=0.15, seed=seed) for seed in (4, 4, 5))
