@@ -136,8 +136,8 @@ def _all_train(table: ImageTable, pool: NDArray[np.bool_]) -> Finding:
     """Shares were asked for, and what belongs together leaves nothing to deal out."""
     numbers, labels = units(table)[pool], table.label_array()[pool]
     message = (
-        f"nothing could be held out: {int(pool.sum())} images are {len(np.unique(numbers))} units of images that belong "
-        f"together, for {len(np.unique(labels))} classes, so all of them train"
+        f"nothing could be held out: {int(pool.sum())} images are {len(np.unique(numbers))} units of images that "
+        f"belong together, for {len(np.unique(labels))} classes, so all of them train"
     )
     hint = "are the groups too coarse? A class needs two units to be in two splits"
     return finding("nothing_held_out", "warning", message, (), hint)
