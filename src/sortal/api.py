@@ -293,11 +293,13 @@ def predict_files(
     link: bool = False,
     engine: str = "auto",
     sets: float | None = None,
+    back_off: float | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Classify images into a file, and on request sort the images by answer. Unreadable images become findings.
 
     `sets`, a level such as 0.9, adds the column `set`: the classes that cannot be ruled out (see `Predictions.sets`).
+    `back_off`, a probability such as 0.8, adds what is answered where the family stands in for an unsure class.
     """
     from sortal.runtime.answers import answer_files
 
@@ -309,6 +311,7 @@ def predict_files(
         link=link,
         engine=engine,
         sets=sets,
+        back_off=back_off,
         listener=listener or Silent(),
     )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
+from sortal.core.backoff import sum_to_parents
 from sortal.evaluate.measure.metrics import (
     averages,
     class_counts,
@@ -19,7 +20,6 @@ from sortal.evaluate.measure.metrics import (
     confusion,
     hits_at,
     nearest_classes,
-    sum_to_parents,
 )
 
 CLASSES = 6

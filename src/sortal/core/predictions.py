@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.core.backoff import COARSE, FINE, LEVELS, PERSON, back_off
 from sortal.core.conformal import ConformalScores
 from sortal.core.decision import DecisionSpec, decide
 from sortal.core.errors import InputError
@@ -88,11 +89,33 @@ class Predictions:
             for ranked, own in zip(order, chosen, strict=True)
         ]
 
-    def to_polars(self, *, scores: bool = True, sets: float | None = None) -> polars.DataFrame:
+    def backed_off(self, threshold: float) -> list[tuple[str | None, str]]:
+        """For each image the class where it is at least so probable, else the coarse class where that is, else None;
+        with the level: `class`, `family` or `person`; see `core.backoff`.
+
+        Images that are unknown or could not be read are a person's. Raises InputError where classes have no families.
+        """
+        parents, coarse = self.labels.coarse_index(), self.labels.coarse()
+        if parents is None or coarse is None:
+            hint = "train with a taxonomy: a column of coarse classes, or folders in folders"
+            raise InputError("the classes of this classifier have no families to back off to", hint=hint)
+        found = back_off(np.nan_to_num(self.probabilities), parents, threshold)
+        lost = (self.index < 0) | (np.zeros(len(self), bool) if self.unknown is None else self.unknown)
+        names = {FINE: self.labels.names, COARSE: coarse.names}
+        levels = np.where(lost, PERSON, found.level).tolist()
+        return [
+            (names[level][answer] if level in names else None, LEVELS[level])
+            for level, answer in zip(levels, found.answer.tolist(), strict=True)
+        ]
+
+    def to_polars(
+        self, *, scores: bool = True, sets: float | None = None, back_off: float | None = None
+    ) -> polars.DataFrame:
         """One row an image: image, label, probability, margin, abstained, error, then (if `scores`) one column a class.
 
         The columns of scores are called `p_<class>`. Where there is an unknown score, `unknown_score` and `unknown`
-        stand before them. `sets`, a level such as 0.9, adds the column `set`: names joined by `|`.
+        stand before them. `sets`, a level such as 0.9, adds the column `set`: names joined by `|`. `back_off`, a
+        threshold such as 0.8, adds `back_off` (class or family) and `back_off_level` (class, family or person).
         """
         import polars
 
@@ -111,12 +134,15 @@ class Predictions:
             columns["unknown"] = self.unknown
         if sets is not None:
             columns["set"] = ["|".join(own) for own in self.sets(sets)]
+        if back_off is not None:
+            columns["back_off"], columns["back_off_level"] = _columns(self.backed_off(back_off))
         if scores:
             columns |= {
                 f"p_{name}": _with_nulls(self.probabilities[:, index], readable)
                 for index, name in enumerate(self.labels.names)
             }
-        schema = {"image": polars.String, "label": polars.String, "error": polars.String}
+        schema = dict.fromkeys(("image", "label", "error"), polars.String)
+        schema |= dict.fromkeys({"back_off", "back_off_level"} & set(columns), polars.String)
         return polars.DataFrame(columns, schema_overrides=schema)
 
     def to_pandas(self, *, scores: bool = True) -> pandas.DataFrame:
@@ -168,3 +194,7 @@ def predictions_from_logits(
 
 def _with_nulls(values: NDArray[np.float32], keep: NDArray[np.bool_]) -> list[float | None]:
     return [float(value) if ok else None for value, ok in zip(values, keep, strict=True)]
+
+
+def _columns(pairs: list[tuple[str | None, str]]) -> tuple[list[str | None], list[str]]:
+    return [name for name, _ in pairs], [level for _, level in pairs]

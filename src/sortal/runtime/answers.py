@@ -33,11 +33,13 @@ def answer_files(
     link: bool = False,
     engine: str = "auto",
     sets: float | None = None,
+    back_off: float | None = None,
     listener: Listener,
 ) -> Report:
     """Classify the images of a table into the file `out` and, on request, into folders; the story of `sortal predict`.
 
-    `sets` is the level of prediction sets, which become a column.
+    `sets` is the level of prediction sets, `back_off` the probability below which the family is answered; both become
+    columns.
 
     Returns a report (kind `prediction`) with counts a class; images that cannot be read are findings `unreadable`.
     """
@@ -45,7 +47,7 @@ def answer_files(
     _check_places(table, out, sort_into, link=link)
     with open_classifier(where, engine=engine) as model:
         predictions = model.predict(table, progress=lambda done, all: listener.progress("predicting", done, all))
-    write_answers(predictions, out, sets=sets)
+    write_answers(predictions, out, sets=sets, back_off=back_off)
     paths = {"predictions": str(out)}
     if sort_into is not None:
         sort_images(
@@ -81,13 +83,15 @@ def _check_places(table: ImageTable, out: Path, sort_into: Path | None, *, link:
             raise InputError("this is what the images are read from", where=str(place), hint="name another place")
 
 
-def write_answers(predictions: Predictions, path: Path, *, sets: float | None = None) -> None:
+def write_answers(
+    predictions: Predictions, path: Path, *, sets: float | None = None, back_off: float | None = None
+) -> None:
     """One row an image as CSV, TSV, JSON lines or Parquet, by the suffix of `path`; replaced as a whole.
 
     Raises InputError for another suffix, MachineError when the machine refuses.
     """
     check_suffix(path)
-    frame, suffix, buffer = predictions.to_polars(sets=sets), path.suffix.lower(), io.BytesIO()
+    frame, suffix, buffer = predictions.to_polars(sets=sets, back_off=back_off), path.suffix.lower(), io.BytesIO()
     if suffix == ".parquet":
         frame.write_parquet(buffer)
     elif suffix == ".jsonl":

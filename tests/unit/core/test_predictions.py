@@ -128,3 +128,24 @@ def test_sets_hold_the_classes_that_are_not_ruled_out() -> None:
 def test_without_calibration_scores_there_are_no_sets() -> None:
     with pytest.raises(InputError, match="no calibration scores"):
         predict([[0, 3, 0]]).sets(0.9)
+
+
+def test_an_unsure_class_backs_off_to_its_family_and_a_stranger_to_a_person() -> None:
+    chances = np.array([[0.9, 0.05, 0.05], [0.45, 0.44, 0.11], [0.4, 0.1, 0.5], [0.98, 0.01, 0.01]], np.float32)
+    found = predictions_from_logits(
+        np.log(chances),
+        names=["a", "b", "c", "d"],
+        labels=LabelSet(names=("M6", "M8", "gear"), parents=("bolt", "bolt", "齿轮")),
+        decision=DecisionSpec(unknown=UnknownSpec(method="energy", threshold=0.5)),
+        bundle_id="",
+        unknown_score=np.array([0.0, 0.0, 0.0, 0.9], np.float32),
+    )
+    expected = [("M6", "class"), ("bolt", "family"), (None, "person"), (None, "person")]
+    assert found.backed_off(0.8) == expected
+    frame = found.to_polars(back_off=0.8)
+    assert list(zip(frame["back_off"], frame["back_off_level"], strict=True)) == expected
+
+
+def test_without_families_there_is_nothing_to_back_off_to() -> None:
+    with pytest.raises(InputError, match="no families"):
+        predict([[0.0, 1.0, 0.0]]).backed_off(0.5)

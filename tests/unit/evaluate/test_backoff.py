@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sortal.evaluate.measure.backoff import (
-    COARSE,
-    FINE,
-    PERSON,
-    back_off,
-    back_off_curve,
-    back_off_metrics,
-    backed_off_right,
-)
+from sortal.core.backoff import COARSE, FINE, PERSON, back_off
+from sortal.evaluate.measure.backoff import back_off_curve, back_off_metrics, backed_off_right
 from sortal.evaluate.measure.grouped import Sample
 
 PARENTS = [0, 0, 1, 1]

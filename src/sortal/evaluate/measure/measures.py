@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.core.backoff import sum_to_parents
 from sortal.core.errors import DataError
 from sortal.core.predictions import Predictions
 from sortal.core.report import Metric
@@ -21,7 +22,6 @@ from sortal.evaluate.measure.metrics import (
     class_scores,
     confusion,
     hits_at,
-    sum_to_parents,
 )
 from sortal.evaluate.tables import buckets
 

@@ -9,7 +9,6 @@ Shapes: N images, C classes, leading `...` for bootstrap resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,13 +131,6 @@ def hits_at(probabilities: NDArray[np.float32], labels: Ints, k: int) -> NDArray
     rank = (probabilities > own).sum(axis=1) + ((probabilities == own) & before).sum(axis=1)
     inside: NDArray[np.bool_] = rank < k
     return inside
-
-
-def sum_to_parents(probabilities: NDArray[np.float32], parents: Sequence[int]) -> NDArray[np.float32]:
-    """(N, P) probabilities of coarse classes from (N, C): the sum over their members."""
-    members = np.zeros((len(parents), max(parents) + 1), np.float32)
-    members[np.arange(len(parents)), list(parents)] = 1.0
-    return probabilities @ members
 
 
 def confused_pairs(matrix: Ints, limit: int) -> list[tuple[int, int, int]]:
