@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sortal.core.labels import LabelSet
-from sortal.data.bursts import find_bursts, find_scenes, threshold, within_class
+from sortal.data.bursts import find_bursts
+from sortal.data.decoys import threshold
 from sortal.data.linkage import average_linkage
+from sortal.data.scenes import find_scenes, within_class
 from sortal.data.sequences import neighbors
 from sortal.data.survey import Survey
 from sortal.data.table import ImageTable, build_table
