@@ -6,14 +6,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sortal.core.labels import LabelSet
 from sortal.data.bursts import find_bursts
-from sortal.data.decoys import threshold
-from sortal.data.linkage import average_linkage
-from sortal.data.scenes import find_scenes, within_class
 from sortal.data.sequences import neighbors
 from sortal.data.survey import Survey
 from sortal.data.table import ImageTable, build_table
@@ -87,6 +82,22 @@ def test_where_most_pictures_look_alike_no_single_one_is_marked() -> None:
     assert "across splits" in said.message
 
 
+def test_where_pictures_look_alike_by_degrees_scenes_are_kept_together_and_none_is_marked() -> None:
+    rng = np.random.Generator(np.random.Philox(key=7))
+    rows = rng.permutation(np.concatenate([np.arange(480), np.repeat(480 + np.arange(20), 4)]))
+    backgrounds = rng.normal(size=(12, 64))[rng.integers(0, 12, 500)]
+    pictured = backgrounds + 0.5 * rng.normal(size=(500, 64))
+    values = (pictured[rows] + 0.1 * rng.normal(size=(560, 64))).astype(np.float32)
+    table = _table([f"{row}x.jpg" for row in range(560)], (rows % 8).tolist())
+    found = find_bursts(table, _survey(560), values)
+    assert (found.burst == -1).all()
+    assert (found.alike[rows < 480] >= 0).mean() < 0.1
+    assert _agreement(found.alike, rows)[0] > 0.7
+    (said,) = found.findings(table)
+    assert (said.code, said.rows) == ("alike_throughout", ())
+    assert "look alike by degrees" in said.message
+
+
 def test_what_order_and_likeness_say_is_marked_also_where_it_is_everything() -> None:
     rng = np.random.Generator(np.random.Philox(key=6))
     values, _ = _scenes(rng, 60, 4, 0.35)
@@ -94,15 +105,6 @@ def test_what_order_and_likeness_say_is_marked_also_where_it_is_everything() -> 
     found = find_bursts(table, _survey(240), values)
     assert (found.burst >= 0).mean() > 0.95
     assert "numbers in file names" in found.evidence[0]
-
-
-def test_a_cloud_has_no_scenes() -> None:
-    rng = np.random.Generator(np.random.Philox(key=2))
-    labels = np.repeat(np.arange(4), 60)
-    centers = np.repeat(rng.normal(size=(4, 32)) * 5, 60, axis=0)
-    values = (centers + rng.normal(size=(240, 32))).astype(np.float32)
-    into, evidence = find_scenes(within_class(values, labels), labels)
-    assert evidence == [] or np.bincount(into).max() <= 3
 
 
 def test_neighbors_in_file_order_that_are_alike_are_one_burst() -> None:
@@ -133,34 +135,6 @@ def test_time_is_an_order_too() -> None:
     found = neighbors(_table([f"{name}.jpg" for name in "abcde"], [0] * 5), _survey(5, taken))
     assert [order.words for order in found] == ["EXIF time"]
     assert set(zip(found[0].first.tolist(), found[0].second.tolist(), strict=True)) == {(1, 2), (0, 4)}
-
-
-def test_a_threshold_keeps_chance_to_a_tenth() -> None:
-    rng = np.random.Generator(np.random.Philox(key=4))
-    decoys = rng.normal(size=20_000).astype(np.float32)
-    found = np.concatenate([rng.normal(size=5_000), 6 + rng.normal(size=5_000)]).astype(np.float32)
-    least = threshold(found, decoys)
-    assert least is not None
-    assert (decoys >= least).mean() <= 0.1 * (found >= least).mean()
-    assert 0 < least < 2
-    assert threshold(decoys[:5_000], decoys) is None
-    assert threshold(found[:5], decoys) is None
-
-
-@settings(max_examples=25, deadline=None)
-@given(count=st.integers(1, 40), least=st.floats(-3, -0.3), seed=st.integers(0, 999))
-def test_average_linkage_is_that_of_scipy(count: int, least: float, seed: int) -> None:
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
-    points = np.random.Generator(np.random.Philox(key=seed)).normal(size=(count, 3))
-    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
-    found = average_linkage(-distance.astype(np.float32), least)
-    if count == 1:
-        assert found.tolist() == [0]
-        return
-    theirs = fcluster(linkage(squareform(distance, checks=False), "average"), -least, "distance")
-    assert ((found[:, None] == found[None]) == (theirs[:, None] == theirs[None])).all()
 
 
 def test_rows_without_a_class_are_in_no_burst() -> None:
