@@ -375,6 +375,36 @@ def calibrate(
     )
 
 
+def export(
+    where: str | Path | TrainedRun,
+    to: Sequence[str],
+    *,
+    images: Images | None = None,
+    count: int = 64,
+    replace: bool = False,
+    time_limit_s: float = 900.0,
+    listener: Listener | None = None,
+) -> Report:
+    """Write deployment artifacts (`onnx-uint8`, `openvino`, ...) into the bundle of a run, each checked on real images.
+
+    Up to `count` images are the run's own validation and training images where they are still there, else `images`. An
+    artifact that decides otherwise than the original raises BundleError, which names the stage where they part;
+    `time_limit_s` is for each conversion. The bundle is then as it was. Needs the extra `train` for its ONNX tools.
+    """
+    need("onnx", "train")
+    from sortal.export.story import export_artifacts
+
+    return export_artifacts(
+        as_path(where),
+        [to] if isinstance(to, str) else to,
+        images=images,
+        count=count,
+        replace=replace,
+        time_limit_s=time_limit_s,
+        listener=listener or Silent(),
+    )
+
+
 def audit(
     source: str | Path | Sequence[str | Path] | ImageTable,
     *,

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "compare": "sortal.cli.compare:compare",
     "explain": "sortal.cli.explain:explain",
     "calibrate": "sortal.cli.calibrate:calibrate",
+    "export": "sortal.cli.export:export",
     "predict": "sortal.cli.predict:predict",
     "augment": "sortal.cli.augment:augment",
     "find-lr": "sortal.cli.rates:find_lr",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sortal.core.errors import DataError, ImageError
 from sortal.core.incomplete_beta import log_beta_cdf
-from sortal.core.preprocess import normalize, prepare
+from sortal.core.preprocess import prepare
 from sortal.core.report import Cell, Metric, Table
 from sortal.data.decode import to_pixels
 from sortal.data.table import ImageTable
@@ -108,7 +108,8 @@ def measure_network(
     if not pixels:
         raise DataError("latency is measured on images, and there is none")
     ready = [
-        normalize(spec, np.stack([pixels[(s + i) % len(pixels)] for i in range(batch)])) for s in range(len(pixels))
+        classifier.network_input(np.stack([pixels[(start + place) % len(pixels)] for place in range(batch)]))
+        for start in range(len(pixels))
     ]
     times = _times_ms(ready, classifier.run_network, warmup, repeats, seconds)
     return _latency(times, classifier, batch=batch, confidence=confidence, end_to_end=False)

@@ -13,9 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from sortal.core.errors import InputError, InternalError
 from sortal.core.preprocess import PreprocessSpec
 from sortal.core.publish import publish_file
@@ -24,6 +21,7 @@ from sortal.runtime.onnx_file import MAX_BYTES
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
 OPSET = 20
 INPUT = "image"
@@ -77,6 +75,8 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
 
 
 def _translate(network: nn.Module, spec: PreprocessSpec) -> onnx.ModelProto:
+    import torch
+
     parameter = next(network.parameters(), torch.empty(0))
     example = torch.zeros(_EXAMPLE_BATCH, spec.channels, *spec.size, device=parameter.device)
     with warnings.catch_warnings():
@@ -105,6 +105,8 @@ def _ready(network: nn.Module) -> Iterator[None]:
     In-place activations cost the exporter a third of its time (MobileNetV2: 5.9 s with, 3.9 s without) and change
     nothing in the graph.
     """
+    import torch
+
     training = [(module, module.training) for module in network.modules()]
     in_place = [module for module in network.modules() if getattr(module, _IN_PLACE, False) is True]
     network.eval()

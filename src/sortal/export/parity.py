@@ -12,14 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.decision import DecisionSpec, probabilities
+from sortal.core.decision import DecisionSpec, decide_from_probabilities, expected_costs, probabilities
 from sortal.core.errors import BundleError, InputError
 from sortal.core.labels import LabelSet
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
 from sortal.core.report import Finding, Metric, Report, Table
+from sortal.runtime.engines.protocol import Outputs
+from sortal.runtime.network_input import NetworkInput
+from sortal.runtime.sources import Raw
 
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(N, channels, height, width) float32 to logits (N, C)."""
+Run = Callable[[NetworkInput], NDArray[np.float32]]
+"""A batch of what the graph takes to logits (N, C)."""
 
 BATCHES = (1, 2, 7, 32)
 """Sizes cut from the front of the images to see that the batch is free: one, even, odd, full."""
@@ -30,12 +33,26 @@ TIE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of the two that are compared."""
+    """One of the two that are compared: a whole way from bytes to logits, of which each part can be another's."""
 
     name: str
     run: Run
     labels: LabelSet
     preprocess: PreprocessSpec
+    decode: Callable[[Raw], Pixels] | None = None
+    """Bytes or arrays to upright pixels; as everything here does it where None."""
+    prepare: Callable[[Pixels], Pixels] | None = None
+    """Upright pixels to those of the network's size; by `preprocess` where None."""
+    enter: Callable[[Pixels], NetworkInput] | None = None
+    """Prepared pixels (N, height, width, channels) to what `run` takes; normalized by `preprocess` where None."""
+    normalized: Callable[[Pixels], NDArray[np.float32]] | None = None
+    """What the network behind fused normalization sees of prepared pixels; where it cannot be looked at, None."""
+    outputs: Callable[[NetworkInput], Outputs] | None = None
+    """As `run`, but everything that the graph gives out; None where there is no graph."""
+
+    def logits(self, pixels: Pixels) -> NDArray[np.float32]:
+        """(N, C) of prepared pixels."""
+        return self.run(normalize(self.preprocess, pixels) if self.enter is None else self.enter(pixels))
 
 
 def check_parity(
@@ -46,27 +63,32 @@ def check_parity(
     decision: DecisionSpec | None = None,
     names: Sequence[str] = (),
     tolerance: float = 1e-3,
+    tie: float = TIE,
+    artifact_pixels: Pixels | None = None,
 ) -> Report:
-    """Compare two sides on prepared pixels (N, height, width, channels). Each side normalizes by its own spec.
+    """Compare two sides on prepared pixels (N, height, width, channels). Each side normalizes by its own spec; where
+    the artifact's were prepared in a way of its own, they are `artifact_pixels`.
 
     The report (kind `parity`) has the metrics max_logit_difference, mean_logit_difference,
     max_probability_difference, flips, smallest_margin (of the original's answers, in probability) and a finding of
     severity error where the two disagree on a decision by more than a tie, on any probability by more than
-    `tolerance` (right for float32; lower precisions need more), on classes, preprocessing or batch size. `names` name
-    the rows.
+    `tolerance` (right for float32; lower precisions need more, as for `tie`), on classes, preprocessing or batch size.
+    `names` name the rows.
     Raises InputError where there are no images.
     """
     if not len(pixels):
         raise InputError("parity needs at least one image")
     rows = names or [f"input[{row}]" for row in range(len(pixels))]
-    findings = [*_specs_differ(original, artifact), *_batches_differ(artifact, pixels)]
-    first, second = (_run_all(side, pixels) for side in (original, artifact))
+    theirs = pixels if artifact_pixels is None else artifact_pixels
+    findings = [*_specs_differ(original, artifact), *_batches_differ(artifact, theirs, tie)]
+    first, second = logits_of(original, pixels), logits_of(artifact, theirs)
     if first.shape != second.shape:
         findings.append(_error("classes_differ", f"logits of shape {first.shape} and {second.shape}"))
-        return _report(original, artifact, {}, {}, findings)
-    compared = _Compared(first, second, decision or DecisionSpec())
+        return _report(original, artifact, {}, {}, findings, tie)
+    compared = _Compared(first, second, decision or DecisionSpec(), tie)
     findings += compared.findings(rows, tolerance)
-    return _report(original, artifact, compared.metrics(), {"flips": compared.table(rows, original.labels)}, findings)
+    tables = {"flips": compared.table(rows, original.labels)}
+    return _report(original, artifact, compared.metrics(), tables, findings, tie)
 
 
 def is_equal(report: Report) -> bool:
@@ -74,16 +96,24 @@ def is_equal(report: Report) -> bool:
     return all(finding.severity != "error" for finding in report.findings)
 
 
+def logits_of(side: Side, pixels: Pixels) -> NDArray[np.float32]:
+    """(N, C) of prepared pixels, in batches."""
+    batch = max(BATCHES)
+    return np.concatenate([side.logits(pixels[start : start + batch]) for start in range(0, len(pixels), batch)])
+
+
 class _Compared:
     """Two sets of logits (N, C) over the same images and what follows from them."""
 
-    def __init__(self, first: NDArray[np.float32], second: NDArray[np.float32], decision: DecisionSpec):
+    def __init__(self, first: NDArray[np.float32], second: NDArray[np.float32], decision: DecisionSpec, tie: float):
+        self.tie = tie
         self.logit_gap = np.abs(first.astype(np.float64) - second)
         self.chances = probabilities(decision, first), probabilities(decision, second)
         self.probability_gap = np.abs(self.chances[0].astype(np.float64) - self.chances[1])
-        self.answers = self.chances[0].argmax(axis=1), self.chances[1].argmax(axis=1)
-        top = np.sort(self.chances[0].astype(np.float64), axis=1)
-        self.margins = top[:, -1] - top[:, -2] if top.shape[1] > 1 else np.ones(len(top))
+        decided = tuple(decide_from_probabilities(decision, chances) for chances in self.chances)
+        self.answers = decided[0].index, decided[1].index
+        self.withheld = np.flatnonzero(decided[0].abstained != decided[1].abstained)
+        self.margins = _margins(decision, self.chances[0])
         self.flips = np.flatnonzero(self.answers[0] != self.answers[1])
 
     def metrics(self) -> dict[str, Metric]:
@@ -93,6 +123,7 @@ class _Compared:
             "mean_logit_difference": float(self.logit_gap.mean()),
             "max_probability_difference": float(self.probability_gap.max()),
             "flips": float(len(self.flips)),
+            "withheld_flips": float(len(self.withheld)),
             "smallest_margin": float(self.margins.min()),
         }
         return {name: Metric(value=value if np.isfinite(value) else None, n=n) for name, value in values.items()}
@@ -100,8 +131,8 @@ class _Compared:
     def findings(self, rows: Sequence[str], tolerance: float) -> list[Finding]:
         if not np.isfinite(self.logit_gap).all():
             return [_error("not_finite", "logits are not finite")]
-        serious = [int(row) for row in self.flips if self.margins[row] > TIE]
-        ties = [int(row) for row in self.flips if self.margins[row] <= TIE]
+        serious = [int(row) for row in self.flips if self.margins[row] > self.tie]
+        ties = [int(row) for row in self.flips if self.margins[row] <= self.tie]
         found = []
         apart = float(self.probability_gap.max())
         if apart > tolerance:
@@ -110,7 +141,7 @@ class _Compared:
             message = f"{len(serious)} of {len(self.margins)} decisions differ by more than a tie"
             found.append(_error("decisions_differ", message, [rows[row] for row in serious]))
         if ties:
-            message = f"{len(ties)} decisions differ where two classes were within {TIE:g} of each other"
+            message = f"{len(ties)} decisions differ where two classes were within {self.tie:g} of each other"
             named = tuple(rows[row] for row in ties[:1000])
             found.append(Finding(code="ties_differ", severity="warning", message=message, rows=named))
         return found
@@ -124,12 +155,15 @@ class _Compared:
         return Table(columns=("image", "original", "artifact", "margin"), rows=tuple(cells))
 
 
-def _run_all(side: Side, pixels: Pixels) -> NDArray[np.float32]:
-    batch = max(BATCHES)
-    parts = [
-        side.run(normalize(side.preprocess, pixels[start : start + batch])) for start in range(0, len(pixels), batch)
-    ]
-    return np.concatenate(parts)
+def _margins(decision: DecisionSpec, chances: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) how far the answer is ahead of the next: in probability, or in expected cost as a share of the largest."""
+    if chances.shape[1] < 2:
+        return np.ones(len(chances))
+    if decision.costs is None:
+        top = np.sort(chances.astype(np.float64), axis=1)
+        return np.asarray(top[:, -1] - top[:, -2])
+    expected = np.sort(expected_costs(decision.costs, chances), axis=1)
+    return np.asarray((expected[:, 1] - expected[:, 0]) / max(float(np.max(decision.costs)), 1e-12))
 
 
 def _specs_differ(original: Side, artifact: Side) -> list[Finding]:
@@ -153,19 +187,18 @@ def _labels_differ(original: Side, artifact: Side) -> list[Finding]:
     return [_error("labels_differ", f"the classes are not the same in the same order: {detail}")]
 
 
-def _batches_differ(artifact: Side, pixels: Pixels) -> list[Finding]:
+def _batches_differ(artifact: Side, pixels: Pixels, limit: float) -> list[Finding]:
     """Run the artifact at several batch sizes; an image's logits may not depend on its neighbors."""
     found = []
-    ready = normalize(artifact.preprocess, pixels[: max(BATCHES)])
     alone = None
-    for size in [size for size in BATCHES if size <= len(ready)]:
+    for size in [size for size in BATCHES if size <= len(pixels)]:
         try:
-            logits = artifact.run(ready[:size])
+            logits = artifact.logits(pixels[:size])
         except BundleError as error:
             found.append(_error("batch_refused", f"batch {size} cannot be run: {error.what}"))
             continue
         alone = logits[:1] if alone is None else alone
-        if logits.shape[0] != size or np.abs(logits[:1] - alone).max() > TIE:
+        if logits.shape[0] != size or np.abs(logits[:1] - alone).max() > limit:
             found.append(_error("batch_differs", f"the first image is answered differently in a batch of {size}"))
     return found
 
@@ -181,7 +214,12 @@ def _error(code: str, message: str, rows: Sequence[str] = ()) -> Finding:
 
 
 def _report(
-    original: Side, artifact: Side, metrics: dict[str, Metric], tables: dict[str, Table], findings: list[Finding]
+    original: Side,
+    artifact: Side,
+    metrics: dict[str, Metric],
+    tables: dict[str, Table],
+    findings: list[Finding],
+    tie: float,
 ) -> Report:
     return Report(
         kind="parity",
@@ -189,5 +227,5 @@ def _report(
         metrics=metrics,
         tables=tables,
         findings=tuple(findings),
-        body={"original": original.name, "artifact": artifact.name, "batches": list(BATCHES), "tie": TIE},
+        body={"original": original.name, "artifact": artifact.name, "batches": list(BATCHES), "tie": tie},
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ from sortal.core.errors import BundleError
 from sortal.core.preprocess import Pixels
 from sortal.core.report import Report
 from sortal.export.artifacts import ARTIFACTS
+from sortal.export.fused import PROBABILITIES
 from sortal.export.parity import check_parity, is_equal
 from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE
 from sortal.runtime.locate import info_of
 from sortal.runtime.metadata import to_metadata
+from sortal.runtime.network_input import FLOAT32
 from sortal.runtime.onnx_file import read_model
 
 if TYPE_CHECKING:
@@ -69,32 +72,64 @@ def write_artifact(
     Returns the artifact's folder. Raises BundleError when the parity report has errors: a wrong artifact is never
     attached; InputError when there is one already and `replace` is False.
     """
-    if parity is not None and not is_equal(parity):
+    if parity is not None:
+        refuse_unequal(name, parity)
+    return _attach(
+        bundle_path, name, lambda folder: ARTIFACTS.get(name).convert(onnx_file, folder), parity, replace=replace
+    )
+
+
+def attach_made(bundle_path: Path, name: str, made: Path, parity: Report, *, replace: bool = False) -> Path:
+    """As `write_artifact`, of a folder `made` that holds the artifact's files already."""
+    refuse_unequal(name, parity)
+    return _attach(
+        bundle_path, name, lambda folder: shutil.copytree(made, folder, dirs_exist_ok=True), parity, replace=replace
+    )
+
+
+def refuse_unequal(name: str, parity: Report) -> None:
+    """Raise BundleError when a parity report has errors; the first one is the reason."""
+    if not is_equal(parity):
         worst = next(finding for finding in parity.findings if finding.severity == "error")
-        raise BundleError(f"the artifact does not answer as the original does: {worst.message}", where=name)
+        raise BundleError(
+            f"the artifact does not answer as the original does: {worst.message}", where=name, hint=worst.hint
+        )
+
+
+def _attach(
+    bundle_path: Path, name: str, fill: Callable[[Path], object], parity: Report | None, *, replace: bool
+) -> Path:
     member = ARTIFACTS.get(name)
-    details = dict(member.DETAILS) | _interface(open_bundle(bundle_path)) | _summary(parity)
+    bundle = open_bundle(bundle_path)
+    details = _interface(bundle, member.DETAILS) | dict(member.DETAILS) | _summary(parity)
+    details["input"] = _input(bundle, member.DETAILS)
+    if hasattr(member, "details"):
+        details |= member.details(bundle)
 
     def write(folder: Path) -> None:
-        member.convert(onnx_file, folder)
+        fill(folder)
         if parity is not None:
             (folder / "parity.json").write_text(parity.to_json(), encoding="utf-8")
 
     return attach(bundle_path, f"artifacts/{name}", write, details=details, replace=replace)
 
 
-def _interface(bundle: Bundle) -> dict[str, Any]:
-    shape = ["batch", bundle.preprocess.channels, *bundle.preprocess.size]
-    return {
-        "input": {"name": "image", "type": "float32", "shape": shape},
-        "outputs": [*OUTPUTS, UNKNOWN_SCORE] if bundle.decision.unknown is not None else list(OUTPUTS),
-        "classes": len(bundle.labels),
-    }
+def _interface(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:
+    fused = [PROBABILITIES] if "input" in details else []
+    score = [UNKNOWN_SCORE] if bundle.decision.unknown is not None else []
+    return {"outputs": [*OUTPUTS, *score, *fused], "classes": len(bundle.labels)}
+
+
+def _input(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:
+    kind, _, layout = str(details.get("input", FLOAT32)).partition(" ")
+    spec = bundle.preprocess
+    sizes = [*spec.size, spec.channels] if layout == "NHWC" else [spec.channels, *spec.size]
+    return {"name": "image", "type": kind, "layout": layout, "shape": ["batch", *sizes]}
 
 
 def _summary(parity: Report | None) -> dict[str, Any]:
     if parity is None:
         return {"parity": None}
     numbers = {key: metric.value for key, metric in parity.metrics.items()}
-    images = next((metric.n for metric in parity.metrics.values()), 0)
+    images = next((metric.n for metric in parity.metrics.values() if metric.n is not None), 0)
     return {"parity": {"subject": parity.subject, "images": images, **numbers}}

@@ -23,13 +23,14 @@ from sortal.core.decision import DecisionSpec
 from sortal.core.errors import BundleError
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
-from sortal.core.preprocess import PreprocessSpec, normalize
+from sortal.core.preprocess import Pixels, PreprocessSpec
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine, Outputs
 from sortal.runtime.feed import Batch, prepared_batches
 from sortal.runtime.gathered import Gathered
 from sortal.runtime.locate import locate
 from sortal.runtime.metadata import ArtifactInfo, from_metadata
+from sortal.runtime.network_input import NetworkInput, network_input
 from sortal.runtime.sources import Images, Item, items_of
 from sortal.runtime.threads import allowed_cpus
 
@@ -104,8 +105,12 @@ class Classifier:
             embeddings[rows] = outputs.embedding
         return self._predictions(items, gathered), embeddings
 
-    def run_network(self, batch: NDArray[np.float32]) -> Outputs:
-        """The network alone, on prepared and normalized input (N, channels, height, width): for measuring it."""
+    def network_input(self, pixels: Pixels) -> NetworkInput:
+        """Prepared pixels (N, height, width, channels) as the graph takes them, normalized unless it does that."""
+        return network_input(self.preprocess, pixels, self._engine.metadata)
+
+    def run_network(self, batch: NetworkInput) -> Outputs:
+        """The network alone, on a batch of `network_input`: for measuring it."""
         return self._engine.run(batch)
 
     def close(self) -> None:
@@ -132,7 +137,7 @@ class Classifier:
     def _run(self, part: Batch) -> Outputs | None:
         if not part.rows:
             return None
-        outputs = self._engine.run(normalize(self.preprocess, part.pixels))
+        outputs = self._engine.run(self.network_input(part.pixels))
         expected = (len(part.rows), len(self.labels))
         if outputs.logits.shape != expected:
             raise BundleError(

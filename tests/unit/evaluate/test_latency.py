@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sortal.core.errors import DataError, ImageError
-from sortal.core.preprocess import PreprocessSpec
+from sortal.core.preprocess import PreprocessSpec, normalize
 from sortal.evaluate.latency import latency_table, measure_latency, measure_network, processor
 
 
@@ -30,6 +30,9 @@ class Slow:
         self.asked.append(len(images))
         broken = {row: ("corrupt", "no image") for row, data in enumerate(images) if not data.startswith(b"\x89PNG")}
         return SimpleNamespace(errors=broken, batch=batch)
+
+    def network_input(self, pixels: Any) -> Any:
+        return normalize(self.preprocess, pixels)
 
     def run_network(self, batch: Any) -> None:
         self.network.append(batch.shape)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sortal.core.bundle import open_bundle
 from sortal.core.errors import BundleError, InputError
 from sortal.core.preprocess import normalize, prepare
+from sortal.export import trial
 from sortal.export.foreign import read_labels, read_preprocess
 from sortal.export.importer import import_onnx
 from sortal.runtime.classifier import open_classifier
@@ -353,7 +354,7 @@ def test_a_model_that_is_missing_or_a_folder_is_a_bundle_error(desk):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a shell")
 def test_a_model_that_crashes_the_engine_is_a_bundle_error(desk, monkeypatch):
-    monkeypatch.setattr("sortal.export.trial.sys.executable", str(desk.folder / "crash"))
+    monkeypatch.setattr(trial.sys, "executable", str(desk.folder / "crash"))
     (desk.folder / "crash").write_text("#!/bin/sh\nkill -SEGV $$\n")
     (desk.folder / "crash").chmod(0o755)
     with pytest.raises(BundleError, match="crashed the engine"):

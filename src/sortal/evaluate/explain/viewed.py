@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.preprocess import Pixels, PreprocessSpec, normalize, prepare
+from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
 from sortal.data.decode import to_pixels
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine, Outputs
 from sortal.runtime.locate import locate
 from sortal.runtime.metadata import ArtifactInfo, from_metadata
+from sortal.runtime.network_input import network_input
 from sortal.runtime.onnx_file import read_model
 from sortal.runtime.stored_weights import linear_head, with_random_weights
 
@@ -48,7 +49,7 @@ class Viewed:
 
     def outputs(self, pixels: Pixels) -> Outputs:
         """Of N prepared images (N, H, W, channels)."""
-        return self.engine.run(normalize(self.spec, pixels))
+        return self.engine.run(network_input(self.spec, pixels, self.engine.metadata))
 
     def scores(self, pixels: Pixels, target: int) -> Floats:
         """(N,) the log-odds of a class against all others, of prepared images (N, H, W, channels).

@@ -1,7 +1,9 @@
 """Deployment artifacts by name. A member module offers `DETAILS` and `convert(onnx: Path, out: Path) -> None`.
 
 `convert` turns the exported ONNX file into the artifact's files inside the folder `out`. `DETAILS` goes into the
-artifact's manifest: `format`, `precision`, `model` (the file to open) and `engine` (who opens it here).
+artifact's manifest: `format`, `precision`, `model` (the file to open) and `engine` (who opens it here); `input` where
+it takes pixels (`uint8 NHWC`), `epsilon` where its precision has none in `export.gate`, `for` where another program
+runs it. A member may offer `details(bundle: Bundle) -> dict` with more for the manifest.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ ARTIFACTS = Registry(
     group="sortal.artifacts",
     table={
         "onnx": "sortal.export.artifacts.onnx",
+        "onnx-fp16": "sortal.export.artifacts.onnx_fp16",
+        "onnx-uint8": "sortal.export.artifacts.onnx_uint8",
+        "onnx-uint8-nchw": "sortal.export.artifacts.onnx_uint8_nchw",
         "openvino": "sortal.export.artifacts.openvino",
     },
 )

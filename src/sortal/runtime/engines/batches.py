@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError
+from sortal.runtime.network_input import NetworkInput
 
 Floats = NDArray[np.float32]
 Shape = tuple[int | None, ...]
-"""(N, channels, height, width) as the model declares it; None where it leaves the size free."""
+"""Of the input as the model declares it, (N, channels, height, width) or the like; None where a size is free."""
 
 
-def run_batch(run: Callable[[Floats], list[Floats]], batch: Floats, declared: Shape, *, where: str) -> list[Floats]:
+def run_batch(
+    run: Callable[[NetworkInput], list[Floats]], batch: NetworkInput, declared: Shape, *, where: str
+) -> list[Floats]:
     """What `run` gives for `batch`, each array joined over pieces of the declared batch size if that is fixed.
 
     Raises BundleError when the batch has another shape than the model declares.
@@ -32,7 +35,7 @@ def run_batch(run: Callable[[Floats], list[Floats]], batch: Floats, declared: Sh
     pieces = []
     for start in range(0, len(batch), size):
         piece = batch[start : start + size]
-        filled = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), np.float32)])
+        filled = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)])
         pieces.append([output[: len(piece)] for output in run(filled)])
     return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 

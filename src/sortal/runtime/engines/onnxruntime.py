@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sortal.core.errors import BundleError, MissingExtraError
 from sortal.runtime.engines.batches import Shape, run_batch
 from sortal.runtime.engines.protocol import Outputs
+from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.onnx_file import read_model
 
 OUTPUTS = ("logits", "embedding", "feature_map")
@@ -36,7 +37,7 @@ class OnnxRuntimeEngine:
         self._outputs = (*OUTPUTS, UNKNOWN_SCORE) if has_score else OUTPUTS
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
+    def run(self, batch: NetworkInput) -> Outputs:
         """See `Engine.run`."""
         if self._session is None:
             raise BundleError("this engine is closed", where=self._where)
@@ -52,7 +53,7 @@ class OnnxRuntimeEngine:
         """See `Engine.close`."""
         self._session = None
 
-    def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
         return list(self._session.run(self._outputs, {"image": batch}))
 
 

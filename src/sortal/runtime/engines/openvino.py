@@ -18,6 +18,7 @@ from sortal.core.errors import BundleError, MissingExtraError
 from sortal.runtime.engines.batches import Shape, run_batch
 from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE, as_outputs, check_interface
 from sortal.runtime.engines.protocol import Outputs
+from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.onnx_file import read_model
 
 _METADATA = "framework"
@@ -44,7 +45,7 @@ class OpenVinoEngine:
         self._where = where
         self.metadata = metadata
 
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
+    def run(self, batch: NetworkInput) -> Outputs:
         """See `Engine.run`."""
         if self._request is None:
             raise BundleError("this engine is closed", where=self._where)
@@ -58,7 +59,7 @@ class OpenVinoEngine:
         """See `Engine.close`."""
         self._request = None
 
-    def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
         results = self._request.infer({"image": batch})
         return [np.array(results[name]) for name in self._outputs]
 

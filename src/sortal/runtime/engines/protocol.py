@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.runtime.network_input import NetworkInput
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
@@ -37,8 +39,8 @@ class Engine(Protocol):
     def metadata(self) -> dict[str, str]:
         """What the artifact says about itself; keys are `sortal.labels` and the like. Empty where it says nothing."""
 
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
-        """(N, channels, height, width) float32 through the network. Raises BundleError when the model cannot."""
+    def run(self, batch: NetworkInput) -> Outputs:
+        """A batch of `runtime.network_input` through the network. Raises BundleError when the model cannot."""
 
     def close(self) -> None:
         """Give memory and threads back; the engine cannot be used afterwards."""

@@ -1,0 +1,52 @@
+"""`sortal export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from sortal.cli.output import finish, listener
+
+
+def export(
+    model: Path = typer.Argument(..., help="A run or a bundle."),
+    to: list[str] = typer.Option(..., "--to", help="Artifacts by name, separated by commas; see docs/export.md."),
+    images: str = typer.Option(None, "--images", help="Images for the check; default: the run's own, if still there."),
+    count: int = typer.Option(64, "--count", help="How many images the check takes at most."),
+    replace: bool = typer.Option(False, "--replace", help="Make artifacts anew that the bundle has already."),
+    time_limit: float = typer.Option(900.0, "--time-limit", help="Seconds that one conversion may take."),
+    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON, and nothing else."),
+) -> None:
+    """Write deployment artifacts into a bundle, each proven on real images to decide as the original does.
+
+    \b
+    sortal export runs/photos-1 --to onnx-uint8,openvino
+    sortal export runs/photos-1 --to onnx-fp16 --images inbox/ --replace
+
+    An artifact that decides otherwise is refused, with the stage where it parts from the original; nothing is changed
+    then.
+    """
+    from sortal import api
+    from sortal.cli.tables import draw
+
+    names = [name for part in to for name in part.split(",")]
+    report = api.export(
+        model, names, images=images, count=count, replace=replace, time_limit_s=time_limit, listener=listener()
+    )
+    if not as_json:
+        draw("artifacts", report.tables["artifacts"])
+    finish(
+        report,
+        as_json=as_json,
+        results=list(report.paths.values()),
+        following=[_following(name, path) for name, path in report.paths.items()],
+    )
+
+
+def _following(name: str, path: str) -> str:
+    if name == "triton":
+        return f"tritonserver --model-repository={path}/models"
+    if name == "tensorrt":
+        return f"sh {path}/build.sh   # on the machine with the GPU"
+    return f"sortal predict {path} inbox/"

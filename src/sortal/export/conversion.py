@@ -1,0 +1,96 @@
+"""Convert in a process of its own, with a time limit: converters and engines of others crash and hang, and then take
+nothing with them. Only files come back, and the reason where there are none.
+
+`python -m sortal.export.conversion NAME model.onnx folder` is the other side; it also opens what it made once.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sortal.core.errors import BundleError, InputError, InternalError, MachineError, SortalError
+
+TIME_LIMIT_S = 900.0
+_KINDS: dict[str, type[SortalError]] = {
+    kind.__name__: kind for kind in (BundleError, InputError, InternalError, MachineError)
+}
+
+
+def convert_apart(name: str, onnx: Path, out: Path, *, time_limit_s: float = TIME_LIMIT_S) -> None:
+    """Fill the folder `out` with the artifact `name` of an exported, stamped file.
+
+    Raises what the converter raised; BundleError where it crashed or took longer than the limit.
+    """
+    command = [sys.executable, "-m", "sortal.export.conversion", name, str(onnx), str(out)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise BundleError(
+            f"the converter did not end within {time_limit_s:g} s and was stopped; nothing was changed",
+            where=name,
+            hint="allow more with --time-limit",
+        ) from error
+    if done.returncode == 0:
+        return
+    told = _told(done.stdout)
+    if told is not None:
+        raise told
+    raise BundleError(f"the converter crashed: {_reason(done)}; nothing was changed", where=name)
+
+
+def _told(text: str) -> SortalError | None:
+    """The error that the other side printed as JSON in its last line."""
+    lines = text.strip().splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or "what" not in found:
+        return None
+    kind = _KINDS.get(str(found.get("kind")), BundleError)
+    return kind(str(found["what"]), where=found.get("where"), received=found.get("received"), hint=found.get("hint"))
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"signal {-done.returncode}"
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"exit code {done.returncode}"
+
+
+def _main(name: str, onnx: Path, out: Path) -> int:
+    from sortal.export.artifacts import ARTIFACTS
+
+    try:
+        member = ARTIFACTS.get(name)
+        member.convert(onnx, out)
+        _open_once(member.DETAILS, out)
+    except SortalError as error:
+        kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _KINDS or cls is SortalError)
+        told = {"kind": kind, "what": error.what, "where": error.where, "received": error.received, "hint": error.hint}
+        print(json.dumps(told))
+        return 1
+    return 0
+
+
+def _open_once(details: dict[str, Any], out: Path) -> None:
+    """Run the artifact on one black image: whatever crashes an engine shall do it here."""
+    import numpy as np
+
+    from sortal.runtime.engines import ENGINES
+    from sortal.runtime.metadata import from_metadata
+    from sortal.runtime.network_input import network_input
+
+    opened = ENGINES.get(details["engine"]).open(out / details["model"], threads=1)
+    spec = from_metadata(opened.metadata, where=details["model"]).preprocess
+    black = np.zeros((1, *spec.size, spec.channels), np.uint8 if spec.depth == 8 else np.uint16)
+    opened.run(network_input(spec, black, opened.metadata))
+    opened.close()
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

@@ -1,0 +1,112 @@
+"""The graph for those who would get preprocessing wrong: 8-bit pixels in, normalization and calibrated probabilities
+fused, so that nothing but decoding and resizing is left outside.
+
+    image (N, height, width, channels) uint8 -> normalized -> the exported graph -> logits, probabilities, ...
+
+Logits stay what they were, so that a decision is applied to them as to those of any other artifact. Sizes are those of
+the network; the batch stays free.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sortal.core.errors import BundleError
+from sortal.export.graph import INPUT, set_metadata
+from sortal.runtime.metadata import from_metadata
+from sortal.runtime.network_input import KEY, UINT8_NCHW, UINT8_NHWC
+
+if TYPE_CHECKING:
+    import onnx
+
+    from sortal.core.decision import DecisionSpec
+    from sortal.core.preprocess import PreprocessSpec
+
+Layout = Literal["NHWC", "NCHW"]
+
+NORMALIZED = "fused.normalized"
+"""The tensor behind normalization, which a parity check can look at."""
+
+PROBABILITIES = "probabilities"
+"""An output (N, C): softmax(logits / temperature + bias), as `core.decision` computes it."""
+
+_PREFIX = "fused."
+
+
+def fuse(model: onnx.ModelProto, *, layout: Layout = "NHWC", where: str = "model") -> None:
+    """Give a stamped model an 8-bit input and the output `probabilities`, in place.
+
+    Raises BundleError where the preprocessing keeps 16 bits, or the model has these parts already.
+    """
+    info = from_metadata({item.key: item.value for item in model.metadata_props}, where=where)
+    if info.preprocess.depth != 8:
+        raise BundleError(
+            "only 8-bit preprocessing can be fused with an 8-bit input",
+            where=where,
+            received=f"{info.preprocess.depth} bits",
+            hint="export onnx, openvino or onnx-fp16, which take normalized float32",
+        )
+    if any(output.name == PROBABILITIES for output in model.graph.output):
+        raise BundleError("the model is fused already", where=where)
+    _fuse_input(model.graph, info.preprocess, layout)
+    _fuse_output(model.graph, info.decision, len(info.labels))
+    set_metadata(model, {KEY: UINT8_NHWC if layout == "NHWC" else UINT8_NCHW})
+
+
+def _fuse_input(graph: onnx.GraphProto, spec: PreprocessSpec, layout: Layout) -> None:
+    """As `core.preprocess.normalize`: one multiplication and one addition in float32."""
+    from onnx import TensorProto, helper
+
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name == INPUT:
+                node.input[position] = NORMALIZED
+    std = np.asarray(spec.std, np.float64)
+    shape = (1, spec.channels, 1, 1)
+    scale = _store(graph, "scale", (1.0 / (spec.maximum * std)).reshape(shape))
+    offset = _store(graph, "offset", (-np.asarray(spec.mean, np.float64) / std).reshape(shape))
+    turned = f"{_PREFIX}channels_first" if layout == "NHWC" else INPUT
+    nodes = [helper.make_node("Transpose", [INPUT], [turned], perm=[0, 3, 1, 2])] if layout == "NHWC" else []
+    nodes += [
+        helper.make_node("Cast", [turned], [f"{_PREFIX}floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{_PREFIX}floats", scale], [f"{_PREFIX}scaled"]),
+        helper.make_node("Add", [f"{_PREFIX}scaled", offset], [NORMALIZED]),
+    ]
+    _put_first(graph, nodes)
+    batch = graph.input[0].type.tensor_type.shape.dim[0]
+    sizes = [*spec.size, spec.channels] if layout == "NHWC" else [spec.channels, *spec.size]
+    taken = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [batch.dim_param or batch.dim_value, *sizes])
+    graph.input[0].CopyFrom(taken)
+
+
+def _fuse_output(graph: onnx.GraphProto, decision: DecisionSpec, classes: int) -> None:
+    from onnx import TensorProto, helper
+
+    temperature = _store(graph, "temperature", np.asarray(decision.temperature))
+    bias = _store(graph, "bias", np.zeros(classes) if decision.bias is None else np.asarray(decision.bias))
+    graph.node.extend(
+        [
+            helper.make_node("Div", ["logits", temperature], [f"{_PREFIX}tempered"]),
+            helper.make_node("Add", [f"{_PREFIX}tempered", bias], [f"{_PREFIX}calibrated"]),
+            helper.make_node("Softmax", [f"{_PREFIX}calibrated"], [PROBABILITIES], axis=1),
+        ]
+    )
+    logits = next(output for output in graph.output if output.name == "logits")
+    batch = logits.type.tensor_type.shape.dim[0]
+    sizes = [batch.dim_param or batch.dim_value, classes]
+    graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, sizes))
+
+
+def _put_first(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    following = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *following])
+
+
+def _store(graph: onnx.GraphProto, name: str, value: Any) -> str:
+    from onnx import numpy_helper
+
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), f"{_PREFIX}{name}"))
+    return f"{_PREFIX}{name}"

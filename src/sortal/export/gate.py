@@ -1,0 +1,146 @@
+"""The gate before an artifact is attached: the user's own images, from bytes to decisions, through the original and the
+artifact as it will be deployed. What is refused is told with the first stage that differs and the images that show it.
+
+    allowed: no probability differs by more than epsilon, so that only decisions within epsilon of a tie can flip
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.decision import DecisionSpec
+from sortal.core.errors import BundleError, InputError
+from sortal.core.preprocess import Pixels, normalize
+from sortal.core.report import Finding, Metric, Report
+from sortal.export.parity import Side, check_parity, is_equal
+from sortal.export.stages import Divergence, Seen, hidden_divergence, look, visible_divergence
+from sortal.runtime.network_input import NetworkInput
+from sortal.runtime.sources import Item
+
+EPSILON: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2}
+"""By precision: how far a probability may be off, and how close two classes are where a flip is rounding.
+
+float16: the largest difference seen was 0.0067, on 100 images of the 81 classes of Grocery Store (docs/export.md)."""
+
+UNKNOWN_TOLERANCE: Mapping[str, float] = {"float32": 1e-2, "float16": 5e-2}
+"""By precision: of unknown scores, relative to the largest."""
+
+_BATCH = 32
+
+
+def check_artifact(
+    original: Side,
+    artifact: Side,
+    images: Sequence[Item],
+    *,
+    decision: DecisionSpec,
+    precision: str = "float32",
+    epsilon: float | None = None,
+) -> Report:
+    """Compare two ways from bytes to decisions on real images; those that cannot be read are left out.
+
+    The report is that of `export.parity.check_parity` with the metric `images`, and with a finding
+    `diverges_at_<stage>` of severity error before all others where the two do not agree. `epsilon` defaults to that of
+    the precision. Raises InputError where no image can be read or the precision is unknown.
+    """
+    allowed = _allowed(precision) if epsilon is None else epsilon
+    seen = [one for item in images if (one := look(original, artifact, item)) is not None]
+    if not seen:
+        raise InputError("none of the images for the parity check can be read", received=f"{len(images)} images")
+    found = visible_divergence(original, artifact, seen)
+    report = _compared(original, artifact, seen, decision, allowed)
+    report = _with_unknown(report, original, artifact, seen, decision, precision)
+    if found is None and not is_equal(report):
+        found = hidden_divergence(original, artifact, seen, precision=precision)
+    body = report.body | {"precision": precision, "epsilon": allowed, "stage": None if found is None else found.stage}
+    findings = report.findings if found is None else (_named(found, len(seen)), *report.findings)
+    metrics = {"images": Metric(value=float(len(seen)))} | report.metrics
+    return report.model_copy(update={"metrics": metrics, "findings": findings, "body": body})
+
+
+def _allowed(precision: str) -> float:
+    if precision not in EPSILON:
+        raise InputError("no epsilon is known for this precision", received=precision, hint="known: " + str([*EPSILON]))
+    return EPSILON[precision]
+
+
+def _compared(original: Side, artifact: Side, seen: Sequence[Seen], decision: DecisionSpec, allowed: float) -> Report:
+    """The comparison from end to end; only a finding where the artifact cannot be run on what it prepared."""
+    names = [one.name for one in seen]
+    pixels = np.stack([one.pixels for one in seen])
+    try:
+        return check_parity(
+            original,
+            artifact,
+            pixels,
+            decision=decision,
+            names=names,
+            tolerance=allowed,
+            tie=allowed,
+            artifact_pixels=_stacked(seen),
+        )
+    except BundleError as error:
+        finding = Finding(code="cannot_run", severity="error", message=f"the artifact cannot be run: {error.what}")
+        return Report(kind="parity", subject=f"{artifact.name} against {original.name}", findings=(finding,))
+
+
+def _stacked(seen: Sequence[Seen]) -> Pixels:
+    shapes = {one.artifact_pixels.shape for one in seen}
+    if len(shapes) > 1:
+        raise BundleError("it prepares images to different sizes")
+    return np.stack([one.artifact_pixels for one in seen])
+
+
+def _with_unknown(
+    report: Report, original: Side, artifact: Side, seen: Sequence[Seen], decision: DecisionSpec, precision: str
+) -> Report:
+    """Unknown scores compared, and whether an image is known, where the decision asks for it."""
+    if decision.unknown is None or original.outputs is None or artifact.outputs is None or not is_equal(report):
+        return report
+    pixels = np.stack([one.pixels for one in seen])
+    one, other = _scores(original, pixels), _scores(artifact, _stacked(seen))
+    if one is None or other is None or not np.isfinite(other).all():
+        gap, flips = float("inf"), len(seen)
+    else:
+        gap = float(np.abs(one - other).max() / max(float(np.abs(one).max()), 1.0))
+        limit = decision.unknown.threshold
+        flips = int(((one <= limit) != (other <= limit)).sum())
+    metrics = report.metrics | {
+        "unknown_gap": Metric(value=gap if np.isfinite(gap) else None, n=len(seen)),
+        "unknown_flips": Metric(value=float(flips), n=len(seen)),
+    }
+    allowed = UNKNOWN_TOLERANCE.get(precision, 5e-2)
+    findings = report.findings
+    if gap > allowed:
+        message = f"unknown scores differ by {gap:.3g} of the largest, over {allowed:g}"
+        findings = (*findings, Finding(code="unknown_differs", severity="error", message=message))
+    return report.model_copy(update={"metrics": metrics, "findings": findings})
+
+
+def _scores(side: Side, pixels: Pixels) -> NDArray[np.float64] | None:
+    parts = []
+    for start in range(0, len(pixels), _BATCH):
+        outputs = None if side.outputs is None else side.outputs(_entered(side, pixels[start : start + _BATCH]))
+        if outputs is None or outputs.unknown_score is None:
+            return None
+        parts.append(outputs.unknown_score.astype(np.float64))
+    return np.concatenate(parts)
+
+
+def _entered(side: Side, pixels: Pixels) -> NetworkInput:
+    return normalize(side.preprocess, pixels) if side.enter is None else side.enter(pixels)
+
+
+def _named(found: Divergence, images: int) -> Finding:
+    shown = f"; seen in {len(found.rows)} of {images} images: {', '.join(found.rows[:3])}" if found.rows else ""
+    more = " …" if len(found.rows) > 3 else ""
+    return Finding(
+        code=f"diverges_at_{found.stage}",
+        severity="error",
+        message=f"the first stage that differs is {found.stage}: {found.message}{shown}{more}",
+        rows=found.rows[:1000],
+        hint="do not deploy this artifact; export it again from its bundle",
+    )

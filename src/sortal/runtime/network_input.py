@@ -1,0 +1,38 @@
+"""What a graph takes: normalized float32, or the pixels themselves where normalization is part of the graph.
+
+The file says which under `sortal.input`; a file that says nothing takes float32 (N, channels, height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.core.errors import BundleError
+from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
+
+NetworkInput: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
+"""A batch of N images as the graph takes them."""
+
+KEY = "sortal.input"
+FLOAT32, UINT8_NHWC, UINT8_NCHW = "float32 NCHW", "uint8 NHWC", "uint8 NCHW"
+"""Values of the metadata entry `KEY`: type and order of the dimensions."""
+
+
+def network_input(spec: PreprocessSpec, pixels: Pixels, metadata: Mapping[str, str]) -> NetworkInput:
+    """Prepared pixels (N, height, width, channels) as the graph with that metadata takes them.
+
+    Raises BundleError for a kind of input that this version does not know, or pixels deeper than the graph takes.
+    """
+    kind = metadata.get(KEY, FLOAT32)
+    if kind == FLOAT32:
+        return normalize(spec, pixels)
+    if kind not in (UINT8_NHWC, UINT8_NCHW):
+        raise BundleError("the model takes an input that this version of Sortal does not know", received=kind)
+    if pixels.dtype != np.uint8:
+        raise BundleError("the model takes 8-bit pixels, its preprocessing keeps 16", received=str(pixels.dtype))
+    order = (0, 1, 2, 3) if kind == UINT8_NHWC else (0, 3, 1, 2)
+    return np.ascontiguousarray(pixels.transpose(order), np.uint8)

@@ -1,0 +1,111 @@
+"""`sortal export`: artifacts into a run's bundle, checked on its own images, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sortal.core.bundle import open_bundle
+from sortal.export import conversion
+from worlds import World, refused, sortal
+
+
+@pytest.fixture
+def run(world: World, tmp_path: Path) -> Path:
+    """A copy of the run: what is attached to it is no other test's."""
+    shutil.copytree(world.run, tmp_path / "photos-1")
+    return tmp_path / "photos-1"
+
+
+def answers(folder: Path, model: object, source: Path) -> list[str]:
+    done = sortal(folder, "predict", model, source, "--out", "answers.csv")
+    assert done.code == 0, done.err
+    with (folder / "answers.csv").open(newline="") as file:
+        return [row["label"] for row in csv.DictReader(file)]
+
+
+def state(bundle: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+
+
+def test_artifacts_are_attached_and_answer_as_the_run(world: World, run: Path) -> None:
+    before = state(run / "bundle")
+    done = sortal(run.parent, "export", run.name, "--to", "onnx-uint8,onnx-fp16", "--to", "openvino")
+    assert done.code == 0, done.err
+    assert "sortal predict photos-1/bundle/artifacts/onnx-uint8 inbox/" in done.out
+    bundle = open_bundle(run / "bundle")
+    assert bundle.artifacts() == ["onnx", "onnx-fp16", "onnx-uint8", "openvino"]
+    expected = answers(run.parent, run, world.home / "other")
+    for name in ("onnx-uint8", "onnx-fp16", "openvino"):
+        details = bundle.attachment(f"artifacts/{name}").manifest.details
+        assert details["parity"]["flips"] == 0
+        assert answers(run.parent, bundle.artifact(name), world.home / "other") == expected
+    assert details["parity"]["images"] > 10
+    assert before.items() <= state(run / "bundle").items()
+    explained = sortal(
+        run.parent, "explain", bundle.artifact("onnx-uint8"), next((world.home / "other").rglob("*.png"))
+    )
+    assert explained.code == 0, explained.err
+
+
+def test_what_is_there_is_kept_unless_it_is_to_be_replaced(run: Path) -> None:
+    assert sortal(run.parent, "export", run, "--to", "onnx-uint8").code == 0
+    before = state(run / "bundle")
+    refused(sortal(run.parent, "export", run, "--to", "onnx-fp16,onnx-uint8"), "has this artifact already", "--replace")
+    assert state(run / "bundle") == before
+    done = sortal(run.parent, "export", run, "--to", "onnx-uint8", "--replace", "--count", "3", "--json")
+    assert done.code == 0, done.err
+    assert done.report["metrics"]["images"]["value"] == 3
+    folder = Path(run.parent / done.report["paths"]["onnx-uint8"])
+    assert json.loads((folder / "parity.json").read_text())["metrics"]["images"]["value"] == 3
+
+
+def test_a_failing_converter_leaves_the_bundle_as_it_was(run: Path, tmp_path: Path, monkeypatch) -> None:
+    before = state(run / "bundle")
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(conversion.sys, "executable", str(fake))
+    refused(sortal(run.parent, "export", run, "--to", "onnx", "--replace"), "the converter crashed", "signal 11")
+    assert state(run / "bundle") == before
+
+
+def test_unknown_names_and_missing_images_are_refused(world: World, run: Path) -> None:
+    refused(sortal(run.parent, "export", run, "--to", "onnx-unit8"), "did you mean onnx-uint8")
+    shutil.copytree(run / "bundle", run.parent / "alone")
+    refused(sortal(run.parent, "export", "alone", "--to", "onnx-uint8"), "--images photos/")
+    refused(sortal(run.parent, "export", run, "--to", "onnx-uint8", "--count", "0"), "at least one image")
+    remembered = json.loads((run / "state.json").read_text())
+    remembered["origin"]["source"] = str(run.parent / "gone")
+    (run / "state.json").write_text(json.dumps(remembered))
+    refused(sortal(run.parent, "export", run, "--to", "onnx-uint8"), "not where they were", "--images photos/")
+    done = sortal(run.parent, "export", "alone", "--to", "onnx-uint8", "--images", world.home / "other")
+    assert done.code == 0, done.err
+
+
+def test_an_artifact_that_decides_otherwise_is_refused(run: Path, monkeypatch) -> None:
+    """The artifact's own preprocessing is made to differ behind the converter's back."""
+    from sortal.export import story
+
+    def wrong(name: str, onnx: Path, out: Path, *, time_limit_s: float) -> None:
+        import onnx as package
+
+        from sortal.export.graph import set_metadata
+
+        model = package.load_model(onnx)
+        spec = json.loads({item.key: item.value for item in model.metadata_props}["sortal.preprocess"])
+        set_metadata(model, {"sortal.preprocess": json.dumps(spec | {"interpolation": "nearest"})})
+        package.save_model(model, out / "model.onnx")
+
+    before = state(run / "bundle")
+    monkeypatch.setattr(story, "convert_apart", wrong)
+    refused(
+        sortal(run.parent, "export", run, "--to", "onnx", "--replace"),
+        "the first stage that differs is resize",
+        "interpolation is nearest",
+    )
+    assert state(run / "bundle") == before
