@@ -52,6 +52,19 @@ def test_artifacts_are_attached_and_answer_as_the_run(world: World, run: Path) -
     assert explained.code == 0, explained.err
 
 
+def test_what_other_programs_run_is_checked_as_far_as_that_goes_and_says_so(run: Path) -> None:
+    done = sortal(run.parent, "export", run.name, "--to", "triton,tensorrt", "--count", "8")
+    assert done.code == 0, done.err
+    assert "triton: its ONNX file was checked here with ONNX Runtime; Triton itself was not run" in done.out
+    assert "tritonserver --model-repository=photos-1/bundle/artifacts/triton/models" in done.out
+    assert "sh photos-1/bundle/artifacts/tensorrt/build.sh" in done.out
+    bundle = open_bundle(run / "bundle")
+    size = bundle.preprocess.size[0]
+    command = bundle.attachment("artifacts/tensorrt").manifest.details["command"]
+    assert f"--optShapes=image:8x3x{size}x{size}" in command
+    assert (bundle.artifact("triton") / "models" / "classifier" / "config.pbtxt").is_file()
+
+
 def test_what_is_there_is_kept_unless_it_is_to_be_replaced(run: Path) -> None:
     assert sortal(run.parent, "export", run, "--to", "onnx-uint8").code == 0
     before = state(run / "bundle")

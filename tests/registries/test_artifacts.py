@@ -19,7 +19,7 @@ from sortal.core.preprocess import PreprocessSpec
 from sortal.export.artifacts import ARTIFACTS
 from sortal.export.gate import EPSILON, check_artifact
 from sortal.export.parity import is_equal
-from sortal.export.publish import attach_made, stamp
+from sortal.export.publish import attach_made, stamp, write_artifact
 from sortal.export.sides import file_side
 from sortal.runtime.classifier import open_classifier
 from sortal.runtime.sources import items_of
@@ -152,6 +152,13 @@ def test_attached_it_answers_wherever_a_run_does(name, bundle, graph, images, tm
     np.testing.assert_allclose(answers.probabilities, expected.probabilities, atol=2e-2)
     np.testing.assert_array_equal(answers.index, expected.index)
     np.testing.assert_array_equal(answers.abstained, expected.abstained)
+
+
+def test_it_is_made_again_for_another_decision(name, bundle, graph):
+    """As `sortal calibrate` does, whose new bundle takes over the artifacts of the old one."""
+    folder = write_artifact(bundle, name, graph, None)
+    assert open_bundle(bundle).attachment(f"artifacts/{name}").manifest.details["parity"] is None
+    assert (folder / ARTIFACTS.get(name).DETAILS["model"]).is_file()
 
 
 def test_damaged_files_are_refused(name, tmp_path):

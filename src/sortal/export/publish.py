@@ -74,17 +74,21 @@ def write_artifact(
     """
     if parity is not None:
         refuse_unequal(name, parity)
-    return _attach(
-        bundle_path, name, lambda folder: ARTIFACTS.get(name).convert(onnx_file, folder), parity, replace=replace
-    )
+
+    def fill(folder: Path) -> None:
+        ARTIFACTS.get(name).convert(onnx_file, folder)
+
+    return _attach(bundle_path, name, fill, onnx_file, parity, replace=replace)
 
 
 def attach_made(bundle_path: Path, name: str, made: Path, parity: Report, *, replace: bool = False) -> Path:
     """As `write_artifact`, of a folder `made` that holds the artifact's files already."""
     refuse_unequal(name, parity)
-    return _attach(
-        bundle_path, name, lambda folder: shutil.copytree(made, folder, dirs_exist_ok=True), parity, replace=replace
-    )
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+
+    return _attach(bundle_path, name, fill, made / ARTIFACTS.get(name).DETAILS["model"], parity, replace=replace)
 
 
 def refuse_unequal(name: str, parity: Report) -> None:
@@ -97,14 +101,14 @@ def refuse_unequal(name: str, parity: Report) -> None:
 
 
 def _attach(
-    bundle_path: Path, name: str, fill: Callable[[Path], object], parity: Report | None, *, replace: bool
+    bundle_path: Path, name: str, fill: Callable[[Path], None], graph: Path, parity: Report | None, *, replace: bool
 ) -> Path:
     member = ARTIFACTS.get(name)
     bundle = open_bundle(bundle_path)
     details = _interface(bundle, member.DETAILS) | dict(member.DETAILS) | _summary(parity)
     details["input"] = _input(bundle, member.DETAILS)
     if hasattr(member, "details"):
-        details |= member.details(bundle)
+        details |= member.details(graph)
 
     def write(folder: Path) -> None:
         fill(folder)

@@ -3,7 +3,7 @@
 `convert` turns the exported ONNX file into the artifact's files inside the folder `out`. `DETAILS` goes into the
 artifact's manifest: `format`, `precision`, `model` (the file to open) and `engine` (who opens it here); `input` where
 it takes pixels (`uint8 NHWC`), `epsilon` where its precision has none in `export.gate`, `for` where another program
-runs it. A member may offer `details(bundle: Bundle) -> dict` with more for the manifest.
+runs it. A member may offer `details(graph: Path) -> dict` with more for the manifest, from that file or its own.
 """
 
 from __future__ import annotations
@@ -19,5 +19,7 @@ ARTIFACTS = Registry(
         "onnx-uint8": "sortal.export.artifacts.onnx_uint8",
         "onnx-uint8-nchw": "sortal.export.artifacts.onnx_uint8_nchw",
         "openvino": "sortal.export.artifacts.openvino",
+        "tensorrt": "sortal.export.artifacts.tensorrt",
+        "triton": "sortal.export.artifacts.triton",
     },
 )
