@@ -61,6 +61,8 @@ CERTAIN_LEFT, CERTAIN_LEVELS, CERTAIN_SIDE_PX = 0.0005, 1.2, 64
 """What a pair may differ in to be certain; pictures of fewer pixels a side look alike too easily."""
 LOOK_LEFT, CLOSEST = 0.1, 5
 """A pair is looked at again up to this share of the contrast, where it is among so many closest of either row."""
+NEAREST = 12
+"""Pairs of a row that are laid over each other where there are more than that for every row."""
 MOST_LOOKS = 30_000
 """Pairs that are looked at again; of more, those nearest to the limit."""
 MOST_UNLIKENESS = 1.0
@@ -119,12 +121,21 @@ def near_duplicates(survey: Survey, features: Floats | None = None, pictures: Pi
     vectors = [Vectors(values=layout(survey.tiny[searched]), least=TINY_COSINE)]
     if features is not None:
         vectors.append(Vectors(values=np.ascontiguousarray(features[searched]), least=FEATURE_COSINE))
-    first, second = candidate_pairs(survey.hashes[searched], BITS, vectors)
+    first, second = _nearest(vectors[0].values, *candidate_pairs(survey.hashes[searched], BITS, vectors))
     first, second = np.concatenate([copies[0], searched[first]]), np.concatenate([copies[1], searched[second]])
     if features is not None:
         alike = products(features, first, second) >= LEAST_FEATURE_COSINE
         first, second = first[alike], second[alike]
     return _joined(survey, *_judged(survey, first, second, pictures))
+
+
+def _nearest(values: Floats, first: Ints, second: Ints) -> Pairs:
+    """The pairs (P,), (P,) as they are, unless they are many times as many as rows (N, D): then those that are among
+    the NEAREST of one of their rows. Of very many pictures of one kind, most pairs are no candidates for a copy."""
+    if len(first) <= NEAREST * len(values):
+        return first, second
+    kept = _closest(-products(values, first, second), first, second, len(values), NEAREST)
+    return first[kept], second[kept]
 
 
 def layout(tiny: NDArray[np.uint8]) -> Floats:
@@ -184,20 +195,20 @@ def _worth_a_look(survey: Survey, fits: Fits, first: Ints, second: Ints) -> tupl
     """Places among the P pairs that are to be looked at again, nearest to the limit first, and how many too many."""
     faint = fits.levels <= FAINT_LEVELS
     possible = np.flatnonzero(fits.plausible & (fits.levels > 0) & ((fits.left <= LOOK_LEFT) | faint))
-    close = _closest(fits.left[possible], first[possible], second[possible], len(survey))
+    close = _closest(fits.left[possible], first[possible], second[possible], len(survey), CLOSEST)
     possible = possible[close | _is_near(fits)[possible]]
     order = possible[np.argsort(np.abs(fits.left[possible] - LEFT), kind="stable")]
     return order[:MOST_LOOKS], max(0, len(order) - MOST_LOOKS)
 
 
-def _closest(left: Floats, first: Ints, second: Ints, rows: int) -> Flags:
-    """(P,) pairs that are among the CLOSEST of one of their rows."""
-    both, places = np.concatenate([first, second]), np.tile(np.arange(len(left)), 2)
-    order = np.lexsort((left[places], both))
+def _closest(far: Floats, first: Ints, second: Ints, rows: int, most: int) -> Flags:
+    """(P,) pairs that are among the `most` of least `far` (P,) of one of their rows."""
+    both, places = np.concatenate([first, second]), np.tile(np.arange(len(far)), 2)
+    order = np.lexsort((far[places], both))
     counts = np.bincount(both, minlength=rows)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    found = np.zeros(len(left), bool)
-    found[places[order[rank < CLOSEST]]] = True
+    found = np.zeros(len(far), bool)
+    found[places[order[rank < most]]] = True
     return found
 
 

@@ -18,7 +18,7 @@ from sortal.data.leaders import Leaders
 from sortal.data.likeness import lay_over
 from sortal.data.look import look
 from sortal.data.look_measure import RECORD
-from sortal.data.near import Pictures, near_duplicates
+from sortal.data.near import NEAREST, Pictures, _nearest, near_duplicates
 from sortal.data.second_look import SECOND_PX
 from sortal.data.survey import Survey
 from sortal.data.synth.dataset import synthesize
@@ -300,3 +300,20 @@ def test_small_images_are_never_certain(parts: list[Image.Image]) -> None:
     small = near_duplicates(_survey(survey.hashes, survey.tiny, side_px=32)).pairs
     assert small.filter(pair).height == 1
     assert not small["certain"].any()
+
+
+def test_of_very_many_pairs_the_nearest_of_each_row_are_laid_over_each_other() -> None:
+    rng = np.random.Generator(np.random.Philox(key=2))
+    values = rng.normal(size=(40, 8)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    first, second = np.triu_indices(40, 1)
+    kept = set(zip(*(part.tolist() for part in _nearest(values, first, second)), strict=True))
+    likeness = values @ values.T - 2 * np.eye(40)
+    wanted = {
+        (min(row, int(other)), max(row, int(other)))
+        for row in range(40)
+        for other in np.argsort(-likeness[row])[:NEAREST]
+    }
+    assert kept == wanted
+    few = first[: NEAREST * 40], second[: NEAREST * 40]
+    assert _nearest(values, *few)[0].tolist() == few[0].tolist()
