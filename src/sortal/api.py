@@ -405,6 +405,37 @@ def export(
     )
 
 
+def compress(
+    where: str | Path | TrainedRun,
+    source: str | Path | Sequence[str | Path] | ImageTable | None = None,
+    *,
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    listener: Listener | None = None,
+) -> Report:
+    """Make a smaller, faster int8 of a run or bundle within a budget of accuracy: `report.body["verdict"]`.
+
+    `settings` are `compress.key=value` and `contract=FILE`. Ranges come from the run's training images and the verdict
+    from its validation images, or both from `source`. What passes becomes the artifact `onnx-int8` (`openvino-int8`
+    too) of the bundle, or of a new one at `out`. Needs the extra `train` for its ONNX tools. Raises InputError for
+    images that are gone, DataError for too few or other ones, BundleError for an altered bundle.
+    """
+    need("onnx", "train")
+    from sortal.compress.study import compress_model
+    from sortal.evaluate.asked import asked_recipe
+    from sortal.evaluate.compare.sides import bundle_of
+
+    path = as_path(where)
+    bundle = bundle_of(path)
+    return compress_model(
+        path,
+        source,
+        recipe=asked_recipe(None if bundle is None else bundle.recipe, settings, own="compress"),
+        out=None if out is None else Path(out),
+        listener=listener or Silent(),
+    )
+
+
 def audit(
     source: str | Path | Sequence[str | Path] | ImageTable,
     *,

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "explain": "sortal.cli.explain:explain",
     "calibrate": "sortal.cli.calibrate:calibrate",
     "export": "sortal.cli.export:export",
+    "compress": "sortal.cli.compress:compress",
     "predict": "sortal.cli.predict:predict",
     "augment": "sortal.cli.augment:augment",
     "find-lr": "sortal.cli.rates:find_lr",

@@ -20,6 +20,7 @@ from sortal.core.errors import RecipeError, nearest
 from sortal.core.presets import PRESETS, PresetName
 from sortal.core.sections import (
     AugmentSection,
+    CompressSection,
     DataSection,
     DistillSection,
     EvaluateSection,
@@ -52,6 +53,7 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
     contract: Contract | None = None
     export: ExportSection = ExportSection()
+    compress: CompressSection = CompressSection()
 
     @property
     def digest(self) -> str:

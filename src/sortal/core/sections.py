@@ -338,3 +338,14 @@ class ExportSection(Section):
     """Which deployment artifacts a run makes."""
 
     artifacts: tuple[str, ...] = ("onnx",)
+
+
+class CompressSection(Section):
+    """What `sortal compress` makes smaller and faster, and what that may cost."""
+
+    int8: bool = False
+    """Integers of 8 bits instead of float32, where that is faster on this machine and within the budget."""
+    max_drop: NonNegative = 0.5
+    """Percentage points of accuracy and of macro accuracy that may be lost on validation images."""
+    calibration_images: Annotated[int, Field(ge=10)] = 128
+    """Training images that say which range activations have, spread over the classes."""

@@ -17,11 +17,9 @@ from sortal.data.table import ImageTable
 from sortal.evaluate.measure.costs import cost_matrix
 from sortal.evaluate.task import task_of
 
-SETTABLE = ("evaluate", "contract")
 
-
-def asked_recipe(recipe: Recipe | None, settings: Sequence[str]) -> Recipe:
-    """The recipe with `key=value` settings of its sections `evaluate` and `contract`; `contract` may name a file.
+def asked_recipe(recipe: Recipe | None, settings: Sequence[str], *, own: str = "evaluate") -> Recipe:
+    """The recipe with `key=value` settings of its sections `own` and `contract`; `contract` may name a file.
 
     Raises RecipeError for any other key: training is over.
     """
@@ -31,9 +29,10 @@ def asked_recipe(recipe: Recipe | None, settings: Sequence[str]) -> Recipe:
     data = found.model_dump(mode="json")
     for key, value in map(parse_override, settings):
         section, *rest = key.split(".")
-        if section not in SETTABLE or (section == "evaluate" and not rest):
-            hint = "only evaluate.* and contract are read here; the others belong to training"
-            raise RecipeError("not a setting of an evaluation", received=key, hint=hint)
+        if section not in (own, "contract") or (section == own and not rest):
+            hint = f"only {own}.* and contract are read here; the others belong to training"
+            what = "an evaluation" if own == "evaluate" else f"sortal {own}"
+            raise RecipeError(f"not a setting of {what}", received=key, hint=hint)
         _put(data, [section, *rest], load_yaml(Path(value)) if key == "contract" and isinstance(value, str) else value)
     return build_recipe(data, where="settings")
 
