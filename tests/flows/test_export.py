@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sortal.core.bundle import open_bundle
+from sortal.core.preprocess import prepare
+from sortal.data.decode import to_pixels
 from sortal.export import conversion
+from sortal.runtime.classifier import open_classifier
+from sortal.runtime.engines.openvino import import_openvino
 from worlds import World, refused, sortal
 
 
@@ -63,6 +73,31 @@ def test_what_other_programs_run_is_checked_as_far_as_that_goes_and_says_so(run:
     command = bundle.attachment("artifacts/tensorrt").manifest.details["command"]
     assert f"--optShapes=image:8x3x{size}x{size}" in command
     assert (bundle.artifact("triton") / "models" / "classifier" / "config.pbtxt").is_file()
+
+
+def test_the_python_of_the_documentation_runs(world: World, run: Path, tmp_path: Path, monkeypatch) -> None:
+    """In one go, in a folder where the run is `runs/photos-1`; each part prints the answer that Sortal gives."""
+    import_openvino()  # without its telemetry
+    shutil.copytree(run, tmp_path / "runs" / "photos-1")
+    names = ["onnx-uint8", "onnx-uint8-nchw", "onnx-fp16", "openvino"]
+    assert sortal(tmp_path, "export", "runs/photos-1", "--to", ",".join(names), "--count", "8").code == 0
+    image = Image.open(next((world.home / "other" / "green").glob("*.png"))).resize((90, 71))
+    image.save(tmp_path / "a.jpg", quality=95)
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    known: dict[str, Any] = {}
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(io.StringIO()) as printed:
+        for block in blocks:
+            exec(compile(block, "export.md", "exec"), known)
+    with open_classifier(tmp_path / "runs" / "photos-1") as model:
+        answer = model.predict([tmp_path / "a.jpg"])
+        upright = to_pixels((tmp_path / "a.jpg").read_bytes(), channels=3, depth=8, where="a.jpg")
+        for way in ("crop", "pad", "stretch"):
+            spec = model.preprocess.model_copy(update={"resize": way})
+            found = np.asarray(known["prepared"](Image.fromarray(upright), spec.model_dump(mode="json")))
+            np.testing.assert_array_equal(found, prepare(spec, upright))
+        np.testing.assert_array_equal(known["pixels"][0], prepare(model.preprocess, upright))
+    assert printed.getvalue().split() == [model.labels.names[answer.index[0]]] * len(names)
 
 
 def test_what_is_there_is_kept_unless_it_is_to_be_replaced(run: Path) -> None:

@@ -68,8 +68,10 @@ def look(original: Side, artifact: Side, item: Item) -> Seen | None:
         upright = _decode(original, raw, item.name)
     except ImageError:
         return None
-    theirs = _decode(artifact, raw, item.name)
     pixels = _prepare(original, upright)
+    if _same_eyes(original, artifact):
+        return Seen(name=item.name, pixels=pixels, artifact_pixels=pixels, decoded=None, resize_gap=0)
+    theirs = _decode(artifact, raw, item.name)
     resized = _prepare(artifact, upright) if upright.shape[2] == artifact.preprocess.channels else pixels
     return Seen(
         name=item.name,
@@ -108,6 +110,12 @@ def hidden_divergence(original: Side, artifact: Side, seen: Sequence[Seen], *, p
         or _at_the_labels(original, artifact, expected, found)
         or _in_the_graph(expected, found, names, precision)
     )
+
+
+def _same_eyes(original: Side, artifact: Side) -> bool:
+    """Whether both decode and resize by the one reference with the same specification: once is enough then."""
+    own = (original.decode, original.prepare, artifact.decode, artifact.prepare)
+    return not any(own) and not _stated(original.preprocess, artifact.preprocess, (*_DECODING, *_RESIZING))
 
 
 def _decode(side: Side, raw: Raw, where: str) -> Pixels:
