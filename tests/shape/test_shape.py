@@ -133,6 +133,7 @@ def test_public_names_are_pinned() -> None:
     assert set(sortal.__all__) == {
         "Contract", "LabelSet", "Predictions", "PreprocessSpec", "Recipe", "Report", "SortalError", "__version__",
         "audit", "calibrate", "certify", "compare", "compress", "evaluate", "explain", "export", "images",
-        "import_model", "learning_curve", "load_model", "predict", "reproduce", "resume", "split", "sweep", "synthesize", "train",
+        "import_model", "learning_curve", "load_model", "predict", "reproduce", "resume", "split", "sweep",
+        "synthesize", "train",
     }  # fmt: skip
     assert all(getattr(sortal, name) is not None for name in sortal.__all__)

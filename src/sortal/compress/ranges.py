@@ -9,7 +9,7 @@ where the distribution loses least (Migacz 2017, "8-bit inference with TensorRT"
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,12 @@ _BINS, _LEVELS, _STEP = 2_048, 128, 32
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What one tensor held: exact ends, and a sample (M,) of its values."""
+    """What one tensor held: exact ends, a sample (M,) of its values, and the mean of each channel (C,)."""
 
     low: float
     high: float
     values: Floats
+    means: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def see_tensors(session: Any, names: Sequence[str], spec: PreprocessSpec, pixels: Pixels) -> dict[str, Seen]:
@@ -43,6 +44,7 @@ def see_tensors(session: Any, names: Sequence[str], spec: PreprocessSpec, pixels
     random = np.random.Generator(np.random.Philox(key=0))
     ends: dict[str, Range] = {}
     kept: dict[str, list[Floats]] = {name: [] for name in names}
+    sums: dict[str, Floats] = {}
     for start in range(0, len(pixels), _BATCH):
         batch = normalize(spec, pixels[start : start + _BATCH])
         found = dict(zip(inner, session.run(inner, {"image": batch}), strict=True)) | {"image": batch}
@@ -50,9 +52,18 @@ def see_tensors(session: Any, names: Sequence[str], spec: PreprocessSpec, pixels
             value = found[name]
             low, high = ends.get(name, (np.inf, -np.inf))
             ends[name] = (min(low, float(value.min())), max(high, float(value.max())))
+            sums[name] = sums.get(name, np.zeros(1, np.float32)) + _channel_means(value).sum(axis=0)
             flat = value.reshape(-1)
             kept[name].append(flat[random.integers(0, flat.size, min(flat.size, SAMPLED * len(batch)))])
-    return {name: Seen(low=ends[name][0], high=ends[name][1], values=np.concatenate(kept[name])) for name in names}
+    return {
+        name: Seen(
+            low=ends[name][0],
+            high=ends[name][1],
+            values=np.concatenate(kept[name]),
+            means=(sums[name] / len(pixels)).astype(np.float32),
+        )
+        for name in names
+    }
 
 
 def min_max(seen: Seen) -> Range:
@@ -85,6 +96,12 @@ def clipping_point(magnitudes: Floats, largest: float) -> float:
     ends = range(_LEVELS, _BINS + 1, _STEP)
     losses = [_loss(counts, end) for end in ends]
     return float(edges[ends[int(np.argmin(losses))]])
+
+
+def _channel_means(value: Floats) -> Floats:
+    """(N, C) of a tensor (N, C, ...)."""
+    means: Floats = value.reshape(len(value), value.shape[1] if value.ndim > 1 else 1, -1).mean(axis=2)
+    return means
 
 
 def _loss(counts: NDArray[np.float64], end: int) -> float:

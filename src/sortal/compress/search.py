@@ -1,5 +1,5 @@
-"""Which int8 to take: ranges by each method, weights of 8 and of 7 bits; then layer by layer back to float32 until the
-budget of accuracy holds.
+"""Which int8 to take: ranges by each method, weights of 8 and of 7 bits, biases mended; then layer
+by layer back to float32 until the budget of accuracy holds.
 
 The candidates are compared by how far their probabilities move, which says more on few images than a count of errors.
 How much each layer alone moves them is only measured where no plain candidate is within the budget.
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from sortal.compress.bias import corrected
 from sortal.compress.graph import layers, quantized, simplified, tensors, with_metadata, with_outputs
 from sortal.compress.images import Material, Prepared
 from sortal.compress.judge import Price, answer, divergence, price
@@ -102,13 +104,12 @@ class Search:
         self._bundle, self._material, self._original = bundle, material, original
         self._budget, self._size_bytes = budget, source.stat().st_size
         self._folder, self._listener = folder, listener
+        self._means: dict[str, NDArray[np.float32]] = {}
 
     def run(self) -> Found:
         """Try plain candidates, then keep layers in float32, the most sensitive first, until the budget holds."""
         ranges = self._ranges()
-        tried = [self._try(ranges[method], method, narrow=False) for method in METHODS]
-        best = min(tried, key=_moved)
-        tried.append(self._try(ranges[best.method], best.method, narrow=True))
+        tried = [self._try(ranges[method], method, narrow=narrow) for narrow in (False, True) for method in METHODS]
         good = [one for one in tried if self._budget.holds(one.price)]
         if good:
             return Found(candidates=tuple(tried), chosen=min(good, key=_moved))
@@ -125,13 +126,15 @@ class Search:
         self._listener.say(f"ranges of {len(names)} activations on {len(self._material.calibration.labels)} images")
         session = open_session(with_outputs(self._model, names), threads=allowed_cpus(), where="calibration")
         seen = see_tensors(session, names, self._bundle.preprocess, self._material.calibration.pixels)
+        self._means = {name: one.means for name, one in seen.items()}
         return {method: {name: choose(one) for name, one in seen.items()} for method, choose in METHODS.items()}
 
     def _try(self, ranges: dict[str, Range], method: str, *, narrow: bool, floating: tuple[str, ...] = ()) -> Candidate:
         name = _named(method, len(floating), narrow=narrow)
         self._listener.say(f"trying int8: {name}")
         path = self._folder / f"{name.replace(' ', '_').replace(',', '')}.onnx"
-        made = quantized(self._model, ranges, floating=frozenset(floating), narrow=narrow)
+        mended = corrected(self._model, self._means, set(layers(self._model)) - set(floating), narrow=narrow)
+        made = quantized(mended, ranges, floating=frozenset(floating), narrow=narrow)
         self._write(made, path)
         return Candidate(
             name=name,
@@ -179,11 +182,13 @@ class Search:
 
     def _left_out(self, order: list[str]) -> Iterator[tuple[str, ...]]:
         """Which layers stay in float32, step by step: first and last, then twice as many of the worst each time."""
-        ends = (order_of := layers(self._model))[:1] + order_of[-1:]
-        yield tuple(dict.fromkeys(ends))
+        names = layers(self._model)
+        ends = tuple(dict.fromkeys((names[0], names[-1])))
+        yield ends
+        others = [name for name in order if name not in ends]
         count = 1
-        while count < len(order):
-            yield tuple(dict.fromkeys((*ends, *order[:count])))
+        while count <= len(others) and len(ends) + count < len(names):
+            yield (*ends, *others[:count])
             count *= 2
 
 
