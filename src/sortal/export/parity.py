@@ -70,7 +70,8 @@ def check_parity(
     the artifact's were prepared in a way of its own, they are `artifact_pixels`.
 
     The report (kind `parity`) has the metrics max_logit_difference, mean_logit_difference,
-    max_probability_difference, flips, smallest_margin (of the original's answers, in probability) and a finding of
+    max_probability_difference, flips, withheld_flips (given by one side only), smallest_margin (of the original's
+    answers, in probability, or in expected cost where there are costs) and a finding of
     severity error where the two disagree on a decision by more than a tie, on any probability by more than
     `tolerance` (right for float32; lower precisions need more, as for `tie`), on classes, preprocessing or batch size.
     `names` name the rows.
