@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,9 @@ class World:
     @property
     def run(self) -> Path:
         return self.home / "runs" / "photos-1"
+
+
+def copied(world: World, folder: Path) -> World:
+    """The same world in another place, to write into."""
+    shutil.copytree(world.home, folder)
+    return replace(world, home=folder)

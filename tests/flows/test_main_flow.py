@@ -24,6 +24,7 @@ RUN_FILES = {
     "metrics.jsonl",
     "results.png",
     "confusion_matrix.png",
+    "highest_loss.png",
     "confusion_matrix.csv",
     "train_batch.jpg",
     "val_predictions.jpg",
@@ -128,6 +129,7 @@ def test_evaluating_on_other_images(world: World) -> None:
         "report.html",
         "report.json",
         "confusion_matrix.png",
+        "highest_loss.png",
         "confusion_matrix.csv",
         "predictions.csv",
     }

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 import sortal as package
-from worlds import TINY, World, class_folders, refused, sortal
+from worlds import TINY, World, class_folders, copied, refused, sortal
+
+
+@pytest.fixture(scope="module")
+def world(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Its own: what is written here is not found by others."""
+    return copied(world, tmp_path_factory.mktemp("own") / "world")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ class Colors:
     """An engine whose logits are four times the mean of each channel."""
 
     name = "colors"
+    metadata: ClassVar[dict[str, str]] = {}
 
     def run(self, batch: np.ndarray) -> Outputs:
         mean = batch.mean(axis=(2, 3))
