@@ -133,7 +133,6 @@ def _times(
     return whole, measure_network(classifier, samples, seconds=_NETWORK_S, confidence=level)
 
 
-
 def _artifact_bytes(model: Path) -> int:
     """Files of the artifact that answers: the model file and what lies beside it, or the file alone."""
     file = locate(model).model
