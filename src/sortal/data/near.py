@@ -64,7 +64,7 @@ LOOK_LEFT, CLOSEST = 0.1, 5
 NEAREST = 12
 """Pairs of a row that are laid over each other where there are more than that for every row."""
 MOST_LOOKS = 30_000
-"""Pairs that are looked at again; of more, those nearest to the limit."""
+"""Pairs that are looked at again; of more, those most alike. The others are none unless tiny ones leave no doubt."""
 MOST_UNLIKENESS = 1.0
 """Unlikeness on the larger pictures up to which a pair is one picture, and certain."""
 CLEAR_LEFT, CLEAR_UNLIKENESS = 0.0035, 4.0
@@ -105,8 +105,11 @@ class Near:
         """Finding `near_not_verified`, where pairs were too many to look at all of them again."""
         if not self.unseen:
             return ()
-        message = f"{self.unseen:,} pairs of images that are much alike were compared at {TINY_PX} pixels only"
-        hint = f"the {MOST_LOOKS:,} most doubtful ones were looked at again; remove copies first, or audit parts"
+        message = (
+            f"{self.unseen:,} pairs of images that are much alike were compared at {TINY_PX} pixels only, which tells "
+            "whether they are copies only where nothing differs"
+        )
+        hint = f"the {MOST_LOOKS:,} most alike were looked at again; remove copies first, or audit parts"
         return (finding("near_not_verified", "info", message, hint=hint),)
 
 
@@ -179,7 +182,9 @@ def _judged(survey: Survey, first: Ints, second: Ints, pictures: Pictures | None
     sides = survey.frame.select(pl.min_horizontal("width", "height")).to_series().fill_null(0).to_numpy()
     smaller = np.minimum(sides[first], sides[second])
     if pictures is not None:
-        looked, unseen = _worth_a_look(survey, fits, first, second)
+        looked, unlooked = _worth_a_look(survey, fits, first, second)
+        unseen = len(unlooked)
+        near[unlooked] &= certain[unlooked]
         unlike = _looked_at(pictures, first[looked], second[looked])
         clear = (fits.left[looked] <= CLEAR_LEFT) & (unlike <= CLEAR_UNLIKENESS)
         clear |= (smaller[looked] < SMALL_SIDE_PX) & (unlike <= SMALL_UNLIKENESS)
@@ -191,14 +196,14 @@ def _judged(survey: Survey, first: Ints, second: Ints, pictures: Pictures | None
     return pl.DataFrame(dict(zip(PAIRS, columns, strict=True)), schema=PAIRS), unseen
 
 
-def _worth_a_look(survey: Survey, fits: Fits, first: Ints, second: Ints) -> tuple[Ints, int]:
-    """Places among the P pairs that are to be looked at again, nearest to the limit first, and how many too many."""
+def _worth_a_look(survey: Survey, fits: Fits, first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    """Places among the P pairs that are to be looked at again, the most alike first, and of those that are too many."""
     faint = fits.levels <= FAINT_LEVELS
     possible = np.flatnonzero(fits.plausible & (fits.levels > 0) & ((fits.left <= LOOK_LEFT) | faint))
     close = _closest(fits.left[possible], first[possible], second[possible], len(survey), CLOSEST)
     possible = possible[close | _is_near(fits)[possible]]
-    order = possible[np.argsort(np.abs(fits.left[possible] - LEFT), kind="stable")]
-    return order[:MOST_LOOKS], max(0, len(order) - MOST_LOOKS)
+    order = possible[np.argsort(fits.left[possible], kind="stable")]
+    return order[:MOST_LOOKS], order[MOST_LOOKS:]
 
 
 def _closest(far: Floats, first: Ints, second: Ints, rows: int, most: int) -> Flags:
