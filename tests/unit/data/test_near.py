@@ -181,7 +181,7 @@ def test_no_more_pairs_are_looked_at_again_than_may_be(
     assert [one.code for one in found.findings()] == ["near_not_verified"]
     seen = set(asked)
     for first, second, score in found.pairs.select("first", "second", "score").iter_rows():
-        assert {first, second} <= seen or score >= 1 - near_module.CERTAIN_LEFT  # nothing else is said to be a copy
+        assert {first, second} <= seen or score == 1.0  # nothing else is said to be a copy
 
 
 @settings(max_examples=25, deadline=None)
