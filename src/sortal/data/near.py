@@ -107,8 +107,8 @@ class Near:
         if not self.unseen:
             return ()
         message = (
-            f"{self.unseen:,} pairs of images that are much alike were compared at {TINY_PX} pixels only, which does not "
-            "tell whether they are copies, so they are not listed"
+            f"{self.unseen:,} pairs of images that are much alike were compared at {TINY_PX} pixels only, which does "
+            "not tell whether they are copies, so they are not listed"
         )
         hint = f"the {MOST_LOOKS:,} most alike were looked at again; remove copies first, or audit parts"
         return (finding("near_not_verified", "info", message, hint=hint),)
