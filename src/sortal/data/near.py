@@ -64,8 +64,8 @@ LOOK_LEFT, CLOSEST = 0.1, 5
 NEAREST = 12
 """Pairs of a row that are laid over each other where there are more than that for every row."""
 MOST_LOOKS = 30_000
-"""Pairs that are looked at again; of more, those most alike. The others are not said to be copies: of drawn parts that
-differ in nothing at 16 pixels hardly any was one at 64."""
+"""Pairs that are looked at again; of more, those most alike. The others are not said to be copies: 16 pixels do not
+tell a copy from another part of one kind in one pose."""
 MOST_UNLIKENESS = 1.0
 """Unlikeness on the larger pictures up to which a pair is one picture, and certain."""
 CLEAR_LEFT, CLEAR_UNLIKENESS = 0.0035, 4.0

@@ -13,6 +13,8 @@ from sortal.data.checks.material import ISSUES, Material, Outcome, issues
 from sortal.data.checks.pairs import near_of, near_pairs
 from sortal.data.table import MAX_NAMED_ROWS, finding
 
+DOUBTFUL = 0.8
+"""Below what a plan of repair sets to be applied (`data.repair.suggest.CERTAIN`)."""
 MOST_SHOWN = 200
 """Pairs in the table of the page."""
 
@@ -59,7 +61,7 @@ def _exact(material: Material) -> pl.DataFrame:
 
 def _later_ones(material: Material, copies: pl.DataFrame) -> pl.DataFrame:
     """Every row but the first of a cluster whose labels agree, with the first and the best score of its pairs; exact
-    copies are told already."""
+    copies are told already. A pair that is not certain scores DOUBTFUL at most: a person decides about it."""
     near, table = near_of(material), material.table
     clusters = pl.DataFrame({"row": range(len(table)), "cluster": near.cluster, "label": table.frame["label"]})
     clusters = clusters.with_columns(name=table.name_series()).filter(pl.col("cluster") >= 0)
@@ -67,7 +69,8 @@ def _later_ones(material: Material, copies: pl.DataFrame) -> pl.DataFrame:
     clusters = clusters.with_columns(
         other=pl.col("name").first().over("cluster"), agree=known.n_unique().over("cluster") <= 1
     )
-    pairs = near.pairs
+    doubtful = pl.min_horizontal("score", pl.lit(DOUBTFUL))
+    pairs = near.pairs.with_columns(score=pl.when("certain").then("score").otherwise(doubtful))
     sides = pl.concat([pairs.select(row=side, score="score") for side in ("first", "second")])
     best = sides.group_by("row").agg(pl.col("score").max())
     later = clusters.filter((pl.col("row") != pl.col("cluster")) & pl.col("agree"))

@@ -15,6 +15,7 @@ from sortal.data.checks import bursts, duplicates, groups, leaks
 from sortal.data.checks.material import ISSUES, Material
 from sortal.data.checks.pairs import near_of, related_table
 from sortal.data.open import images
+from sortal.data.repair.suggest import plan_from
 from sortal.data.survey import survey
 
 
@@ -69,6 +70,17 @@ def test_every_copy_is_named_and_the_first_stays(material: Material) -> None:
     assert set(removed["code"]) == {"exact_duplicates", "near_duplicates"}
     assert removed["other"].null_count() == 0
     assert not set(removed["name"]) & set(removed["other"])
+
+
+def test_a_near_duplicate_that_is_not_certain_is_left_to_a_person(material: Material) -> None:
+    """The plan sets nothing to be applied that only looks like a copy."""
+    near = near_of(material)
+    doubted = replace(near, pairs=near.pairs.with_columns(certain=pl.lit(value=False)))
+    sure = replace(near, pairs=near.pairs.with_columns(certain=pl.lit(value=True)))
+    for one, applied in ((sure, True), (doubted, False)):
+        found = duplicates.check(replace(material, known={"near": one})).issues
+        plan = plan_from(found.filter(pl.col("code") == "near_duplicates"), material.table)
+        assert [action.apply for action in plan.actions] == [applied] * 2
 
 
 def test_two_labels_of_one_picture_are_a_conflict_for_a_person(material: Material) -> None:
