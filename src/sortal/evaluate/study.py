@@ -149,8 +149,7 @@ def measure(
     if rules.robustness:
         report = with_robustness(report, classifier, table, labels, rules.robustness, listener)
     if rules.latency:
-        report = with_latency(report, classifier, table, rules.latency)
-    report = with_references(report, rules.reference)
+        report = with_references(with_latency(report, classifier, table, rules.latency), rules.reference)
     report = report.model_copy(
         update={
             "findings": (*report.findings, *findings, *table.findings),

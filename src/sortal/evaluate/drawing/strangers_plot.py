@@ -55,5 +55,6 @@ def _picture(parts: dict[str, NDArray[np.float32]], threshold: float, method: st
             axes.hist(inside, edges.tolist(), weights=weights, color=color, alpha=0.55, label=label)
     axes.axvline(threshold, color=NEUTRAL, linestyle="--", linewidth=1.2, label=f"unknown from {threshold:.3g}")
     dress(axes, TITLE, f"unknown score ({method}), higher is stranger", "share of the images, %")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(0.0, 1.25 * axes.get_ylim()[1])  # room for the legend, which hides the lines behind it
+    axes.legend(loc="upper left", fontsize=8, framealpha=0.9, edgecolor="none")
     return png(figure)
