@@ -349,3 +349,26 @@ class CompressSection(Section):
     """Percentage points of accuracy and of macro accuracy that may be lost on validation images."""
     calibration_images: Annotated[int, Field(ge=10)] = 128
     """Training images that say which range activations have, spread over the classes."""
+    qat: Auto | bool = "auto"
+    """Training with rounded weights and activations; `auto` where no int8 without training is within the budget."""
+    qat_epochs: Count = 4
+    """Passes over the training images while they are rounded."""
+    prune: Share = 0.0
+    """Share of the network that is cut away, whole channels at a time; 0 cuts nothing."""
+    prune_by: Literal["macs", "parameters", "latency"] = "macs"
+    """What `prune` is a share of; latency is measured on this machine."""
+    criterion: Literal["l1", "taylor", "group"] = "group"
+    """Which channels go first: small weights, little effect on the loss, or small weights of all layers that share a
+    channel."""
+    prune_steps: Count = 3
+    """Cuts, each followed by training."""
+    prune_epochs: Count | Auto = "auto"
+    """Passes over the training images after each cut; `auto` by the number of images."""
+    teacher: str | tuple[str, ...] | None = None
+    """Whose answers training after a cut follows beside the labels; null is the network before the cut."""
+    frontier: bool = False
+    """Try shares to prune, precisions and input sizes, and take the smallest that keeps the budget and the contract."""
+    sizes: tuple[Count, ...] = ()
+    """Sides of the square input that the frontier tries, in pixels; empty is the network's own and two smaller ones."""
+    time: Seconds | None = None
+    """How long the frontier may take."""
