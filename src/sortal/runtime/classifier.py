@@ -10,7 +10,6 @@ orientation is applied to paths, bytes and Pillow images alike. Preprocessing is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +23,7 @@ from sortal.core.errors import BundleError
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
 from sortal.core.preprocess import Pixels, PreprocessSpec
-from sortal.runtime.engines import ENGINES
+from sortal.runtime.engines.opening import AUTO, default_engine, open_engine
 from sortal.runtime.engines.protocol import Engine, Outputs
 from sortal.runtime.feed import Batch, prepared_batches
 from sortal.runtime.gathered import Gathered
@@ -159,24 +158,19 @@ class Classifier:
         )
 
 
-def open_classifier(path: Path, *, engine: str = "auto", threads: int | None = None) -> Classifier:
-    """Open a run folder, a bundle, an artifact folder or a `model.onnx` that Sortal wrote.
+def open_classifier(path: Path, *, engine: str = AUTO, threads: int | None = None) -> Classifier:
+    """Open a run folder, a bundle, an artifact folder or a model file that Sortal wrote.
 
-    `engine` is a name of `ENGINES`; `auto` takes ONNX Runtime where it is installed, else OpenVINO. `threads` defaults
-    to the CPUs this process may use. Raises BundleError for anything damaged, altered or unknown, InputError for an
-    unknown engine, MissingExtraError where the engine's package is not installed.
+    `engine` is a name of `ENGINES`, with a variant where it has one (`onnxruntime:XnnpackExecutionProvider`); `auto`
+    takes the one that the artifact's manifest names, else the first that opens such a file. `threads` defaults to the
+    CPUs this process may use. Raises BundleError for anything damaged, altered or unknown, InputError for an unknown
+    engine, MissingExtraError where the engine's package is not installed.
     """
     path, count = Path(path), threads or allowed_cpus()
     located = locate(path)
-    name = _automatic(located.model) if engine == "auto" else engine
-    module = ENGINES.get(name)
-    opened: Engine = module.open(located.model, threads=count)
+    name = engine
+    if engine == AUTO:
+        name = default_engine(located.model, stated=located.engine, exchangeable=located.is_float32)
+    opened = open_engine(located.model, name, threads=count)
     info = located.info or from_metadata(opened.metadata, where=str(located.model))
     return Classifier(opened, info, threads=count, conformal=located.conformal)
-
-
-def _automatic(model: Path) -> str:
-    """OpenVINO for its own files; else the first engine that is installed."""
-    if model.suffix == ".xml":
-        return "openvino"
-    return next((name for name in ENGINES.table if find_spec(name) is not None), "onnxruntime")

@@ -1,22 +1,26 @@
 """Find the model file and what belongs to it, from any of the places a person may point at.
 
 A run folder (its `bundle/`), a bundle folder, an artifact folder inside or outside a bundle, or a bare `model.onnx`
-that carries Sortal's metadata.
+that carries Sortal's metadata. What an artifact's manifest says of engine and precision is taken along.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sortal.core.bundle import Bundle, open_attachment, open_bundle
 from sortal.core.conformal import ConformalScores, read_conformal
 from sortal.core.errors import BundleError, nearest
 from sortal.core.manifest import MANIFEST
 from sortal.core.reference import read_scores
+from sortal.runtime.engines.opening import OPENED_BY
 from sortal.runtime.metadata import ArtifactInfo
 
-MODEL_FILES = ("model.onnx", "model.xml")
+MODEL_FILES = tuple(f"model{ending}" for ending in OPENED_BY)
+FOREIGN_FILES = {"model.mlpackage": "Core ML, which Apple's systems alone can run"}
+"""What other programs open, and who."""
 ARTIFACT = "onnx"
 """The artifact that every engine here can open, taken where a path leaves the choice."""
 
@@ -29,6 +33,15 @@ class Located:
     info: ArtifactInfo | None
     conformal: ConformalScores | None = None
     """From the bundle's reference, where there is one."""
+    engine: str | None = None
+    """Who opens it, as its manifest says."""
+    precision: str | None = None
+    """`float32`, `float16`, `int8`, as its manifest says."""
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether every engine that opens the file decides the same; said of files that say nothing, too."""
+        return self.precision in (None, "float32")
 
 
 def locate(path: Path) -> Located:
@@ -41,7 +54,7 @@ def locate(path: Path) -> Located:
         return _in_bundle(path)
     if _is_bundle(path / "bundle"):
         return _in_bundle(path / "bundle")
-    if _model_in(path) is None:
+    if _model_in(path) is None and not any((path / name).exists() for name in FOREIGN_FILES):
         hint = "give a run or bundle folder such as runs/photos-1, or a model.onnx"
         raise BundleError("neither a run, a bundle nor an artifact", where=str(path), hint=hint)
     return _locate_artifact(path)
@@ -58,21 +71,37 @@ def _locate_artifact(folder: Path) -> Located:
     owner = folder.absolute().parent.parent
     if folder.absolute().parent.name == "artifacts" and _is_bundle(owner):
         return _in_bundle(owner, folder.absolute().name)
-    if (folder / MANIFEST).is_file():
-        open_attachment(folder)
-    return Located(model=_require_model(folder), info=None)
+    said = open_attachment(folder).manifest.details if (folder / MANIFEST).is_file() else {}
+    return Located(
+        model=_require_model(folder), info=None, engine=_said(said, "engine"), precision=_said(said, "precision")
+    )
 
 
 def _in_bundle(folder: Path, artifact: str | None = None) -> Located:
-    """Without a name the ONNX artifact, or the first one where there is none."""
+    """Without a name the ONNX artifact, or where there is none the first one that can be opened here."""
     bundle = open_bundle(folder)
-    present = bundle.artifacts()
-    name = artifact or (ARTIFACT if ARTIFACT in present or not present else present[0])
+    found = bundle.attachment(f"artifacts/{artifact or _usual(bundle)}")
     return Located(
-        model=_require_model(bundle.artifact(name)),
+        model=_require_model(found.path),
         info=info_of(bundle),
         conformal=read_conformal(read_scores(bundle), classes=len(bundle.labels)),
+        engine=_said(found.manifest.details, "engine"),
+        precision=_said(found.manifest.details, "precision"),
     )
+
+
+def _usual(bundle: Bundle) -> str:
+    present = bundle.artifacts()
+    if ARTIFACT in present or not present:
+        return ARTIFACT
+    folder = bundle.path / "artifacts"
+    return next((name for name in present if _model_in(folder / name) is not None), present[0])
+
+
+def _said(details: dict[str, Any], key: str) -> str | None:
+    """A text in the details of an artifact's manifest; None where it says nothing of the kind."""
+    value = details.get(key)
+    return value if isinstance(value, str) else None
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -85,9 +114,12 @@ def _model_in(folder: Path) -> Path | None:
 
 def _require_model(folder: Path) -> Path:
     model = _model_in(folder)
-    if model is None:
-        raise BundleError("the artifact holds no model that can be opened here", where=str(folder))
-    return model
+    if model is not None:
+        return model
+    who = next((who for name, who in FOREIGN_FILES.items() if (folder / name).exists()), None)
+    what = "the artifact holds no model that can be opened here"
+    hint = f"open another artifact of the bundle, such as artifacts/{ARTIFACT}"
+    raise BundleError(what if who is None else f"{what}: it is for {who}", where=str(folder), hint=hint)
 
 
 def info_of(bundle: Bundle) -> ArtifactInfo:
