@@ -50,11 +50,13 @@ def locate(path: Path) -> Located:
         return _locate_file(path)
     if not path.is_dir():
         raise BundleError("there is no such model", where=str(path), hint=_neighbors(path))
+    if _in_its_bundle(path):
+        return _locate_artifact(path)
     if _is_bundle(path):
         return _in_bundle(path)
     if _is_bundle(path / "bundle"):
         return _in_bundle(path / "bundle")
-    if _model_in(path) is None and not any((path / name).exists() for name in FOREIGN_FILES):
+    if _model_in(path) is None and _foreign_in(path) is None:
         hint = "give a run or bundle folder such as runs/photos-1, or a model.onnx"
         raise BundleError("neither a run, a bundle nor an artifact", where=str(path), hint=hint)
     return _locate_artifact(path)
@@ -68,9 +70,8 @@ def _locate_file(path: Path) -> Located:
 
 def _locate_artifact(folder: Path) -> Located:
     """An artifact folder: inside its bundle, copied out of it with its manifest, or a plain folder with a model."""
-    owner = folder.absolute().parent.parent
-    if folder.absolute().parent.name == "artifacts" and _is_bundle(owner):
-        return _in_bundle(owner, folder.absolute().name)
+    if _in_its_bundle(folder):
+        return _in_bundle(folder.absolute().parent.parent, folder.absolute().name)
     said = open_attachment(folder).manifest.details if (folder / MANIFEST).is_file() else {}
     return Located(
         model=_require_model(folder), info=None, engine=_said(said, "engine"), precision=_said(said, "precision")
@@ -105,18 +106,28 @@ def _said(details: dict[str, Any], key: str) -> str | None:
 
 
 def _is_bundle(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() and _model_in(folder) is None
+    return (folder / MANIFEST).is_file() and _model_in(folder) is None and _foreign_in(folder) is None
+
+
+def _in_its_bundle(folder: Path) -> bool:
+    """Whether `folder` is `<bundle>/artifacts/<name>`."""
+    return folder.absolute().parent.name == "artifacts" and _is_bundle(folder.absolute().parent.parent)
 
 
 def _model_in(folder: Path) -> Path | None:
     return next((folder / name for name in MODEL_FILES if (folder / name).is_file()), None)
 
 
+def _foreign_in(folder: Path) -> str | None:
+    """Who opens the file in `folder` that nobody opens here."""
+    return next((who for name, who in FOREIGN_FILES.items() if (folder / name).exists()), None)
+
+
 def _require_model(folder: Path) -> Path:
     model = _model_in(folder)
     if model is not None:
         return model
-    who = next((who for name, who in FOREIGN_FILES.items() if (folder / name).exists()), None)
+    who = _foreign_in(folder)
     what = "the artifact holds no model that can be opened here"
     hint = f"open another artifact of the bundle, such as artifacts/{ARTIFACT}"
     raise BundleError(what if who is None else f"{what}: it is for {who}", where=str(folder), hint=hint)

@@ -84,7 +84,7 @@ def engines_for(model: Path) -> tuple[str, ...]:
 
 
 def is_installed(engine: str) -> bool:
-    """Whether the package of an engine is there; it may still fail to load. Engines of other packages count as there."""
+    """Whether the package of an engine is there; engines that other packages add count as there."""
     package = PACKAGES.get(engine)
     return package is None or find_spec(package) is not None
 
