@@ -1,10 +1,10 @@
-"""The graph for those who would get preprocessing wrong: 8-bit pixels in, normalization and calibrated probabilities
-fused, so that nothing but decoding and resizing is left outside.
+"""The graph for those who would get preprocessing wrong: 8-bit pixels in, normalization and the decision fused, so that
+nothing but decoding and resizing is left outside.
 
-    image (N, height, width, channels) uint8 -> normalized -> the exported graph -> logits, probabilities, ...
+    image (N, height, width, channels) uint8 -> normalized -> the exported graph -> logits, probabilities, answer, ...
 
-Logits stay what they were, so that a decision is applied to them as to those of any other artifact. Sizes are those of
-the network; the batch stays free.
+Logits stay what they were, so that a decision is applied to them as to those of any other artifact; what the graph
+decides by itself is `export.fused_decision`. Sizes are those of the network; the batch stays free.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sortal.core.errors import BundleError
+from sortal.export.fused_decision import PROBABILITIES, add_decision
 from sortal.export.graph import INPUT, set_metadata
 from sortal.runtime.metadata import from_metadata
 from sortal.runtime.network_input import KEY, UINT8_NCHW, UINT8_NHWC
@@ -21,7 +22,6 @@ from sortal.runtime.network_input import KEY, UINT8_NCHW, UINT8_NHWC
 if TYPE_CHECKING:
     import onnx
 
-    from sortal.core.decision import DecisionSpec
     from sortal.core.preprocess import PreprocessSpec
 
 Layout = Literal["NHWC", "NCHW"]
@@ -29,14 +29,11 @@ Layout = Literal["NHWC", "NCHW"]
 NORMALIZED = "fused.normalized"
 """The tensor behind normalization, which a parity check can look at."""
 
-PROBABILITIES = "probabilities"
-"""An output (N, C): softmax(logits / temperature + bias), as `core.decision` computes it."""
-
 _PREFIX = "fused."
 
 
 def fuse(model: onnx.ModelProto, *, layout: Layout = "NHWC", where: str = "model") -> None:
-    """Give a stamped model an 8-bit input and the output `probabilities`, in place.
+    """Give a stamped model an 8-bit input and the outputs of `fused_decision`, in place.
 
     Raises BundleError where the preprocessing keeps 16 bits, or the model has these parts already.
     """
@@ -51,7 +48,7 @@ def fuse(model: onnx.ModelProto, *, layout: Layout = "NHWC", where: str = "model
     if any(output.name == PROBABILITIES for output in model.graph.output):
         raise BundleError("the model is fused already", where=where)
     _fuse_input(model.graph, info.preprocess, layout)
-    _fuse_output(model.graph, info.decision, len(info.labels))
+    add_decision(model.graph, info.decision, info.labels, prefix=_PREFIX)
     set_metadata(model, {KEY: UINT8_NHWC if layout == "NHWC" else UINT8_NCHW})
 
 
@@ -79,24 +76,6 @@ def _fuse_input(graph: onnx.GraphProto, spec: PreprocessSpec, layout: Layout) ->
     sizes = [*spec.size, spec.channels] if layout == "NHWC" else [spec.channels, *spec.size]
     taken = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [batch.dim_param or batch.dim_value, *sizes])
     graph.input[0].CopyFrom(taken)
-
-
-def _fuse_output(graph: onnx.GraphProto, decision: DecisionSpec, classes: int) -> None:
-    from onnx import TensorProto, helper
-
-    temperature = _store(graph, "temperature", np.asarray(decision.temperature))
-    bias = _store(graph, "bias", np.zeros(classes) if decision.bias is None else np.asarray(decision.bias))
-    graph.node.extend(
-        [
-            helper.make_node("Div", ["logits", temperature], [f"{_PREFIX}tempered"]),
-            helper.make_node("Add", [f"{_PREFIX}tempered", bias], [f"{_PREFIX}calibrated"]),
-            helper.make_node("Softmax", [f"{_PREFIX}calibrated"], [PROBABILITIES], axis=1),
-        ]
-    )
-    logits = next(output for output in graph.output if output.name == "logits")
-    batch = logits.type.tensor_type.shape.dim[0]
-    sizes = [batch.dim_param or batch.dim_value, classes]
-    graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, sizes))
 
 
 def _put_first(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

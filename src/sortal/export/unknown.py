@@ -20,6 +20,7 @@ from sortal.core.errors import BundleError
 from sortal.core.preprocess import Pixels, normalize
 from sortal.core.report import Finding, Metric, Report
 from sortal.evaluate.unknown import METHODS
+from sortal.export.nodes import Nodes
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.onnxruntime import UNKNOWN_SCORE
 from sortal.runtime.engines.protocol import Engine, Outputs
@@ -64,7 +65,7 @@ def write_unknown(
     if opset < OLDEST_OPSET:
         raise BundleError(f"an unknown score needs operation set {OLDEST_OPSET}", where=where, received=str(opset))
     remove_unknown(model)
-    graph = _Building(model.graph)
+    graph = Nodes(model.graph, _PREFIX)
     score = METHODS.get(method).emit(graph, dict(parameters), "embedding", "logits")
     model.graph.node.append(helper.make_node("Identity", [score], [UNKNOWN_SCORE], name=f"{_PREFIX}output"))
     logits = next(output for output in model.graph.output if output.name == "logits")
@@ -119,45 +120,3 @@ def with_unknown(
         message = f"the unknown score of the graph differs from its definition by {gap:.3g}, over {TOLERANCE:g}"
         found = (*found, Finding(code="unknown_differs", severity="error", message=message))
     return report.model_copy(update={"metrics": {**report.metrics, "unknown_gap": metric}, "findings": found})
-
-
-class _Building:
-    """See `evaluate.unknown.training.Graph`. Equal constants and equal operations are stored once."""
-
-    def __init__(self, graph: onnx.GraphProto):
-        self._graph = graph
-        self._known: dict[Any, str] = {}
-
-    def constant(self, value: NDArray[Any]) -> str:
-        """A float tensor; float16 is widened by the graph."""
-        kind = np.float16 if value.dtype == np.float16 else np.float32
-        name = self._store(np.asarray(value, kind))
-        return self.node("Cast", name, to=1) if kind is np.float16 else name
-
-    def axes(self, *axes: int) -> str:
-        """A list of whole numbers."""
-        return self._store(np.array(axes, np.int64))
-
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """One operation; its first output."""
-        from onnx import helper
-
-        key = (kind, inputs, tuple(sorted(attributes.items())))
-        if key not in self._known:
-            name = self._new_name(kind)
-            outputs = [f"{name}.0", f"{name}.1"] if kind == "TopK" else [name]
-            self._graph.node.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
-            self._known[key] = outputs[0]
-        return self._known[key]
-
-    def _store(self, value: NDArray[Any]) -> str:
-        from onnx import numpy_helper
-
-        key = (value.dtype.str, value.shape, value.tobytes())
-        if key not in self._known:
-            self._known[key] = self._new_name("constant")
-            self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), self._known[key]))
-        return self._known[key]
-
-    def _new_name(self, kind: str) -> str:
-        return f"{_PREFIX}{len(self._known)}.{kind.lower()}"
