@@ -9,9 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from smalltflite import small_tflite
 from sortal.core.errors import BundleError, InputError
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine
+
+METADATA = {"sortal.format": "1", "sortal.labels": '{"names": ["a", "b"]}'}
 
 
 def model(batch: int | str = "batch") -> onnx.ModelProto:
@@ -36,8 +39,8 @@ def model(batch: int | str = "batch") -> onnx.ModelProto:
         [numpy_helper.from_array(value, name) for name, value in stored.items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    made.metadata_props.add(key="sortal.format", value="1")
-    made.metadata_props.add(key="sortal.labels", value='{"names": ["a", "b"]}')
+    for key, value in METADATA.items():
+        made.metadata_props.add(key=key, value=value)
     return made
 
 
@@ -46,9 +49,22 @@ def name(request) -> str:
     return str(request.param)
 
 
+def model_file(name: str, tmp_path: Path) -> Path:
+    return tmp_path / ("model.tflite" if name == "litert" else "model.onnx")
+
+
+def written(name: str, batch: int | str = "batch", embedding: str = "embedding") -> bytes:
+    """The model in the engine's own format, its second output called `embedding`."""
+    if name == "litert":
+        return small_tflite(batch, metadata=METADATA, outputs=("logits", embedding, "feature_map"))
+    made = model(batch)
+    made.graph.output[1].name = made.graph.node[1].output[0] = made.graph.node[2].input[0] = embedding
+    return made.SerializeToString()
+
+
 def opened(name: str, tmp_path: Path, batch: int | str = "batch", threads: int = 1) -> Engine:
-    file = tmp_path / "model.onnx"
-    file.write_bytes(model(batch).SerializeToString())
+    file = model_file(name, tmp_path)
+    file.write_bytes(written(name, batch))
     engine: Engine = ENGINES.get(name).open(file, threads=threads)
     return engine
 
@@ -98,27 +114,25 @@ def test_a_closed_engine_says_so(name, tmp_path):
 
 
 def test_other_interfaces_are_refused(name, tmp_path):
-    other = model()
-    other.graph.output[1].name = "features"
-    other.graph.node[1].output[0] = "features"
-    other.graph.node[2].input[0] = "features"
-    (tmp_path / "model.onnx").write_bytes(other.SerializeToString())
+    file = model_file(name, tmp_path)
+    file.write_bytes(written(name, embedding="features"))
     with pytest.raises(BundleError, match="sortal import"):
-        ENGINES.get(name).open(tmp_path / "model.onnx", threads=1)
+        ENGINES.get(name).open(file, threads=1)
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\x00" * 100])
 def test_garbage_is_refused(name, data, tmp_path):
-    (tmp_path / "model.onnx").write_bytes(data)
+    file = model_file(name, tmp_path)
+    file.write_bytes(data)
     with pytest.raises(BundleError):
-        ENGINES.get(name).open(tmp_path / "model.onnx", threads=1)
+        ENGINES.get(name).open(file, threads=1)
 
 
 def test_cut_off_and_missing_files_are_refused(name, tmp_path):
-    file = tmp_path / "model.onnx"
+    file = model_file(name, tmp_path)
     with pytest.raises(BundleError):
         ENGINES.get(name).open(file, threads=1)
-    whole = model().SerializeToString()
+    whole = written(name)
     for length in range(1, len(whole), 97):
         file.write_bytes(whole[:length])
         with pytest.raises(BundleError):

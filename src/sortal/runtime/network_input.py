@@ -18,8 +18,9 @@ NetworkInput: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
 """A batch of N images as the graph takes them."""
 
 KEY = "sortal.input"
-FLOAT32, UINT8_NHWC, UINT8_NCHW = "float32 NCHW", "uint8 NHWC", "uint8 NCHW"
-"""Values of the metadata entry `KEY`: type and order of the dimensions."""
+"""Metadata entry: the type and the order of the dimensions, one of the four below."""
+FLOAT32, FLOAT32_NHWC = "float32 NCHW", "float32 NHWC"
+UINT8_NHWC, UINT8_NCHW = "uint8 NHWC", "uint8 NCHW"
 
 
 def network_input(spec: PreprocessSpec, pixels: Pixels, metadata: Mapping[str, str]) -> NetworkInput:
@@ -30,6 +31,8 @@ def network_input(spec: PreprocessSpec, pixels: Pixels, metadata: Mapping[str, s
     kind = metadata.get(KEY, FLOAT32)
     if kind == FLOAT32:
         return normalize(spec, pixels)
+    if kind == FLOAT32_NHWC:
+        return np.ascontiguousarray(normalize(spec, pixels).transpose(0, 2, 3, 1))
     if kind not in (UINT8_NHWC, UINT8_NCHW):
         raise BundleError("the model takes an input that this version of Sortal does not know", received=kind)
     if pixels.dtype != np.uint8:

@@ -14,5 +14,7 @@ ENGINES = Registry(
     table={
         "onnxruntime": "sortal.runtime.engines.onnxruntime",
         "openvino": "sortal.runtime.engines.openvino",
+        "litert": "sortal.runtime.engines.litert",
+        "tensorrt": "sortal.runtime.engines.tensorrt",
     },
 )
