@@ -20,6 +20,7 @@ ARTIFACTS = Registry(
         "onnx-uint8-nchw": "sortal.export.artifacts.onnx_uint8_nchw",
         "openvino": "sortal.export.artifacts.openvino",
         "tensorrt": "sortal.export.artifacts.tensorrt",
+        "tensorrt-engine": "sortal.export.artifacts.tensorrt_engine",
         "triton": "sortal.export.artifacts.triton",
     },
 )

@@ -26,6 +26,7 @@ OPENED_BY: Mapping[str, tuple[str, ...]] = {
     ".pt2": ("torch",),
     ".pt": ("torch",),
     ".pte": ("executorch",),
+    ".plan": ("tensorrt",),
 }
 """Ending of a model file -> the engines that open it, the one that is taken first."""
 
@@ -35,6 +36,7 @@ PACKAGES: Mapping[str, str] = {
     "litert": "ai_edge_litert",
     "torch": "torch",
     "executorch": "executorch",
+    "tensorrt": "tensorrt",
 }
 """Engine -> the package it imports."""
 
