@@ -24,8 +24,11 @@ Pixels = NDArray[np.unsignedinteger[Any]]
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
 
-_ELONGATED = 16
+ELONGATED = 16
 """Where covering takes more than this many times the target's pixels, only the central part is resized."""
+
+_MODES = {1: "L", 3: "RGB"}
+"""Of a Pillow image with so many channels of 8 bits."""
 
 INTERPOLATIONS: dict[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -81,27 +84,25 @@ class PreprocessSpec(BaseModel):
         return (1 << self.depth) - 1
 
 
-def prepare(spec: PreprocessSpec, image: Pixels) -> Pixels:
+def prepare(spec: PreprocessSpec, image: Pixels | Image.Image) -> Pixels:
     """Window, region, resize and crop: (height, width, channels) of any size to exactly `spec.size`, same dtype.
 
-    8-bit pixels go through Pillow as 8-bit images; 16-bit ones through Pillow's 32-bit float mode, then rounded.
+    8-bit pixels go through Pillow as 8-bit images; 16-bit ones through Pillow's 32-bit float mode, then rounded. An
+    upright Pillow image of mode L or RGB stands for its pixels, and is not copied where it is resized as a whole.
     The result is writable unless it is the input itself. Raises InputError for pixels of another dtype or channels.
     """
-    _check(spec, image)
-    if spec.window is not None:
-        image = _window(image, *spec.window, maximum=spec.maximum)
-    if spec.region is not None:
-        image = cut_region(image, spec.region)
+    source = _source(spec, image)
     height, width = spec.size
     if spec.resize == "stretch":
-        return _resize(image, height, width, spec.interpolation)
+        return _resize(source, height, width, spec.interpolation)
     if spec.resize == "pad":
-        return _pad(spec, _resize(image, *fit_inside(image.shape[:2], spec.size), spec.interpolation))
+        return _pad(spec, _resize(source, *fit_inside(_shape(source), spec.size), spec.interpolation))
     target = math.floor(height / spec.crop), math.floor(width / spec.crop)
-    covering = cover(image.shape[:2], target)
-    if covering[0] * covering[1] > _ELONGATED * target[0] * target[1]:
-        return _resize(image, height, width, spec.interpolation, box=_central_box(image, covering, spec.size))
-    return center_crop(_resize(image, *covering, spec.interpolation), height, width)
+    covering = cover(_shape(source), target)
+    if covering[0] * covering[1] > ELONGATED * target[0] * target[1]:
+        box = _central_box(_shape(source), covering, spec.size)
+        return _resize(source, height, width, spec.interpolation, box=box)
+    return center_crop(_resize(source, *covering, spec.interpolation), height, width)
 
 
 def normalize(spec: PreprocessSpec, batch: Pixels) -> NDArray[np.float32]:
@@ -146,6 +147,25 @@ def center_crop(image: Pixels, height: int, width: int) -> Pixels:
     return image[top : top + height, left : left + width]
 
 
+def _source(spec: PreprocessSpec, image: Pixels | Image.Image) -> Pixels | Image.Image:
+    """What is resized: pixels after window and region, or a Pillow image that needs neither."""
+    if isinstance(image, Image.Image):
+        plain = spec.window is None and spec.region is None and spec.depth == 8
+        if plain and image.mode == _MODES[spec.channels]:
+            return image
+        pixels: Pixels = np.array(image)
+        image = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    _check(spec, image)
+    if spec.window is not None:
+        image = _window(image, *spec.window, maximum=spec.maximum)
+    return image if spec.region is None else cut_region(image, spec.region)
+
+
+def _shape(source: Pixels | Image.Image) -> tuple[int, int]:
+    """(height, width) in pixels."""
+    return (source.height, source.width) if isinstance(source, Image.Image) else (source.shape[0], source.shape[1])
+
+
 def _check(spec: PreprocessSpec, image: Pixels) -> None:
     expected = np.dtype(np.uint8 if spec.depth == 8 else np.uint16)
     if image.ndim != 3 or image.shape[2] != spec.channels or image.dtype != expected or 0 in image.shape:
@@ -166,29 +186,37 @@ def cut_region(image: Pixels, region: Sequence[float]) -> Pixels:
     return image[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
-def _resize(image: Pixels, height: int, width: int, interpolation: str, *, box: Box | None = None) -> Pixels:
+def _resize(
+    source: Pixels | Image.Image, height: int, width: int, interpolation: str, *, box: Box | None = None
+) -> Pixels:
     """Pillow's resize to (height, width), of the part `box` (left, top, right, bottom) where there is one."""
-    if box is None and image.shape[:2] == (height, width):
-        return image
+    if isinstance(source, Image.Image):
+        return _resize_image(source, height, width, interpolation, box)
+    if box is None and source.shape[:2] == (height, width):
+        return source
+    if source.dtype == np.uint8:
+        squeezed = source[:, :, 0] if source.shape[2] == 1 else source
+        return _resize_image(Image.fromarray(np.ascontiguousarray(squeezed)), height, width, interpolation, box)
     method = INTERPOLATIONS[interpolation]
-    if image.dtype == np.uint8:
-        squeezed = image[:, :, 0] if image.shape[2] == 1 else image
-        resized: Pixels = np.array(Image.fromarray(np.ascontiguousarray(squeezed)).resize((width, height), method, box))
-        return resized.reshape(height, width, image.shape[2])
     planes = [
-        np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize((width, height), method, box))
-        for channel in range(image.shape[2])
+        np.asarray(Image.fromarray(source[:, :, channel].astype(np.float32)).resize((width, height), method, box))
+        for channel in range(source.shape[2])
     ]
     rounded: Pixels = np.clip(np.rint(np.stack(planes, axis=2)), 0, 65535).astype(np.uint16)
     return rounded
 
 
-def _central_box(image: Pixels, covering: tuple[int, int], size: tuple[int, int]) -> Box:
+def _resize_image(image: Image.Image, height: int, width: int, interpolation: str, box: Box | None) -> Pixels:
+    resized: Pixels = np.array(image.resize((width, height), INTERPOLATIONS[interpolation], box))
+    return resized.reshape(height, width, -1)
+
+
+def _central_box(shape: tuple[int, int], covering: tuple[int, int], size: tuple[int, int]) -> Box:
     """Where the center crop lies in the image, so that a very long image is not enlarged whole to cut a piece of it.
 
     The result equals resizing and cropping up to the float32 coordinates of Pillow's boxes.
     """
-    height, width = image.shape[:2]
+    height, width = shape
     top, left = round((covering[0] - size[0]) / 2), round((covering[1] - size[1]) / 2)
     down, across = height / covering[0], width / covering[1]
     return left * across, top * down, (left + size[1]) * across, (top + size[0]) * down

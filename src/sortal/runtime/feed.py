@@ -15,7 +15,7 @@ import numpy as np
 
 from sortal.core.errors import ImageError, InputError
 from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
-from sortal.data.decode import to_pixels
+from sortal.data.decode import to_pixels, to_source
 from sortal.runtime.sources import Item
 
 
@@ -28,20 +28,28 @@ class Batch:
     rows: tuple[int, ...]
     """Which item each image of `pixels` is."""
     pixels: Pixels
-    """(len(rows), height, width, channels), the network's size, not yet normalized."""
+    """(len(rows), height, width, channels), the network's size, not yet normalized; of one image's own size where
+    upright pixels were asked for."""
     errors: dict[int, tuple[str, str]]
     """Row -> (code, message)."""
 
 
-def prepared_batches(items: Sequence[Item], spec: PreprocessSpec, *, batch: int, workers: int) -> Iterator[Batch]:
-    """All items in order, `batch` at a time; two batches are prepared while one is used."""
+def prepared_batches(
+    items: Sequence[Item], spec: PreprocessSpec, *, batch: int, workers: int, upright: bool = False
+) -> Iterator[Batch]:
+    """All items in order, `batch` at a time; two batches are prepared while one is used.
+
+    Where `upright` is True images are decoded only, and come one at a time: for graphs that resize themselves.
+    """
+    batch = 1 if upright else batch
+    work = _upright if upright else _prepare
     pool = ThreadPoolExecutor(workers, thread_name_prefix="sortal-decode")
     try:
         waiting: deque[Future[Pixels | ImageError]] = deque()
         submitted = 0
         for start in range(0, len(items), batch):
             while submitted < min(start + 3 * batch, len(items)):
-                waiting.append(pool.submit(_prepare, items[submitted], spec))
+                waiting.append(pool.submit(work, items[submitted], spec))
                 submitted += 1
             results = [waiting.popleft().result() for _ in range(min(batch, len(items) - start))]
             yield _collect(start, results, spec)
@@ -51,12 +59,25 @@ def prepared_batches(items: Sequence[Item], spec: PreprocessSpec, *, batch: int,
 
 def _prepare(item: Item, spec: PreprocessSpec) -> Pixels | ImageError:
     try:
-        upright = to_pixels(item.open(), channels=spec.channels, depth=spec.depth, where=item.name)
-        return prepare(spec, upright)
+        source = to_source(item.open(), channels=spec.channels, depth=spec.depth, where=item.name)
+        return prepare(spec, source)
     except ImageError as error:
         return error
     except (InputError, OSError, MemoryError) as error:
-        return ImageError("corrupt", str(error) or type(error).__name__, where=item.name)
+        return _corrupt(item, error)
+
+
+def _upright(item: Item, spec: PreprocessSpec) -> Pixels | ImageError:
+    try:
+        return to_pixels(item.open(), channels=spec.channels, depth=spec.depth, where=item.name)
+    except ImageError as error:
+        return error
+    except (InputError, OSError, MemoryError) as error:
+        return _corrupt(item, error)
+
+
+def _corrupt(item: Item, error: Exception) -> ImageError:
+    return ImageError("corrupt", str(error) or type(error).__name__, where=item.name)
 
 
 def _collect(start: int, results: list[Pixels | ImageError], spec: PreprocessSpec) -> Batch:
