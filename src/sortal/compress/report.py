@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from sortal.core.shares import wilson
 from sortal.evaluate.latency import processor
 
 KIND = "compression"
+ARTIFACT_OF = {"onnxruntime": "onnx-int8", "openvino": "openvino-int8"}
+"""Engine -> the artifact that its int8 becomes."""
 _LISTED = 1_000
 _LAYERS = 20
 
@@ -48,9 +51,14 @@ class Outcome:
     """Median CPU milliseconds of float32, by engine."""
     found: Found
     judged: tuple[Judged, ...]
-    shipped: dict[str, str]
-    """Artifact name -> folder."""
     budget: Budget
+    attached: Mapping[str, Path] = field(default_factory=dict)
+    """Artifact name -> folder, once it was written."""
+
+    @property
+    def shipped(self) -> tuple[str, ...]:
+        """Names of the artifacts that passed."""
+        return tuple(ARTIFACT_OF[one.engine] for one in self.judged if one.verdict == "shipped")
 
     @property
     def best(self) -> Judged | None:

@@ -68,12 +68,8 @@ class Candidate:
     narrow: bool
     floating: tuple[str, ...]
     price: Price
-    engine: str = "onnxruntime"
-
-    @property
-    def size_bytes(self) -> int:
-        """Of its file."""
-        return self.path.stat().st_size
+    size_bytes: int
+    """Of its file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +139,7 @@ class Search:
             narrow=narrow,
             floating=floating,
             price=self.price_of(path, "onnxruntime"),
+            size_bytes=path.stat().st_size,
         )
 
     def _write(self, model: onnx.ModelProto, path: Path) -> None:

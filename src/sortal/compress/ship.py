@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 from sortal.compress.graph import with_metadata
-from sortal.compress.report import Judged, Outcome
+from sortal.compress.report import ARTIFACT_OF, Judged, Outcome
 from sortal.core.bundle import Bundle, BundleContents, attach, open_attachment, open_bundle, write_bundle
 from sortal.core.reference import read_reference, write_reference
 from sortal.core.report import Report
@@ -23,8 +23,6 @@ from sortal.runtime.onnx_file import read_model
 ORIGINAL = "onnx"
 MODEL = "model.onnx"
 REPORT = "compression.json"
-NAMES = {"onnxruntime": "onnx-int8", "openvino": "openvino-int8"}
-"""Engine -> the artifact that its int8 becomes."""
 
 
 def ship(outcome: Outcome, report: Report, out: Path | None) -> dict[str, Path]:
@@ -38,7 +36,7 @@ def ship(outcome: Outcome, report: Report, out: Path | None) -> dict[str, Path]:
         return {}
     bundle = outcome.bundle if out is None else _child(outcome, out)
     interface = open_attachment(outcome.bundle.artifact(ORIGINAL)).manifest.details
-    return {NAMES[one.engine]: _attached(one, bundle, interface, report) for one in passed}
+    return {ARTIFACT_OF[one.engine]: _attached(one, bundle, interface, report) for one in passed}
 
 
 def _child(outcome: Outcome, out: Path) -> Bundle:
@@ -70,7 +68,9 @@ def _attached(one: Judged, bundle: Bundle, interface: dict[str, Any], report: Re
         (folder / MODEL).write_bytes(data)
         (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
 
-    return attach(bundle.path, f"artifacts/{NAMES[one.engine]}", write, details=_details(one, interface), replace=True)
+    return attach(
+        bundle.path, f"artifacts/{ARTIFACT_OF[one.engine]}", write, details=_details(one, interface), replace=True
+    )
 
 
 def _details(one: Judged, interface: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,6 @@ def _search(bundle: Bundle, folder: Path, max_drop: float) -> tuple[Outcome, Fou
         original_ms={"onnxruntime": 1.0},
         found=found,
         judged=judged,
-        shipped={"onnx-int8": "it"} if found.chosen is not None else {},
         budget=budget,
     )
     return outcome, found
