@@ -22,6 +22,7 @@ from sortal.export.parity import is_equal
 from sortal.export.publish import attach_made, stamp, write_artifact
 from sortal.export.sides import file_side
 from sortal.runtime.classifier import open_classifier
+from sortal.runtime.engines.opening import is_installed
 from sortal.runtime.sources import items_of
 
 SPEC = PreprocessSpec(size=(24, 20), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
@@ -77,6 +78,9 @@ def images() -> list[np.ndarray]:
 
 @pytest.fixture(params=ARTIFACTS.table)
 def name(request) -> str:
+    engine = ARTIFACTS.get(str(request.param)).DETAILS["engine"]
+    if not is_installed(engine):
+        pytest.skip(f"{engine} is not installed")
     return str(request.param)
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from smalltflite import small_tflite
 from sortal.core.errors import BundleError, InputError
 from sortal.runtime.engines import ENGINES
+from sortal.runtime.engines.opening import is_installed
 from sortal.runtime.engines.protocol import Engine
 
 METADATA = {"sortal.format": "1", "sortal.labels": '{"names": ["a", "b"]}'}
@@ -46,6 +47,8 @@ def model(batch: int | str = "batch") -> onnx.ModelProto:
 
 @pytest.fixture(params=sorted(ENGINES.table))
 def name(request) -> str:
+    if not is_installed(str(request.param)):
+        pytest.skip(f"{request.param} is not installed")
     return str(request.param)
 
 
