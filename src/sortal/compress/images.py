@@ -78,8 +78,7 @@ def gather_images(
     Without `source` they are the run's own. Images that the run knows keep their split; others are divided in halves.
     Raises InputError where there is no source, DataError where it holds too few images of the classifier's classes.
     """
-    table = scan(_opened(bundle, run, source), progress=lambda done, all: listener.progress("reading", done, all))
-    table, notes = _divided(table, run)
+    table, notes = divided_images(bundle, run, source, listener=listener)
     labels = np.array([*bundle.labels.mapping_from(table.labels), -1], np.int64)[table.label_array()]
     if not (labels >= 0).any():
         hint = f"the classifier knows {', '.join(bundle.labels.names[:5])} …"
@@ -102,6 +101,23 @@ def gather_images(
         digest=table.content_digest,
         findings=(*notes, *unread, *_absent(bundle, parts["train"].labels), *_fitted(run)),
     )
+
+
+def divided_images(
+    bundle: Bundle,
+    run: RunFolder | None,
+    source: str | Path | Sequence[str | Path] | ImageTable | None,
+    *,
+    listener: Listener,
+) -> tuple[ImageTable, list[Finding]]:
+    """The images of `gather_images`, scanned (a table that was scanned is not read again) and with their splits.
+
+    Raises InputError where there is no source.
+    """
+    table = _opened(bundle, run, source)
+    if "_width" not in table.frame.columns:
+        table = scan(table, progress=lambda done, all: listener.progress("reading", done, all))
+    return _divided(table, run)
 
 
 def round_the_classes(labels: Ints, most: int, *, seed: int = 0) -> Ints:
