@@ -96,10 +96,13 @@ def publish(
     fitted: FitResult,
     decision: DecisionSpec,
     told: Listener,
+    *,
+    parent: str | None = None,
 ) -> tuple[Finding, ...]:
     """Bundle, then its artifacts, each compared with the live network on real images before it is attached.
 
-    The graph learns to tell strangers on the way; returns what is to be said about that.
+    The graph learns to tell strangers on the way; returns what is to be said about that. `parent` is the id of the
+    bundle that the network was made from, where it was.
     """
     graph = _graph_path(run)
     if start.plan.stages == ("probe",) and fitted.network.linear_head and graph.exists():
@@ -117,6 +120,7 @@ def publish(
         weights=weights_bytes(fitted.network),
         contract=recipe.contract,
         recipe=recipe,
+        parent=parent,
         data_digest=table.content_digest,
     )
     write_bundle(run.bundle, contents, replace=True)  # a run that is taken up again may have published one
