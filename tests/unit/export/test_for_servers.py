@@ -6,13 +6,18 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from sortal.core.preprocess import PreprocessSpec
+from sortal.core.canonical import canonical
+from sortal.core.preprocess import PreprocessSpec, prepare
 from sortal.export.artifacts import tensorrt, triton
+from sortal.export.graph import set_metadata
 from sortal.export.half import to_half
+from sortal.export.triton_config import configuration
 from sortal.runtime.engines.onnxruntime import open as open_engine
 
 OPTIONAL, REPEATED = 1, 3
@@ -39,14 +44,24 @@ MESSAGES = {
         ("batch_size", INT32, OPTIONAL, ""),
         ("inputs", MESSAGE, REPEATED, "Entry"),
     ],
+    "MapEntry": [("key", STRING, OPTIONAL, ""), ("value", STRING, OPTIONAL, "")],
+    "Step": [
+        ("model_name", STRING, OPTIONAL, ""),
+        ("model_version", INT64, OPTIONAL, ""),
+        ("input_map", MESSAGE, REPEATED, "MapEntry"),
+        ("output_map", MESSAGE, REPEATED, "MapEntry"),
+    ],
+    "Ensembling": [("step", MESSAGE, REPEATED, "Step")],
     "ModelConfig": [
         ("name", STRING, OPTIONAL, ""),
+        ("platform", STRING, OPTIONAL, ""),
         ("backend", STRING, OPTIONAL, ""),
         ("max_batch_size", INT32, OPTIONAL, ""),
         ("input", MESSAGE, REPEATED, "Tensor"),
         ("output", MESSAGE, REPEATED, "Tensor"),
         ("dynamic_batching", MESSAGE, OPTIONAL, "Batching"),
         ("model_warmup", MESSAGE, REPEATED, "WarmUp"),
+        ("ensemble_scheduling", MESSAGE, OPTIONAL, "Ensembling"),
     ],
 }
 """The part of Triton's model_config.proto that is written, by its names; the text form knows no numbers."""
@@ -55,7 +70,7 @@ MESSAGES = {
 def parsed(text: str):
     file = descriptor_pb2.FileDescriptorProto(name="triton.proto", package="inference", syntax="proto2")
     kinds = file.enum_type.add(name="DataType")
-    for name, number in (("TYPE_UINT8", 2), ("TYPE_FP32", 11)):
+    for name, number in (("TYPE_BOOL", 1), ("TYPE_UINT8", 2), ("TYPE_INT64", 9), ("TYPE_FP32", 11)):
         kinds.value.add(name=name, number=number)
     for name, fields in MESSAGES.items():
         message = file.message_type.add(name=name)
@@ -67,6 +82,17 @@ def parsed(text: str):
     pool.Add(file)
     config = message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))()
     return text_format.Parse(text, config)
+
+
+def at(models: Path, name: str):
+    """The configuration of a model, which is called as its folder."""
+    config = parsed((models / name / "config.pbtxt").read_text())
+    assert config.name == name
+    return config
+
+
+def shapes(values) -> dict[str, list[int]]:
+    return {one.name: [*one.dims] for one in values}
 
 
 def fixed(model: onnx.ModelProto, size: int) -> onnx.ModelProto:
@@ -101,13 +127,79 @@ def test_a_triton_repository(exported: Path, tmp_path: Path, spec: PreprocessSpe
 def test_a_score_of_one_number_has_its_shape_and_a_fixed_batch_is_not_batched(exported: Path):
     model = onnx.load_model(exported)
     model.graph.output.append(onnx.helper.make_tensor_value_info("unknown_score", onnx.TensorProto.FLOAT, ["batch"]))
-    score = parsed(triton.configuration(model)).output[-1]
+    score = parsed(configuration(model, name="scored")).output[-1]
     assert ([*score.dims], score.HasField("reshape"), [*score.reshape.shape]) == ([1], True, [])
-    config = parsed(triton.configuration(fixed(model, 4)))
+    config = parsed(configuration(fixed(model, 4), name="scored"))
     assert config.max_batch_size == 0
     assert [*config.input[0].dims] == [4, 3, 24, 20]
     assert [*config.output[-1].dims] == [4]
     assert not config.HasField("dynamic_batching")
+
+
+def test_the_model_for_normalized_floats_has_the_usual_values(exported: Path, tmp_path: Path, spec: PreprocessSpec):
+    """Name, platform, largest batch, input [3, height, width] and output [classes], all float32."""
+    triton.convert(exported, tmp_path)
+    config = at(tmp_path / "models", "image_classifier")
+    assert (config.platform, config.max_batch_size) == ("onnxruntime_onnx", 32)
+    assert shapes(config.input) == {"image": [3, *spec.size]}
+    outputs = shapes(config.output)
+    assert outputs["logits"] == outputs["probabilities"] == [4]
+    kinds = {one.name: one.data_type for one in (*config.input, *config.output)}
+    assert (kinds["image"], kinds["logits"], kinds["probabilities"]) == (11, 11, 11)
+    assert [one.batch_size for one in config.model_warmup] == [1, 32]
+    plan = parsed((tmp_path / "tensorrt" / "image_classifier" / "config.pbtxt").read_text())
+    assert (plan.name, plan.platform) == (config.name, "tensorrt_plan")
+    assert shapes(plan.output) == {name: outputs[name] for name in ("logits", "embedding", "feature_map")}
+
+
+def run_ensemble(models: Path, name: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What Triton does with an ensemble, by ONNX Runtime: steps in order, tensors handed on by their mapped names."""
+    config = at(models, name)
+    assert config.platform == "ensemble"
+    known = dict(given)
+    for step in config.ensemble_scheduling.step:
+        assert step.model_version == -1
+        session = onnxruntime.InferenceSession(models / step.model_name / "1" / "model.onnx")
+        inside = at(models, step.model_name)
+        assert {one.key for one in step.input_map} == {one.name for one in inside.input}
+        assert {one.key for one in step.output_map} == {one.name for one in inside.output}
+        names = [one.key for one in step.output_map]
+        found = session.run(names, {one.key: known[one.value] for one in step.input_map})
+        known |= {one.value: value for one, value in zip(step.output_map, found, strict=True)}
+    return {one.name: known[one.name] for one in config.output}
+
+
+@pytest.mark.parametrize("size", [(24, 20), (61, 83)])
+def test_the_ensemble_answers_as_the_one_graph(size, exported: Path, tmp_path: Path, spec: PreprocessSpec):
+    triton.convert(exported, tmp_path)
+    models = tmp_path / "models"
+    random = np.random.default_rng(8)
+    images = random.integers(0, 256, (5, *size, 3), dtype=np.uint8)
+    found = run_ensemble(models, "classifier_pipeline", {"image": images})
+    pixels = np.stack([prepare(spec, image) for image in images])
+    session = onnxruntime.InferenceSession(models / "classifier" / "1" / "model.onnx")
+    expected = dict(zip(found, session.run(list(found), {"image": pixels}), strict=True))
+    for name in ("logits", "probabilities"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+    np.testing.assert_array_equal(found["answer"], expected["answer"])
+    assert [*at(models, "preprocess").input[0].dims] == [-1, -1, 3]
+    assert (models / "classifier_pipeline" / "1").is_dir()
+
+
+def test_where_a_graph_cannot_resize_the_ensemble_takes_resized_pixels(exported: Path, tmp_path: Path, spec):
+    model = onnx.load_model(exported)
+    said = {item.key: item.value for item in model.metadata_props}
+    by_boxes = spec.model_copy(update={"interpolation": "box"})
+    set_metadata(model, said | {"sortal.preprocess": canonical(by_boxes.model_dump(mode="json")).decode()})
+    onnx.save_model(model, tmp_path / "boxes.onnx")
+    triton.convert(tmp_path / "boxes.onnx", tmp_path / "out")
+    assert [*at(tmp_path / "out" / "models", "classifier_pipeline").input[0].dims] == [*spec.size, 3]
+
+
+def test_a_fixed_batch_becomes_one_model(exported: Path, tmp_path: Path):
+    onnx.save_model(fixed(onnx.load_model(exported), 4), tmp_path / "fixed.onnx")
+    triton.convert(tmp_path / "fixed.onnx", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "models").iterdir()] == ["classifier"]
 
 
 def test_a_tensorrt_line_has_a_profile_where_the_batch_is_free(exported: Path, tmp_path: Path):
