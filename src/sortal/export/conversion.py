@@ -83,12 +83,13 @@ def _open_once(details: dict[str, Any], out: Path) -> None:
 
     from sortal.runtime.engines import ENGINES
     from sortal.runtime.metadata import from_metadata
-    from sortal.runtime.network_input import network_input
+    from sortal.runtime.network_input import network_input, takes_any_size, upright_input
 
     opened = ENGINES.get(details["engine"]).open(out / details["model"], threads=1)
     spec = from_metadata(opened.metadata, where=details["model"]).preprocess
     black = np.zeros((1, *spec.size, spec.channels), np.uint8 if spec.depth == 8 else np.uint16)
-    opened.run(network_input(spec, black, opened.metadata))
+    resizes = takes_any_size(opened.metadata)
+    opened.run(upright_input(black) if resizes else network_input(spec, black, opened.metadata))
     opened.close()
 
 

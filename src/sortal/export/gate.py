@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.decision import DecisionSpec
+from sortal.core.decision import Decided, DecisionSpec
 from sortal.core.errors import BundleError, InputError
 from sortal.core.preprocess import Pixels, normalize
 from sortal.core.report import Finding, Metric, Report
-from sortal.export.parity import Side, check_parity, is_equal
-from sortal.export.stages import Divergence, Seen, hidden_divergence, look, visible_divergence
+from sortal.export.decisions import compare_decisions
+from sortal.export.images import MADE, odd_images
+from sortal.export.parity import Side, check_parity, is_equal, logits_of
+from sortal.export.stages import GREY_LEVELS, Divergence, Seen, hidden_divergence, look, same_eyes, visible_divergence
 from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.sources import Item
 
@@ -42,23 +44,36 @@ def check_artifact(
 ) -> Report:
     """Compare two ways from bytes to decisions on real images; those that cannot be read are left out.
 
-    The report is that of `export.parity.check_parity` with the metric `images`, and with a finding
-    `diverges_at_<stage>` of severity error before all others where the two do not agree. `epsilon` defaults to that of
-    the precision. Raises InputError where no image can be read or the precision is unknown.
+    The report is that of `export.parity.check_parity` with the metrics `images` and `grey_levels` (the largest
+    difference behind resizing), those of `export.decisions` where the artifact decides by itself, and with a finding
+    `diverges_at_<stage>` of severity error before all others where the two do not agree. An artifact that decodes or
+    resizes in a way of its own is also shown a few images of odd shapes. `epsilon` defaults to that of the precision.
+    Raises InputError where no image can be read or the precision is unknown.
     """
     allowed = _allowed(precision) if epsilon is None else epsilon
     seen = [one for item in images if (one := look(original, artifact, item)) is not None]
     if not seen:
         raise InputError("none of the images for the parity check can be read", received=f"{len(images)} images")
-    found = visible_divergence(original, artifact, seen)
+    odd = [] if same_eyes(original, artifact) else _odd(original, artifact)
+    found = visible_divergence(original, artifact, seen) or visible_divergence(original, artifact, odd)
     report = _compared(original, artifact, seen, decision, allowed)
     report = _with_unknown(report, original, artifact, seen, decision, precision)
     if found is None and not is_equal(report):
         found = hidden_divergence(original, artifact, seen, precision=precision)
+    if found is None:
+        report = _with_decisions(report, original, artifact, seen, decision, allowed, _score_allowed(precision))
+        found = None if is_equal(report) else Divergence(stage="decision", message=_worst(report))
     body = report.body | {"precision": precision, "epsilon": allowed, "stage": None if found is None else found.stage}
+    body |= {"grey_levels": GREY_LEVELS, "odd_images": len(odd)}
     findings = report.findings if found is None else (_named(found, len(seen)), *report.findings)
-    metrics = {"images": Metric(value=float(len(seen)))} | report.metrics
+    grey = max(one.resize_gap for one in (*seen, *odd))
+    metrics = {"images": Metric(value=float(len(seen))), "grey_levels": Metric(value=float(grey))} | report.metrics
     return report.model_copy(update={"metrics": metrics, "findings": findings, "body": body})
+
+
+def _odd(original: Side, artifact: Side) -> list[Seen]:
+    shown = odd_images(channels=original.preprocess.channels, depth=original.preprocess.depth)
+    return [one for item in shown if (one := look(original, artifact, item)) is not None]
 
 
 def _allowed(precision: str) -> float:
@@ -81,10 +96,17 @@ def _compared(original: Side, artifact: Side, seen: Sequence[Seen], decision: De
             tolerance=allowed,
             tie=allowed,
             artifact_pixels=_stacked(seen),
+            artifact_logits=_whole_logits(seen),
         )
     except BundleError as error:
         finding = Finding(code="cannot_run", severity="error", message=f"the artifact cannot be run: {error.what}")
         return Report(kind="parity", subject=f"{artifact.name} against {original.name}", findings=(finding,))
+
+
+def _whole_logits(seen: Sequence[Seen]) -> NDArray[np.float32] | None:
+    """(N, C) of an artifact that was asked with upright pixels."""
+    found = [one.answered.logits for one in seen if one.answered is not None]
+    return np.stack(found) if found else None
 
 
 def _stacked(seen: Sequence[Seen]) -> Pixels:
@@ -101,10 +123,11 @@ def _with_unknown(
     if decision.unknown is None or original.outputs is None or artifact.outputs is None or not is_equal(report):
         return report
     pixels = np.stack([one.pixels for one in seen])
-    one, other = _scores(original, pixels), _scores(artifact, _stacked(seen))
+    one, other = _scores(original, pixels), _artifact_scores(artifact, seen)
     if one is None or other is None or not np.isfinite(other).all():
         gap, flips = float("inf"), len(seen)
     else:
+        one, other = one.astype(np.float64), other.astype(np.float64)
         gap = float(np.abs(one - other).max() / max(float(np.abs(one).max()), 1.0))
         limit = decision.unknown.threshold
         flips = int(((one <= limit) != (other <= limit)).sum())
@@ -112,7 +135,7 @@ def _with_unknown(
         "unknown_gap": Metric(value=gap if np.isfinite(gap) else None, n=len(seen)),
         "unknown_flips": Metric(value=float(flips), n=len(seen)),
     }
-    allowed = UNKNOWN_TOLERANCE.get(precision, 5e-2)
+    allowed = _score_allowed(precision)
     findings = report.findings
     if gap > allowed:
         message = f"unknown scores differ by {gap:.3g} of the largest, over {allowed:g}"
@@ -120,13 +143,71 @@ def _with_unknown(
     return report.model_copy(update={"metrics": metrics, "findings": findings})
 
 
-def _scores(side: Side, pixels: Pixels) -> NDArray[np.float64] | None:
+def _score_allowed(precision: str) -> float:
+    return UNKNOWN_TOLERANCE.get(precision, 5e-2)
+
+
+def _with_decisions(
+    report: Report,
+    original: Side,
+    artifact: Side,
+    seen: Sequence[Seen],
+    decision: DecisionSpec,
+    allowed: float,
+    score_allowed: float,
+) -> Report:
+    """What the artifact's graph decides by itself against what the original's logits are decided to be."""
+    found = _decided(artifact, seen)
+    if found is None:
+        return report
+    pixels = np.stack([one.pixels for one in seen])
+    scores = None if decision.unknown is None or original.outputs is None else _scores(original, pixels)
+    metrics, findings = compare_decisions(
+        decision,
+        logits_of(original, pixels),
+        scores,
+        found,
+        allowed=allowed,
+        score_allowed=score_allowed,
+        rows=[one.name for one in seen],
+    )
+    return report.model_copy(update={"metrics": report.metrics | metrics, "findings": (*report.findings, *findings)})
+
+
+def _decided(artifact: Side, seen: Sequence[Seen]) -> Decided | None:
+    if artifact.decided is None:
+        return None
+    whole = [one.answered.decided for one in seen if one.answered is not None and one.answered.decided is not None]
+    if not whole:
+        pixels = _stacked(seen)
+        parts = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
+        whole = [artifact.decided(_entered(artifact, part)) for part in parts]
+    return Decided(
+        probabilities=np.concatenate([one.probabilities for one in whole]),
+        index=np.concatenate([one.index for one in whole]),
+        unknown=np.concatenate([one.unknown for one in whole]),
+        abstained=np.concatenate([one.abstained for one in whole]),
+    )
+
+
+def _worst(report: Report) -> str:
+    return next(finding.message for finding in report.findings if finding.severity == "error")
+
+
+def _artifact_scores(artifact: Side, seen: Sequence[Seen]) -> NDArray[np.float32] | None:
+    whole = [one.answered.unknown_score for one in seen if one.answered is not None]
+    if not whole:
+        return _scores(artifact, _stacked(seen))
+    return None if None in whole else np.asarray(whole, np.float32)
+
+
+def _scores(side: Side, pixels: Pixels) -> NDArray[np.float32] | None:
     parts = []
     for start in range(0, len(pixels), _BATCH):
         outputs = None if side.outputs is None else side.outputs(_entered(side, pixels[start : start + _BATCH]))
         if outputs is None or outputs.unknown_score is None:
             return None
-        parts.append(outputs.unknown_score.astype(np.float64))
+        parts.append(outputs.unknown_score)
     return np.concatenate(parts)
 
 
@@ -135,7 +216,8 @@ def _entered(side: Side, pixels: Pixels) -> NetworkInput:
 
 
 def _named(found: Divergence, images: int) -> Finding:
-    shown = f"; seen in {len(found.rows)} of {images} images: {', '.join(found.rows[:3])}" if found.rows else ""
+    of = "made" if found.rows and found.rows[0].startswith(MADE) else str(images)
+    shown = f"; seen in {len(found.rows)} of {of} images: {', '.join(found.rows[:3])}" if found.rows else ""
     more = " …" if len(found.rows) > 3 else ""
     return Finding(
         code=f"diverges_at_{found.stage}",

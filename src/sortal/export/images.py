@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sortal.core.canonical import parse
 from sortal.core.errors import InputError, SortalError
@@ -19,6 +20,9 @@ from sortal.core.run import RunFolder
 from sortal.data.open import images as open_images
 from sortal.data.table import ImageTable
 from sortal.runtime.sources import Images, Item, items_of
+
+MADE = "made: "
+"""How names of images begin that are nobody's."""
 
 _HINT = "name some: sortal export RUN --to ... --images photos/"
 
@@ -41,6 +45,27 @@ def images_to_check(run: RunFolder | None, given: Images | None, count: int) -> 
     if not chosen:
         raise InputError("none of the run's images is where it was", where=table.source, hint=_HINT)
     return chosen
+
+
+def odd_images(*, channels: int, depth: int) -> list[Item]:
+    """Made images of shapes and kinds that a person's own seldom have: one pixel, one row, long, tiny, grey, with
+    transparency, of 16 bits."""
+    random = np.random.default_rng(0)
+    deepest = 255 if depth == 8 else 65535
+    kind = np.uint8 if depth == 8 else np.uint16
+    shapes = {"one pixel": (1, 1), "one row": (1, 40), "one column": (40, 1), "tiny": (3, 5), "narrow": (300, 13)}
+    shapes |= {"flat": (12, 500), "very long": (9, 1500), "odd sides": (61, 47)}
+    made: dict[str, NDArray[Any]] = {
+        name: random.integers(0, deepest + 1, (*shape, channels)).astype(kind) for name, shape in shapes.items()
+    }
+    made["grey"] = random.integers(0, deepest + 1, (33, 45)).astype(kind)
+    made["transparent"] = random.integers(0, deepest + 1, (30, 30, 4)).astype(kind)
+    made["deeper"] = random.integers(0, 65536, (28, 36, channels)).astype(np.uint16)
+    return [_made(name, pixels) for name, pixels in made.items()]
+
+
+def _made(name: str, pixels: NDArray[Any]) -> Item:
+    return Item(name=f"{MADE}{name}", open=lambda: pixels)
 
 
 def _table_of(run: RunFolder) -> ImageTable:

@@ -40,14 +40,14 @@ class Nodes:
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._known:
             self._known[key] = self._new_name("constant")
-            self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), self._known[key]))
+            self._graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), self._known[key]))
         return self._known[key]
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """One operation; its first output."""
         from onnx import helper
 
-        key = (kind, inputs, tuple(sorted(attributes.items())))
+        key = (kind, inputs, repr(sorted(attributes.items())))
         if key not in self._known:
             name = self._new_name(kind)
             outputs = [f"{name}.0", f"{name}.1"] if kind == "TopK" else [name]
@@ -61,6 +61,22 @@ class Nodes:
 
         self._into.append(helper.make_node("Identity", [value], [name], name=f"{self._prefix}as_{name}"))
         return name
+
+    def branch(self) -> Nodes:
+        """Operations for one branch of an `If`; they may use every tensor outside."""
+        import onnx
+
+        return Nodes(onnx.GraphProto(), self._new_name("branch") + ".")
+
+    def ends_in(self, value: str) -> onnx.GraphProto:
+        """The branch, giving the float tensor `value`."""
+        import onnx
+        from onnx import helper
+
+        kind = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+        self._graph.name = value
+        self._graph.output.append(helper.make_value_info(value, kind))
+        return self._graph
 
     def _new_name(self, kind: str) -> str:
         return f"{self._prefix}{len(self._known)}.{kind.lower()}"

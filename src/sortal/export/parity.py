@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.decision import DecisionSpec, decide_from_probabilities, expected_costs, probabilities
+from sortal.core.decision import Decided, DecisionSpec, decide_from_probabilities, expected_costs, probabilities
 from sortal.core.errors import BundleError, InputError
 from sortal.core.labels import LabelSet
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize
@@ -23,6 +23,18 @@ from sortal.runtime.sources import Raw
 
 Run = Callable[[NetworkInput], NDArray[np.float32]]
 """A batch of what the graph takes to logits (N, C)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What one image was answered by a graph that does everything from upright pixels."""
+
+    logits: NDArray[np.float32]
+    """(C,)"""
+    unknown_score: float | None
+    decided: Decided | None
+    """What the graph itself decided, with a single row; None where it decides nothing."""
+
 
 BATCHES = (1, 2, 7, 32)
 """Sizes cut from the front of the images to see that the batch is free: one, even, odd, full."""
@@ -49,6 +61,11 @@ class Side:
     """What the network behind fused normalization sees of prepared pixels; where it cannot be looked at, None."""
     outputs: Callable[[NetworkInput], Outputs] | None = None
     """As `run`, but everything that the graph gives out; None where there is no graph."""
+    decided: Callable[[NetworkInput], Decided] | None = None
+    """What the graph itself decides of what `run` takes; None where it gives out logits only."""
+    whole: Callable[[Pixels], Answered] | None = None
+    """The way from upright pixels (height, width, channels) in one go, for graphs that resize. `prepare` is then their
+    own resizing, and `run` what follows it."""
 
     def logits(self, pixels: Pixels) -> NDArray[np.float32]:
         """(N, C) of prepared pixels."""
@@ -65,13 +82,15 @@ def check_parity(
     tolerance: float = 1e-3,
     tie: float = TIE,
     artifact_pixels: Pixels | None = None,
+    artifact_logits: NDArray[np.float32] | None = None,
 ) -> Report:
     """Compare two sides on prepared pixels (N, height, width, channels). Each side normalizes by its own spec; where
-    the artifact's were prepared in a way of its own, they are `artifact_pixels`.
+    the artifact's were prepared in a way of its own, they are `artifact_pixels`, and `artifact_logits` (N, C) what it
+    answered if it was asked with upright pixels.
 
     The report (kind `parity`) has the metrics max_logit_difference, mean_logit_difference,
-    max_probability_difference, flips, withheld_flips (given by one side only), smallest_margin (of the original's
-    answers, in probability, or in expected cost where there are costs) and a finding of
+    max_probability_difference, flips, flip_rate, withheld_flips (given by one side only), smallest_margin (of the
+    original's answers, in probability, or in expected cost where there are costs) and a finding of
     severity error where the two disagree on a decision by more than a tie, on any probability by more than
     `tolerance` (right for float32; lower precisions need more, as for `tie`), on classes, preprocessing or batch size.
     `names` name the rows.
@@ -82,7 +101,8 @@ def check_parity(
     rows = names or [f"input[{row}]" for row in range(len(pixels))]
     theirs = pixels if artifact_pixels is None else artifact_pixels
     findings = [*_specs_differ(original, artifact), *_batches_differ(artifact, theirs, tie)]
-    first, second = logits_of(original, pixels), logits_of(artifact, theirs)
+    first = logits_of(original, pixels)
+    second = logits_of(artifact, theirs) if artifact_logits is None else artifact_logits
     if first.shape != second.shape:
         findings.append(_error("classes_differ", f"logits of shape {first.shape} and {second.shape}"))
         return _report(original, artifact, {}, {}, findings, tie)
@@ -114,7 +134,7 @@ class _Compared:
         decided = tuple(decide_from_probabilities(decision, chances) for chances in self.chances)
         self.answers = decided[0].index, decided[1].index
         self.withheld = np.flatnonzero(decided[0].abstained != decided[1].abstained)
-        self.margins = _margins(decision, self.chances[0])
+        self.margins = margins(decision, self.chances[0])
         self.flips = np.flatnonzero(self.answers[0] != self.answers[1])
 
     def metrics(self) -> dict[str, Metric]:
@@ -124,6 +144,7 @@ class _Compared:
             "mean_logit_difference": float(self.logit_gap.mean()),
             "max_probability_difference": float(self.probability_gap.max()),
             "flips": float(len(self.flips)),
+            "flip_rate": len(self.flips) / n,
             "withheld_flips": float(len(self.withheld)),
             "smallest_margin": float(self.margins.min()),
         }
@@ -156,7 +177,7 @@ class _Compared:
         return Table(columns=("image", "original", "artifact", "margin"), rows=tuple(cells))
 
 
-def _margins(decision: DecisionSpec, chances: NDArray[np.float32]) -> NDArray[np.float64]:
+def margins(decision: DecisionSpec, chances: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,) how far the answer is ahead of the next: in probability, or in expected cost as a share of the largest."""
     if chances.shape[1] < 2:
         return np.ones(len(chances))

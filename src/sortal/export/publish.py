@@ -14,12 +14,12 @@ from sortal.core.errors import BundleError
 from sortal.core.preprocess import Pixels
 from sortal.core.report import Report
 from sortal.export.artifacts import ARTIFACTS
-from sortal.export.fused import PROBABILITIES
+from sortal.export.fused_decision import decision_outputs
 from sortal.export.parity import check_parity, is_equal
 from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE
 from sortal.runtime.locate import info_of
 from sortal.runtime.metadata import to_metadata
-from sortal.runtime.network_input import FLOAT32
+from sortal.runtime.network_input import ANY_SIZE, FLOAT32
 from sortal.runtime.onnx_file import read_model
 
 if TYPE_CHECKING:
@@ -119,14 +119,18 @@ def _attach(
 
 
 def _interface(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:
-    fused = [PROBABILITIES] if "input" in details else []
-    score = [UNKNOWN_SCORE] if bundle.decision.unknown is not None else []
+    has_score = bundle.decision.unknown is not None
+    fused = decision_outputs(bundle.decision, bundle.labels, has_score=has_score) if "input" in details else ()
+    score = [UNKNOWN_SCORE] if has_score else []
     return {"outputs": [*OUTPUTS, *score, *fused], "classes": len(bundle.labels)}
 
 
 def _input(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:
     kind, _, layout = str(details.get("input", FLOAT32)).partition(" ")
     spec = bundle.preprocess
+    if details.get("input") == ANY_SIZE:
+        shape = ["batch", "rows", "columns", spec.channels]
+        return {"name": "image", "type": kind, "layout": layout.split(" ")[0], "shape": shape}
     sizes = [*spec.size, spec.channels] if layout == "NHWC" else [spec.channels, *spec.size]
     return {"name": "image", "type": kind, "layout": layout, "shape": ["batch", *sizes]}
 

@@ -13,18 +13,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.errors import BundleError, ImageError
+from sortal.core.errors import BundleError, ImageError, InputError
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize, prepare
 from sortal.data.decode import to_pixels
-from sortal.export.parity import Side, logits_of
+from sortal.export.parity import Answered, Side, logits_of
 from sortal.runtime.sources import Item, Raw
 
-Stage = Literal["decode", "resize", "normalize", "graph", "precision", "labels"]
-STAGES: tuple[Stage, ...] = ("decode", "resize", "normalize", "graph", "precision", "labels")
+Stage = Literal["decode", "resize", "normalize", "graph", "precision", "labels", "decision"]
+STAGES: tuple[Stage, ...] = ("decode", "resize", "normalize", "graph", "precision", "labels", "decision")
 
 _LOOKED_AT = 32
-_GREY_LEVEL = 1
-"""Resized samples may differ by so much: another implementation of the same filter rounds otherwise."""
+GREY_LEVELS = 2
+"""Resized samples may differ by so much: another implementation of the same filter rounds otherwise, twice."""
 _SAME_INPUT = 1e-3
 """Of normalized input."""
 _SAME_LOGITS = 0.05
@@ -59,6 +59,8 @@ class Seen:
     """How the artifact's upright pixels differ; None where they do not."""
     resize_gap: int
     """The largest difference of a sample when both resize the original's upright pixels; -1 for another size."""
+    answered: Answered | None = None
+    """By an artifact that takes upright pixels."""
 
 
 def look(original: Side, artifact: Side, item: Item) -> Seen | None:
@@ -69,16 +71,22 @@ def look(original: Side, artifact: Side, item: Item) -> Seen | None:
     except ImageError:
         return None
     pixels = _prepare(original, upright)
-    if _same_eyes(original, artifact):
+    if same_eyes(original, artifact):
         return Seen(name=item.name, pixels=pixels, artifact_pixels=pixels, decoded=None, resize_gap=0)
-    theirs = _decode(artifact, raw, item.name)
+    try:
+        theirs = _decode(artifact, raw, item.name)
+        prepared = _prepare(artifact, theirs)
+    except (ImageError, InputError) as error:
+        unread = f"the artifact cannot read what the original reads: {error.what}"
+        return Seen(name=item.name, pixels=pixels, artifact_pixels=pixels, decoded=unread, resize_gap=0)
     resized = _prepare(artifact, upright) if upright.shape[2] == artifact.preprocess.channels else pixels
     return Seen(
         name=item.name,
         pixels=pixels,
-        artifact_pixels=_prepare(artifact, theirs),
+        artifact_pixels=prepared,
         decoded=_decoded(upright, theirs),
         resize_gap=_gap(pixels, resized),
+        answered=None if artifact.whole is None else artifact.whole(theirs),
     )
 
 
@@ -112,7 +120,7 @@ def hidden_divergence(original: Side, artifact: Side, seen: Sequence[Seen], *, p
     )
 
 
-def _same_eyes(original: Side, artifact: Side) -> bool:
+def same_eyes(original: Side, artifact: Side) -> bool:
     """Whether both decode and resize by the one reference with the same specification: once is enough then."""
     own = (original.decode, original.prepare, artifact.decode, artifact.prepare)
     return not any(own) and not _stated(original.preprocess, artifact.preprocess, (*_DECODING, *_RESIZING))
@@ -145,7 +153,7 @@ def _gap(one: Pixels, other: Pixels) -> int:
 
 
 def _apart(gap: int) -> bool:
-    return gap < 0 or gap > _GREY_LEVEL
+    return gap < 0 or gap > GREY_LEVELS
 
 
 def _resized(rows: Sequence[Seen]) -> str:

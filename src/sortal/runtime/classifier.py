@@ -29,7 +29,7 @@ from sortal.runtime.feed import Batch, prepared_batches
 from sortal.runtime.gathered import Gathered
 from sortal.runtime.locate import locate
 from sortal.runtime.metadata import ArtifactInfo, from_metadata
-from sortal.runtime.network_input import NetworkInput, network_input
+from sortal.runtime.network_input import NetworkInput, network_input, takes_any_size, upright_input
 from sortal.runtime.sources import Images, Item, items_of
 from sortal.runtime.threads import allowed_cpus
 
@@ -128,7 +128,8 @@ class Classifier:
         self, items: Sequence[Item], batch: int, progress: Progress | None
     ) -> Iterator[tuple[list[int], Outputs | None, dict[int, tuple[str, str]]]]:
         """(rows, outputs of those rows or None where there are none, errors of other rows), batch by batch."""
-        for part in prepared_batches(items, self.preprocess, batch=batch, workers=self._threads):
+        resizes = takes_any_size(self._engine.metadata)
+        for part in prepared_batches(items, self.preprocess, batch=batch, workers=self._threads, upright=resizes):
             yield list(part.rows), self._run(part), part.errors
             if progress is not None:
                 progress(part.end, len(items))
@@ -136,7 +137,8 @@ class Classifier:
     def _run(self, part: Batch) -> Outputs | None:
         if not part.rows:
             return None
-        outputs = self._engine.run(self.network_input(part.pixels))
+        resizes = takes_any_size(self._engine.metadata)
+        outputs = self._engine.run(upright_input(part.pixels) if resizes else self.network_input(part.pixels))
         expected = (len(part.rows), len(self.labels))
         if outputs.logits.shape != expected:
             raise BundleError(

@@ -1,4 +1,5 @@
-"""What a graph takes: normalized float32, or the pixels themselves where normalization is part of the graph.
+"""What a graph takes: normalized float32, the prepared pixels where normalization is part of the graph, or upright
+pixels of any size where resizing is part of it, too.
 
 The file says which under `sortal.input`; a file that says nothing takes float32 (N, channels, height, width).
 """
@@ -21,14 +22,19 @@ KEY = "sortal.input"
 """Metadata entry: the type and the order of the dimensions, one of the four below."""
 FLOAT32, FLOAT32_NHWC = "float32 NCHW", "float32 NHWC"
 UINT8_NHWC, UINT8_NCHW = "uint8 NHWC", "uint8 NCHW"
+ANY_SIZE = "uint8 NHWC any size"
 
 
 def network_input(spec: PreprocessSpec, pixels: Pixels, metadata: Mapping[str, str]) -> NetworkInput:
     """Prepared pixels (N, height, width, channels) as the graph with that metadata takes them.
 
-    Raises BundleError for a kind of input that this version does not know, or pixels deeper than the graph takes.
+    Raises BundleError for a kind of input that this version does not know, pixels deeper than the graph takes, or a
+    graph that prepares them itself.
     """
     kind = metadata.get(KEY, FLOAT32)
+    if kind == ANY_SIZE:
+        hint = "name the run, or its artifact onnx or onnx-uint8"
+        raise BundleError("this graph resizes images itself and cannot be given prepared ones", hint=hint)
     if kind == FLOAT32:
         return normalize(spec, pixels)
     if kind == FLOAT32_NHWC:
@@ -39,3 +45,15 @@ def network_input(spec: PreprocessSpec, pixels: Pixels, metadata: Mapping[str, s
         raise BundleError("the model takes 8-bit pixels, its preprocessing keeps 16", received=str(pixels.dtype))
     order = (0, 1, 2, 3) if kind == UINT8_NHWC else (0, 3, 1, 2)
     return np.ascontiguousarray(pixels.transpose(order), np.uint8)
+
+
+def takes_any_size(metadata: Mapping[str, str]) -> bool:
+    """Whether the graph with that metadata takes upright pixels (1, height, width, channels) as they were decoded."""
+    return metadata.get(KEY) == ANY_SIZE
+
+
+def upright_input(pixels: Pixels) -> NetworkInput:
+    """Upright pixels (1, height, width, channels) of 8 bits as such a graph takes them. Raises BundleError for more."""
+    if pixels.dtype != np.uint8:
+        raise BundleError("the model takes 8-bit pixels, its preprocessing keeps 16", received=str(pixels.dtype))
+    return np.ascontiguousarray(pixels, np.uint8)

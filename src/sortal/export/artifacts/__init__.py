@@ -16,9 +16,12 @@ ARTIFACTS = Registry(
     table={
         "onnx": "sortal.export.artifacts.onnx",
         "onnx-fp16": "sortal.export.artifacts.onnx_fp16",
+        "onnx-resize": "sortal.export.artifacts.onnx_resize",
         "onnx-uint8": "sortal.export.artifacts.onnx_uint8",
         "onnx-uint8-nchw": "sortal.export.artifacts.onnx_uint8_nchw",
         "openvino": "sortal.export.artifacts.openvino",
+        "openvino-resize": "sortal.export.artifacts.openvino_resize",
+        "openvino-uint8": "sortal.export.artifacts.openvino_uint8",
         "tensorrt": "sortal.export.artifacts.tensorrt",
         "tensorrt-engine": "sortal.export.artifacts.tensorrt_engine",
         "triton": "sortal.export.artifacts.triton",

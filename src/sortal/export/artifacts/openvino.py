@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx as package
+
 from sortal.core.errors import BundleError
+from sortal.export.fused import Layout, fuse
 from sortal.runtime.engines.openvino import import_openvino
 from sortal.runtime.onnx_file import read_model
 
@@ -13,9 +16,21 @@ DETAILS = {"format": "openvino-ir", "precision": "float32", "model": "model.xml"
 
 def convert(onnx: Path, out: Path) -> None:
     """Write `out/model.xml` and `out/model.bin`. Raises MissingExtraError, or BundleError for a bad file."""
+    write_ir(read_model(onnx), out / DETAILS["model"], where=str(onnx))
+
+
+def convert_fused(onnx: Path, out: Path, *, layout: Layout) -> None:
+    """As `convert`, of the fused graph of an exported, stamped file."""
+    model = package.load_model_from_string(read_model(onnx))
+    fuse(model, layout=layout, where=str(onnx))
+    write_ir(model.SerializeToString(), out / DETAILS["model"], where=str(onnx))
+
+
+def write_ir(data: bytes, target: Path, *, where: str) -> None:
+    """The ONNX model `data` as `target` and a `.bin` beside it."""
     openvino = import_openvino()
     try:
-        model = openvino.Core().read_model(read_model(onnx), b"")
-        openvino.save_model(model, out / DETAILS["model"], compress_to_fp16=False)
+        model = openvino.Core().read_model(data, b"")
+        openvino.save_model(model, target, compress_to_fp16=False)
     except RuntimeError as error:
-        raise BundleError("OpenVINO cannot convert the model", where=str(onnx), received=str(error)[-300:]) from error
+        raise BundleError("OpenVINO cannot convert the model", where=where, received=str(error)[-300:]) from error

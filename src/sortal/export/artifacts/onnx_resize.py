@@ -1,0 +1,19 @@
+"""An ONNX file that takes one upright 8-bit image of any size and does the rest: resizing, normalization, decision.
+
+Several images may go in at once if they are of one size. See `export.fused_resize` for what cannot be done so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sortal.export.artifacts.onnx_uint8 import DETAILS as RESIZED_OUTSIDE
+from sortal.export.artifacts.onnx_uint8 import write_fused
+from sortal.runtime.network_input import ANY_SIZE
+
+DETAILS = RESIZED_OUTSIDE | {"input": ANY_SIZE}
+
+
+def convert(onnx: Path, out: Path) -> None:
+    """Write `out/model.onnx`. Raises BundleError for a damaged file, or preprocessing that a graph cannot do."""
+    write_fused(onnx, out / DETAILS["model"], layout="NHWC any size")
