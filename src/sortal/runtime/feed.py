@@ -37,12 +37,18 @@ class Batch:
 def prepared_batches(
     items: Sequence[Item], spec: PreprocessSpec, *, batch: int, workers: int, upright: bool = False
 ) -> Iterator[Batch]:
-    """All items in order, `batch` at a time; two batches are prepared while one is used.
+    """All items in order, `batch` at a time; two batches are prepared while one is used. Where there is nothing to
+    prepare, or a single image, nobody is waited for: handing over takes longer than the work.
 
     Where `upright` is True images are decoded only, and come one at a time: for graphs that resize themselves.
     """
     batch = 1 if upright else batch
     work = _upright if upright else _prepare
+    if len(items) == 1 or all(_needs_nothing(item, spec) for item in items):
+        for start in range(0, len(items), batch):
+            rows = range(start, min(start + batch, len(items)))
+            yield _collect(start, [work(items[row], spec) for row in rows], spec)
+        return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="sortal-decode")
     try:
         waiting: deque[Future[Pixels | ImageError]] = deque()
@@ -55,6 +61,13 @@ def prepared_batches(
             yield _collect(start, results, spec)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _needs_nothing(item: Item, spec: PreprocessSpec) -> bool:
+    """Whether the item is an array in memory that is prepared as it is."""
+    if item.array is None or spec.window is not None or spec.region is not None:
+        return False
+    return item.array.shape[:2] == spec.size and (spec.resize != "crop" or spec.crop == 1.0)
 
 
 def _prepare(item: Item, spec: PreprocessSpec) -> Pixels | ImageError:
@@ -88,5 +101,8 @@ def _collect(start: int, results: list[Pixels | ImageError], spec: PreprocessSpe
         if isinstance(result, ImageError)
     }
     shape = (0, *spec.size, spec.channels)
-    pixels = np.stack([image for _, image in good]) if good else np.zeros(shape, np.uint8)
+    if len(good) == 1:
+        pixels = good[0][1][None]
+    else:
+        pixels = np.stack([image for _, image in good]) if good else np.zeros(shape, np.uint8)
     return Batch(end=start + len(results), rows=tuple(row for row, _ in good), pixels=pixels, errors=errors)

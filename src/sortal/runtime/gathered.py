@@ -30,7 +30,13 @@ class Gathered:
         self.errors |= errors
         if outputs is None:
             return
-        self.logits[rows] = outputs.logits
+        places = _slice(rows)
+        self.logits[places] = outputs.logits
         if outputs.unknown_score is not None:
-            self._scores[rows] = outputs.unknown_score
+            self._scores[places] = outputs.unknown_score
             self._scored = True
+
+
+def _slice(rows: Sequence[int]) -> slice | Sequence[int]:
+    """The same rows as a slice, which is quicker, where none is left out; rows ascend."""
+    return slice(rows[0], rows[-1] + 1) if rows and rows[-1] - rows[0] + 1 == len(rows) else rows

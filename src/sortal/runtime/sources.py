@@ -32,6 +32,8 @@ class Item:
 
     name: str
     open: Callable[[], Raw]
+    array: NDArray[Any] | None = None
+    """The pixels, where they are in memory already."""
 
 
 def items_of(images: Images) -> Sequence[Item]:
@@ -83,7 +85,9 @@ def _item(image: Any, position: int) -> Item:
     if isinstance(image, bytes | bytearray | memoryview):
         data = bytes(image)
         return Item(name=name, open=lambda: data)
-    if isinstance(image, np.ndarray | Image.Image):
+    if isinstance(image, np.ndarray):
+        return Item(name=name, open=lambda: image, array=image)
+    if isinstance(image, Image.Image):
         return Item(name=name, open=lambda: image)
     raise InputError(
         "not an image",

@@ -60,7 +60,8 @@ class OpenVinoEngine:
         self._request = None
 
     def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
-        results = self._request.infer({"image": batch})
+        # Shared both ways, so that the batch is not copied and each output once: the request writes over its own.
+        results = self._request.infer({"image": batch}, share_inputs=True, share_outputs=True)
         return [np.array(results[name]) for name in self._outputs]
 
 
