@@ -9,7 +9,9 @@ code of the command line (and later the HTTP status), but only at the edge: noth
     │   ├── DataError         a folder, table, archive or split of images
     │   ├── ImageError        one image; carries a short code
     │   ├── BundleError       a bundle or artifact that is damaged, altered or unknown
-    │   └── WeightsError      a weights card, file or download
+    │   ├── WeightsError      a weights card, file or download
+    │   ├── NotFoundError     a bundle, request or version that nobody knows
+    │   └── ConflictError     somebody else was first
     ├── MachineError          the machine cannot do it                   (exit 3)
     │   └── MissingExtraError an optional package is not installed
     └── InternalError         Sortal broke a promise of its own          (exit 3)
@@ -87,6 +89,14 @@ class BundleError(InputError):
 
 class WeightsError(InputError):
     """Weights cannot be found, fetched, verified or loaded into the architecture."""
+
+
+class NotFoundError(InputError):
+    """What was named is not there: a bundle of a workspace, a request, a version."""
+
+
+class ConflictError(InputError):
+    """What was asked rests on a state that has changed meanwhile, or contradicts what is stored."""
 
 
 class MachineError(SortalError):
