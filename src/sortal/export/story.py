@@ -13,16 +13,18 @@ from tempfile import TemporaryDirectory
 from sortal.core.bundle import Bundle, open_bundle
 from sortal.core.errors import BundleError, InputError
 from sortal.core.manifest import MANIFEST
+from sortal.core.preprocess import Pixels
 from sortal.core.progress import Listener
 from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.core.run import RunFolder, open_run
 from sortal.export.artifacts import ARTIFACTS
 from sortal.export.conversion import convert_apart
 from sortal.export.gate import check_artifact
-from sortal.export.images import images_to_check
+from sortal.export.images import calibration_pixels, images_to_check
 from sortal.export.parity import Side
 from sortal.export.publish import attach_made, refuse_unequal
 from sortal.export.sides import file_side
+from sortal.export.targets import settle
 from sortal.runtime.locate import ARTIFACT
 from sortal.runtime.sources import Images, Item
 
@@ -50,22 +52,29 @@ def export_artifacts(
 ) -> Report:
     """Make the artifacts `names` of a run or bundle and attach them, each checked on up to `count` images.
 
+    A name may be a kind of machine (`auto`, `android`, ... of `export.targets`): it stands for the artifact to take.
     The report (kind `export`) has a table of artifacts and a path for each. Raises InputError for unknown names, names
     that are taken (unless `replace`) and where there are no images; BundleError where an artifact does not answer as
     the original, or a converter fails.
     """
     folder = _bundle_folder(where)
     bundle = open_bundle(folder)
+    names, kept = settle(names, bundle.artifacts(), replace=replace, say=listener.say)
+    if kept and not names:
+        return _nothing_to_do(where, bundle, kept)
     wanted = _checked(names, bundle, replace=replace)
     if ARTIFACT not in bundle.artifacts():
         raise BundleError("only a bundle with an ONNX artifact can be exported", where=str(folder))
     original = bundle.artifact(ARTIFACT) / GRAPH
-    items = images_to_check(_run_of(folder), images, count)
+    run = _run_of(folder)
+    items = images_to_check(run, images, count)
+    needed = any(_is_calibrated(name) for name in wanted)
+    pixels = calibration_pixels(run, images, bundle.preprocess) if needed else None
     with TemporaryDirectory(prefix="sortal-export-") as work:
         made = []
         for number, name in enumerate(wanted):
             listener.progress("exporting", number, len(wanted))
-            made.append(_make(name, original, Path(work), bundle, items, time_limit_s))
+            made.append(_make(name, original, Path(work), bundle, items, time_limit_s, pixels))
         listener.progress("exporting", len(wanted), len(wanted))
         for one in made:
             attach_made(folder, one.name, one.folder, one.parity, replace=replace)
@@ -97,10 +106,23 @@ def _checked(names: Sequence[str], bundle: Bundle, *, replace: bool) -> list[str
     return wanted
 
 
-def _make(name: str, original: Path, work: Path, bundle: Bundle, items: Sequence[Item], time_limit_s: float) -> Made:
+def _is_calibrated(name: str) -> bool:
+    return bool(ARTIFACTS.get(name).DETAILS.get("calibrated"))
+
+
+def _make(
+    name: str,
+    original: Path,
+    work: Path,
+    bundle: Bundle,
+    items: Sequence[Item],
+    time_limit_s: float,
+    pixels: Pixels | None,
+) -> Made:
     out = work / name
     out.mkdir()
-    convert_apart(name, original, out, time_limit_s=time_limit_s)
+    given = pixels if _is_calibrated(name) else None
+    convert_apart(name, original, out, time_limit_s=time_limit_s, pixels=given)
     details = ARTIFACTS.get(name).DETAILS
     reference: Side = file_side(original)
     artifact = file_side(out / details["model"], engine=details["engine"])
@@ -114,6 +136,11 @@ def _make(name: str, original: Path, work: Path, bundle: Bundle, items: Sequence
     )
     refuse_unequal(name, parity)
     return Made(name=name, folder=out, parity=parity)
+
+
+def _nothing_to_do(where: Path, bundle: Bundle, kept: Sequence[str]) -> Report:
+    paths = {name: str(bundle.path / "artifacts" / name) for name in kept}
+    return Report(kind="export", subject=str(where), paths=paths, provenance={"bundle": bundle.id})
 
 
 def _report(where: Path, bundle: Bundle, made: Sequence[Made], paths: dict[str, Path]) -> Report:
