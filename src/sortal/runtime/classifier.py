@@ -23,7 +23,7 @@ from sortal.core.errors import BundleError
 from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
 from sortal.core.preprocess import Pixels, PreprocessSpec
-from sortal.runtime.engines.opening import AUTO, default_engine, open_engine
+from sortal.runtime.engines.opening import AUTO, default_engine, open_engine, ran_on
 from sortal.runtime.engines.protocol import Engine, Outputs
 from sortal.runtime.feed import Batch, prepared_batches
 from sortal.runtime.gathered import Gathered
@@ -70,6 +70,11 @@ class Classifier:
     def engine(self) -> str:
         """The name of the engine that runs the network."""
         return self._engine.name
+
+    @property
+    def ran_on(self) -> str:
+        """Who really computes, where another provider or delegate than the engine's own was asked for."""
+        return ran_on(self._engine)
 
     @property
     def threads(self) -> int:

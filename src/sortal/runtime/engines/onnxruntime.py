@@ -1,11 +1,14 @@
-"""ONNX Runtime on the CPU: the default engine, part of the plain installation.
+"""ONNX Runtime, by default on the CPU: the default engine, part of the plain installation.
 
-The provider is named because ONNX Runtime otherwise picks one and falls back silently; threads are given because it
+`onnxruntime:XnnpackExecutionProvider`, or `onnxruntime:xnnpack`, asks for another execution provider; what it does not
+take, and everything where it cannot be had, is done by the CPU, and `name` and `ran_on` say so (see `providers`). The
+provider is named because ONNX Runtime otherwise picks one and falls back silently; threads are given because it
 hangs or crashes under a cpuset when it counts them itself (onnxruntime issues 7207, 10113, 10166).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from sortal.core.errors import BundleError, MissingExtraError
 from sortal.runtime.engines.batches import Shape, run_batch
 from sortal.runtime.engines.protocol import Outputs
+from sortal.runtime.engines.providers import ASSIGNMENT, CPU, Provider, find_provider, told
 from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.onnx_file import read_model
 
@@ -27,9 +31,10 @@ _ERRORS_ONLY = 3
 class OnnxRuntimeEngine:
     """An ONNX Runtime session over `image -> logits, embedding, feature_map`."""
 
-    name = "onnxruntime"
-
-    def __init__(self, session: Any, where: str):
+    def __init__(self, session: Any, where: str, *, name: str = "onnxruntime", ran_on: str = ""):
+        self.name = name
+        self.ran_on = ran_on
+        """Who computes, where another provider than the CPU was asked for."""
         self._session = session
         self._where = where
         self._shape: Shape = tuple(size if isinstance(size, int) else None for size in session.get_inputs()[0].shape)
@@ -57,20 +62,44 @@ class OnnxRuntimeEngine:
         return list(self._session.run(self._outputs, {"image": batch}))
 
 
-def open(path: Path, *, threads: int) -> OnnxRuntimeEngine:
-    """Open an ONNX file. Raises BundleError when it is damaged, keeps data elsewhere or is not an image classifier."""
-    data = read_model(path)
-    session = open_session(data, threads=threads, where=str(path))
-    check_interface([item.name for item in session.get_inputs()], [o.name for o in session.get_outputs()], str(path))
-    return OnnxRuntimeEngine(session, str(path))
+def open(path: Path, *, threads: int, variant: str | None = None) -> OnnxRuntimeEngine:
+    """Open an ONNX file, for the execution provider `variant` where one is named.
+
+    Raises BundleError when the file is damaged, keeps data elsewhere or is not an image classifier, InputError for a
+    provider that is unknown.
+    """
+    data, where = read_model(path), str(path)
+    session, name, ran_on = _chosen(data, variant, threads, where)
+    check_interface([item.name for item in session.get_inputs()], [o.name for o in session.get_outputs()], where)
+    return OnnxRuntimeEngine(session, where, name=name, ran_on=ran_on)
 
 
-def open_session(data: bytes, *, threads: int, where: str) -> Any:
-    """A session over checked model bytes, whatever its inputs and outputs are called."""
+def _chosen(data: bytes, variant: str | None, threads: int, where: str) -> tuple[Any, str, str]:
+    """A session, the name of the engine that it is, and who computes."""
+    if variant is None:
+        return open_session(data, threads=threads, where=where), "onnxruntime", ""
+    provider = find_provider(_import(), variant)
+    if not provider.reason:
+        try:
+            session = open_session(data, threads=threads, where=where, provider=provider)
+            return session, f"onnxruntime:{variant}", told(session)
+        except BundleError as error:
+            provider = replace(provider, reason=error.what)
+    session = open_session(data, threads=threads, where=where, provider=Provider(name=CPU))
+    return session, f"onnxruntime (CPU instead of {variant})", f"{told(session)}; not {variant}: {provider.reason}"
+
+
+def _import() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "onnxruntime") from error
+    return onnxruntime
+
+
+def open_session(data: bytes, *, threads: int, where: str, provider: Provider | None = None) -> Any:
+    """A session over checked model bytes, whatever its inputs and outputs are called; on the CPU unless told else."""
+    onnxruntime = _import()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -79,8 +108,15 @@ def open_session(data: bytes, *, threads: int, where: str) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Memory patterns are kept for every batch size seen and never given back.
     options.enable_mem_pattern = False
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    asked: dict[str, Any] = {"providers": [CPU]}
+    if provider is not None:
+        options.add_session_config_entry(ASSIGNMENT, "1")
+        asked = {"providers": list(dict.fromkeys([provider.name, CPU]))}
+        if provider.devices:
+            options.add_provider_for_devices(list(provider.devices), {})
+            asked = {}
+    try:  # without fall-back: ONNX Runtime would print, and say nothing of it afterwards
+        return onnxruntime.InferenceSession(data, options, enable_fallback=0, **asked)
     except Exception as error:  # see OnnxRuntimeEngine.run
         raise BundleError(f"ONNX Runtime cannot open the model: {_first_line(error)}", where=where) from error
 

@@ -77,6 +77,12 @@ def open_engine(path: Path, engine: str | EngineName, *, threads: int) -> Engine
     return opened
 
 
+def ran_on(engine: Engine) -> str:
+    """Who really computes, of an engine that can tell (`XNNPACK (68 of 70 operators), ...`); else the engine's name."""
+    told = getattr(engine, "ran_on", "")
+    return str(told) if told else engine.name
+
+
 def engines_for(model: Path) -> tuple[str, ...]:
     """Every engine that opens a file of that ending, installed or not; ONNX is assumed where the ending says nothing.
 
