@@ -35,7 +35,7 @@ from sortal.evaluate.pages.page import render_page
 from sortal.evaluate.trust.calibration import logits_of
 from sortal.evaluate.trust.confidence import draw_confidence, with_confidence
 from sortal.export.artifacts import ARTIFACTS
-from sortal.export.publish import stamp, write_artifact
+from sortal.export.publish import restamp_artifact, stamp, write_artifact
 from sortal.runtime.classifier import open_classifier
 from sortal.runtime.locate import ARTIFACT
 
@@ -186,7 +186,16 @@ def _restamp(parent: Bundle, bundle: Path) -> None:
         stamp(graph, open_bundle(bundle))
         for name in parent.artifacts():
             if name in ARTIFACTS.table:
-                write_artifact(bundle, name, graph, None)
+                _made_anew(name, parent, bundle, graph)
+
+
+def _made_anew(name: str, parent: Bundle, bundle: Path, graph: Path) -> None:
+    """Artifacts in integers keep their ranges; those that cannot be stamped anew are left out."""
+    member = ARTIFACTS.get(name)
+    if not member.DETAILS.get("calibrated"):
+        write_artifact(bundle, name, graph, None)
+    elif hasattr(member, "restamped"):
+        restamp_artifact(bundle, name, parent.artifact(name), graph)
 
 
 def _write_split(run: RunFolder, where: Path, table: ImageTable) -> None:

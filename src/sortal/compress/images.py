@@ -28,6 +28,7 @@ from sortal.data.remote import is_remote
 from sortal.data.scan import scan
 from sortal.data.split import split
 from sortal.data.table import ImageTable, finding
+from sortal.export.images import round_the_classes
 from sortal.runtime.feed import prepared_batches
 from sortal.runtime.sources import items_of
 from sortal.runtime.threads import allowed_cpus
@@ -118,18 +119,6 @@ def divided_images(
     if "_width" not in table.frame.columns:
         table = scan(table, progress=lambda done, all: listener.progress("reading", done, all))
     return _divided(table, run)
-
-
-def round_the_classes(labels: Ints, most: int, *, seed: int = 0) -> Ints:
-    """Positions of up to `most` of N labels (N,), ascending: one of each class in turn, at random within the class."""
-    random = np.random.Generator(np.random.Philox(key=seed))
-    shuffled = random.permutation(len(labels))
-    turn = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        mine = shuffled[labels[shuffled] == label]
-        turn[mine] = np.arange(len(mine))
-    order = shuffled[np.argsort(turn[shuffled], kind="stable")]
-    return np.sort(order[:most])
 
 
 def prepare_rows(

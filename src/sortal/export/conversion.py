@@ -1,7 +1,8 @@
 """Convert in a process of its own, with a time limit: converters and engines of others crash and hang, and then take
 nothing with them. Only files come back, and the reason where there are none.
 
-`python -m sortal.export.conversion NAME model.onnx folder` is the other side; it also opens what it made once.
+`python -m sortal.export.conversion NAME model.onnx folder [calibration.npy]` is the other side; it also opens what it
+made once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from sortal.core.errors import BundleError, InputError, InternalError, MachineError, SortalError
+from sortal.core.preprocess import Pixels
 
 TIME_LIMIT_S = 900.0
 _KINDS: dict[str, type[SortalError]] = {
@@ -20,12 +25,23 @@ _KINDS: dict[str, type[SortalError]] = {
 }
 
 
-def convert_apart(name: str, onnx: Path, out: Path, *, time_limit_s: float = TIME_LIMIT_S) -> None:
+def convert_apart(
+    name: str, onnx: Path, out: Path, *, time_limit_s: float = TIME_LIMIT_S, pixels: Pixels | None = None
+) -> None:
     """Fill the folder `out` with the artifact `name` of an exported, stamped file.
 
-    Raises what the converter raised; BundleError where it crashed or took longer than the limit.
+    `pixels` (N, height, width, channels) are prepared images for an artifact that is calibrated. Raises what the
+    converter raised; BundleError where it crashed or took longer than the limit.
     """
     command = [sys.executable, "-m", "sortal.export.conversion", name, str(onnx), str(out)]
+    with TemporaryDirectory(prefix="sortal-calibration-") as folder:
+        if pixels is not None:
+            command.append(str(Path(folder, "calibration.npy")))
+            np.save(command[-1], pixels, allow_pickle=False)
+        _run(command, name, time_limit_s)
+
+
+def _run(command: list[str], name: str, time_limit_s: float) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit_s, check=False)
     except subprocess.TimeoutExpired as error:
@@ -62,12 +78,15 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     return lines[-1][:300] if lines else f"exit code {done.returncode}"
 
 
-def _main(name: str, onnx: Path, out: Path) -> int:
+def _main(name: str, onnx: Path, out: Path, calibration: Path | None = None) -> int:
     from sortal.export.artifacts import ARTIFACTS
 
     try:
         member = ARTIFACTS.get(name)
-        member.convert(onnx, out)
+        if calibration is None:
+            member.convert(onnx, out)
+        else:
+            member.calibrated(onnx, out, np.load(calibration, allow_pickle=False))
         _open_once(member.DETAILS, out)
     except SortalError as error:
         kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _KINDS or cls is SortalError)
@@ -79,8 +98,6 @@ def _main(name: str, onnx: Path, out: Path) -> int:
 
 def _open_once(details: dict[str, Any], out: Path) -> None:
     """Run the artifact on one black image: whatever crashes an engine shall do it here."""
-    import numpy as np
-
     from sortal.runtime.engines import ENGINES
     from sortal.runtime.metadata import from_metadata
     from sortal.runtime.network_input import network_input, takes_any_size, upright_input
@@ -94,4 +111,4 @@ def _open_once(details: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+    sys.exit(_main(sys.argv[1], *(Path(argument) for argument in sys.argv[2:5])))

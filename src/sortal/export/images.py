@@ -1,6 +1,7 @@
 """The images that an export is checked on: the run's own where they are still where they were, or those one is given.
 
-Validation images come first, then training images; test images are left alone.
+Validation images come first, then training images; test images are left alone. Ranges of integers are taken from
+training images.
 """
 
 from __future__ import annotations
@@ -14,16 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.canonical import parse
-from sortal.core.errors import InputError, SortalError
+from sortal.core.errors import DataError, InputError, SortalError
+from sortal.core.preprocess import Pixels, PreprocessSpec
 from sortal.core.recipe import load_recipe
 from sortal.core.run import RunFolder
 from sortal.data.open import images as open_images
 from sortal.data.table import ImageTable
+from sortal.runtime.feed import prepared_batches
 from sortal.runtime.sources import Images, Item, items_of
+from sortal.runtime.threads import allowed_cpus
 
 MADE = "made: "
 """How names of images begin that are nobody's."""
 
+CALIBRATION_IMAGES = 128
+"""Training images that set the ranges of an artifact in integers."""
+FEWEST = 10
+"""Calibration images below which the ranges would be those of single images."""
+
+_BATCH = 32
 _HINT = "name some: sortal export RUN --to ... --images photos/"
 
 
@@ -66,6 +76,51 @@ def odd_images(*, channels: int, depth: int) -> list[Item]:
 
 def _made(name: str, pixels: NDArray[Any]) -> Item:
     return Item(name=f"{MADE}{name}", open=lambda: pixels)
+
+
+def calibration_pixels(run: RunFolder | None, given: Images | None, spec: PreprocessSpec) -> Pixels:
+    """Up to 128 of the run's training images at the network's size (N, height, width, channels), all classes in turn.
+
+    Where the run's own images are gone, those that are `given`, spread evenly. Raises InputError where there are none,
+    DataError where fewer than ten can be read.
+    """
+    items = _training_items(run, given)
+    pixels = [part.pixels for part in prepared_batches(items, spec, batch=_BATCH, workers=allowed_cpus())]
+    count = sum(len(part) for part in pixels)
+    if count < FEWEST:
+        raise DataError(f"ranges of integers need {FEWEST} images at least", received=f"{count} readable", hint=_HINT)
+    return np.concatenate(pixels)
+
+
+def _training_items(run: RunFolder | None, given: Images | None) -> Sequence[Item]:
+    try:
+        if run is None:
+            raise InputError("a bundle alone has no images to take ranges of integers from", hint=_HINT)
+        table = _table_of(run)
+    except InputError:
+        if given is None:
+            raise
+        return _spread(items_of(given), CALIBRATION_IMAGES)
+    splits = _splits(run)
+    names = table.names()
+    rows = np.array([row for row, name in enumerate(names) if splits.get(name) == "train"], np.int64)
+    if not len(rows):
+        raise InputError("none of the run's training images is where it was", where=table.source, hint=_HINT)
+    chosen = rows[round_the_classes(table.label_array()[rows], CALIBRATION_IMAGES)]
+    items = items_of(table)
+    return [items[int(row)] for row in chosen]
+
+
+def round_the_classes(labels: NDArray[np.int64], most: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Positions of up to `most` of N labels (N,), ascending: one of each class in turn, at random within the class."""
+    random = np.random.Generator(np.random.Philox(key=seed))
+    shuffled = random.permutation(len(labels))
+    turn = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        mine = shuffled[labels[shuffled] == label]
+        turn[mine] = np.arange(len(mine))
+    order = shuffled[np.argsort(turn[shuffled], kind="stable")]
+    return np.sort(order[:most])
 
 
 def _table_of(run: RunFolder) -> ImageTable:

@@ -91,6 +91,15 @@ def attach_made(bundle_path: Path, name: str, made: Path, parity: Report, *, rep
     return _attach(bundle_path, name, fill, made / ARTIFACTS.get(name).DETAILS["model"], parity, replace=replace)
 
 
+def restamp_artifact(bundle_path: Path, name: str, made: Path, onnx_file: Path) -> Path:
+    """Attach a calibrated artifact `made` for another bundle of the same network, with the metadata of `onnx_file`."""
+
+    def fill(folder: Path) -> None:
+        ARTIFACTS.get(name).restamped(made, onnx_file, folder)
+
+    return _attach(bundle_path, name, fill, onnx_file, None, replace=False)
+
+
 def refuse_unequal(name: str, parity: Report) -> None:
     """Raise BundleError when a parity report has errors; the first one is the reason."""
     if not is_equal(parity):

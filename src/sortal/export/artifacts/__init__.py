@@ -4,6 +4,12 @@
 artifact's manifest: `format`, `precision`, `model` (the file to open) and `engine` (who opens it here); `input` where
 it takes pixels (`uint8 NHWC`), `epsilon` where its precision has none in `export.gate`, `for` where another program
 runs it. A member may offer `details(graph: Path) -> dict` with more for the manifest, from that file or its own.
+
+A member whose `DETAILS` say `"calibrated": True` takes ranges of integers from images. In place of `convert` it offers
+`calibrated(onnx: Path, out: Path, pixels) -> None`, with up to 128 of the run's training images at the network's size,
+not normalized (N, height, width, channels); and, where it can, `restamped(made: Path, onnx: Path, out: Path)`, which
+writes an artifact in the folder `made` again with the metadata of another file of the same network. Without the latter
+`sortal calibrate` leaves the artifact out.
 """
 
 from __future__ import annotations
@@ -25,5 +31,7 @@ ARTIFACTS = Registry(
         "tensorrt": "sortal.export.artifacts.tensorrt",
         "tensorrt-engine": "sortal.export.artifacts.tensorrt_engine",
         "triton": "sortal.export.artifacts.triton",
+        "tflite": "sortal.export.artifacts.tflite",
+        "tflite-uint8": "sortal.export.artifacts.tflite_uint8",
     },
 )
