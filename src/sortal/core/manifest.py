@@ -31,7 +31,7 @@ FORMAT = 1
 
 MAX_MANIFEST_BYTES = 10_000_000
 
-_LATER = frozenset({"hidden", "fusion", "attention", "attention_stage", "pooling", "views"})
+_LATER = frozenset({"hidden", "fusion", "attention", "attention_stage", "pooling", "views", "cut"})
 """Fields of `ModelSpec` that came after its first version."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -70,6 +70,8 @@ class ModelSpec(BaseModel):
     """How feature maps become the embedding."""
     views: Literal["single", "mirror"] = "single"
     """What an answer is averaged over: the image, or the image and its mirror image."""
+    cut: dict[str, tuple[Annotated[int, Field(ge=1)] | None, ...]] = {}
+    """Shapes of the backbone's tensors that were pruned; null where a dimension is the architecture's own."""
     classes: Annotated[int, Field(ge=1)]
     embedding: Annotated[int, Field(ge=0)]
     """Length of the embedding vector; 0 where the model has no such output."""

@@ -17,6 +17,7 @@ from sortal.core.errors import WeightsError
 from sortal.core.manifest import ModelSpec
 from sortal.models import BACKBONES
 from sortal.models.attention import attend
+from sortal.models.cut import Cut, shrink
 from sortal.models.heads import PLAIN, Wiring, hidden_width
 from sortal.models.network import Network, measure_widths
 from sortal.models.pooling import Pooling
@@ -48,6 +49,8 @@ class Rebuildable(Protocol):
     def arguments(self) -> dict[str, Any]: ...
     @property
     def identity(self) -> tuple[str, ...]: ...
+    @property
+    def cut(self) -> Cut: ...
     @property
     def classes(self) -> int: ...
     @property
@@ -110,6 +113,13 @@ def create(
 
 def load_network(model: Rebuildable, weights: Path) -> Network:
     """The network of a bundle, on the CPU, in evaluation mode. Raises WeightsError when the weights do not fit."""
+    network = rebuild(model)
+    load_weights(network, weights)
+    return network.eval()
+
+
+def rebuild(model: Rebuildable) -> Network:
+    """The network that a bundle records, as it is before its weights are loaded."""
     wiring = Wiring(
         head=model.head,
         hidden=model.hidden,
@@ -121,10 +131,15 @@ def load_network(model: Rebuildable, weights: Path) -> Network:
     )
     with isolated_randomness(0):
         backbone = _build(model.architecture, model.arguments, model.identity)
+        shrink(backbone, model.cut, architecture=model.architecture)
         size = _size_of(model.arguments)
-        network = _around(backbone, model, model.arguments, wiring, classes=model.classes, dropout=0.0, size=size)
-    load_weights(network, weights)
-    return network.eval()
+        return _around(backbone, model, model.arguments, wiring, classes=model.classes, dropout=0.0, size=size)
+
+
+def whole_backbone(model: Rebuildable) -> nn.Module:
+    """The backbone that the architecture has before anything is cut: shapes and no numbers."""
+    with torch.device("meta"):
+        return _build(model.architecture, model.arguments, model.identity)
 
 
 def record(network: Network, *, source: str | None = None) -> ModelSpec:
@@ -134,6 +149,7 @@ def record(network: Network, *, source: str | None = None) -> ModelSpec:
         architecture=network.architecture,
         arguments=dict(network.arguments),
         identity=network.identity,
+        cut=dict(network.cut),
         head=wiring.head,
         hidden=hidden_width(wiring, network.embedding_dim) if wiring.head == "mlp" else None,
         fusion=wiring.fusion,
@@ -185,7 +201,8 @@ def _fitted(
     if isinstance(backbone, TimmBackbone):
         sized = size_arguments(backbone.body, complete, size)
         if sized != complete:
-            return _build(architecture, sized, identity, drop_path=drop_path), sized
+            backbone, complete = _build(architecture, sized, identity, drop_path=drop_path), sized
+    shrink(backbone, source.cut, architecture=architecture)
     return backbone, complete
 
 
@@ -218,6 +235,7 @@ def _around(
         wiring=wiring,
         attention=attention,
         pooling=pooling,
+        cut=model.cut,
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sortal.core.errors import InternalError, WeightsError
 from sortal.models.attention import Cbam
+from sortal.models.cut import Cut
 from sortal.models.heads import Head, MultiScaleHead, Widths, Wiring, build_head, last_linear
 from sortal.models.pooling import Pooling
 from sortal.models.stages import find_stages, frozen_modules
@@ -33,8 +34,8 @@ class HasMiddle(Protocol):
 class Network(nn.Module):
     """A backbone, (N, C, H, W) -> (embedding (N, D), feature map (N, F, h, w)), and a head.
 
-    `architecture`, `arguments` (complete: they rebuild the backbone), `identity`, `wiring`, `classes` and
-    `embedding_dim` are what a bundle records. With `wiring.views` "mirror" the embedding is the mean over the image and
+    `architecture`, `arguments` (complete: they rebuild the backbone), `identity`, `cut` (where channels were pruned),
+    `wiring`, `classes` and `embedding_dim` are what a bundle records. With `wiring.views` "mirror" the embedding is the mean over the image and
     its mirror image, and so are the logits of a linear head; only in evaluation mode, and in exported graphs.
     """
 
@@ -51,11 +52,13 @@ class Network(nn.Module):
         wiring: Wiring,
         attention: Cbam | None = None,
         pooling: Pooling | None = None,
+        cut: Cut | None = None,
     ):
         super().__init__()
         self.architecture = architecture
         self.arguments = dict(arguments)
         self.identity = identity
+        self.cut = dict(cut or {})
         self.wiring = wiring
         self.widths = widths
         self.statistics_frozen = False

@@ -1,6 +1,7 @@
 """Decide what a model name and a weights setting mean: one ModelSource, from which `models.backbones` makes a network.
 
-A name is `auto`, an architecture (of timm, with or without its weights tag, or one of `BACKBONES`), or a weights card.
+A name is `auto`, an architecture (of timm, with or without its weights tag, or one of `BACKBONES`), a weights card, or a
+run or bundle, whose network it then is.
 This is the only place that decides; reading cards is `models.cards`, fetching is `models.hub`.
 """
 
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sortal.core.bundle import Bundle, open_bundle
 from sortal.core.canonical import digest
 from sortal.core.errors import WeightsError
+from sortal.core.manifest import MANIFEST
 from sortal.models import BACKBONES
 from sortal.models.cards import (
     CARD_SUFFIXES,
@@ -24,8 +27,10 @@ from sortal.models.cards import (
     verified_weights,
     zoo_cards,
 )
+from sortal.models.cut import Cut
 from sortal.models.hub import HUB_ID, fetch, is_offline, tell
 from sortal.models.published import TORCHVISION, check_architecture, published_config, published_input
+from sortal.models.wrapped import IN_CHANS, PRE_LOGITS
 
 PREFERRED = ("mobilenet_edgetpu_100", "mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "resnet50")
 """Which architecture `auto` takes first from a zoo: small ones that are quick on a CPU, by published accuracy."""
@@ -48,6 +53,8 @@ class ModelSource:
     architecture: str
     arguments: dict[str, Any] = field(default_factory=dict)
     identity: tuple[str, ...] = ()
+    cut: Cut = field(default_factory=dict)
+    """Shapes of tensors that are smaller than the architecture has them: of a pruned network."""
     weights_path: Path | None = None
     """A verified safetensors file, or None to start from random numbers."""
     input: CardInput | None = None
@@ -64,7 +71,7 @@ class ModelSource:
         """What tells this backbone from all others, None where its weights are random numbers."""
         if self.sha256 is None:
             return None
-        return digest([self.architecture, self.arguments, list(self.identity), self.sha256])
+        return digest([self.architecture, self.arguments, list(self.identity), self.sha256])  # the cut is in the weights
 
 
 def resolve(
@@ -84,6 +91,8 @@ def resolve(
     or a pickle, and a download that is forbidden or fails.
     """
     asked = _Asked(name=name, arguments=dict(arguments or {}), offline=is_offline() if offline is None else offline)
+    if (folder := _bundle_folder(name)) is not None:
+        return _from_bundle(asked, open_bundle(folder), weights)
     if name == "auto":
         return _automatic(asked, weights, size_px, say)
     stored, notes = _named_card(name)
@@ -217,6 +226,40 @@ def _from_card(asked: _Asked, stored: StoredCard, notes: tuple[str, ...] = ()) -
         sha256=card.sha256,
         notes=notes,
         card=str(stored.path.absolute()),
+    )
+
+
+def _bundle_folder(name: str) -> Path | None:
+    path = Path(name).expanduser()
+    return next((folder for folder in (path, path / "bundle") if (folder / MANIFEST).is_file()), None)
+
+
+def _from_bundle(asked: _Asked, bundle: Bundle, weights: str | None) -> ModelSource:
+    """The network of a bundle, pruned ones as narrow as they are; its head stays where there are as many classes."""
+    model, spec, where = bundle.manifest.model, bundle.preprocess, str(bundle.path)
+    if bundle.weights_path is None and weights is not None:
+        raise WeightsError("this bundle came without its weights", where=where, hint="model.weights=null trains anew")
+    if weights not in (None, "auto"):
+        raise WeightsError("a bundle brings its own weights", received=weights, hint="leave model.weights at auto")
+    arguments = {key: value for key, value in model.arguments.items() if key not in (IN_CHANS, PRE_LOGITS)}
+    found = ModelSource(
+        name=asked.name,
+        architecture=model.architecture,
+        arguments={**arguments, **asked.arguments},
+        identity=model.identity,
+        cut=model.cut,
+    )
+    if weights is None or bundle.weights_path is None:
+        return found
+    return replace(
+        found,
+        weights_path=bundle.weights_path,
+        input=CardInput(
+            size=min(spec.size), crop=spec.crop, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
+        ),
+        licence=bundle.manifest.weights_licence,
+        source=f"bundle {bundle.id[:12]}",
+        sha256=bundle.manifest.files[bundle.weights_path.name].sha256,
     )
 
 
