@@ -13,7 +13,7 @@ from sortal.core.bundle import Bundle, attach, open_bundle
 from sortal.core.errors import BundleError
 from sortal.core.preprocess import Pixels
 from sortal.core.report import Report
-from sortal.export.artifacts import ARTIFACTS
+from sortal.export.artifacts import ARTIFACTS, member
 from sortal.export.fused_decision import decision_outputs
 from sortal.export.parity import check_parity, is_equal
 from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE
@@ -88,7 +88,7 @@ def attach_made(bundle_path: Path, name: str, made: Path, parity: Report, *, rep
     def fill(folder: Path) -> None:
         shutil.copytree(made, folder, dirs_exist_ok=True)
 
-    return _attach(bundle_path, name, fill, made / ARTIFACTS.get(name).DETAILS["model"], parity, replace=replace)
+    return _attach(bundle_path, name, fill, made / member(name).DETAILS["model"], parity, replace=replace)
 
 
 def restamp_artifact(bundle_path: Path, name: str, made: Path, onnx_file: Path) -> Path:
@@ -112,12 +112,12 @@ def refuse_unequal(name: str, parity: Report) -> None:
 def _attach(
     bundle_path: Path, name: str, fill: Callable[[Path], None], graph: Path, parity: Report | None, *, replace: bool
 ) -> Path:
-    member = ARTIFACTS.get(name)
+    found = member(name)
     bundle = open_bundle(bundle_path)
-    details = _interface(bundle, member.DETAILS) | dict(member.DETAILS) | _summary(parity)
-    details["input"] = _input(bundle, member.DETAILS)
-    if hasattr(member, "details"):
-        details |= member.details(graph)
+    details = _interface(bundle, found.DETAILS) | dict(found.DETAILS) | _summary(parity)
+    details["input"] = _input(bundle, found.DETAILS)
+    if hasattr(found, "details"):
+        details |= found.details(graph)
 
     def write(folder: Path) -> None:
         fill(folder)

@@ -17,7 +17,7 @@ from sortal.core.preprocess import Pixels
 from sortal.core.progress import Listener
 from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.core.run import RunFolder, open_run
-from sortal.export.artifacts import ARTIFACTS
+from sortal.export.artifacts import ARTIFACTS, FROM_WEIGHTS, member
 from sortal.export.conversion import convert_apart
 from sortal.export.gate import check_artifact
 from sortal.export.images import calibration_pixels, images_to_check
@@ -96,7 +96,7 @@ def _checked(names: Sequence[str], bundle: Bundle, *, replace: bool) -> list[str
     if not wanted:
         raise InputError("no artifact is named", hint="known: " + ", ".join(ARTIFACTS.names()))
     for name in wanted:
-        ARTIFACTS.get(name)
+        member(name)
         if name in bundle.artifacts() and not replace:
             raise InputError(
                 "the bundle has this artifact already",
@@ -107,7 +107,7 @@ def _checked(names: Sequence[str], bundle: Bundle, *, replace: bool) -> list[str
 
 
 def _is_calibrated(name: str) -> bool:
-    return bool(ARTIFACTS.get(name).DETAILS.get("calibrated"))
+    return bool(member(name).DETAILS.get("calibrated"))
 
 
 def _make(
@@ -121,11 +121,15 @@ def _make(
 ) -> Made:
     out = work / name
     out.mkdir()
-    given = pixels if _is_calibrated(name) else None
-    convert_apart(name, original, out, time_limit_s=time_limit_s, pixels=given)
-    details = ARTIFACTS.get(name).DETAILS
+    details = member(name).DETAILS
     reference: Side = file_side(original)
-    artifact = file_side(out / details["model"], engine=details["engine"])
+    if name in FROM_WEIGHTS.names():
+        member(name).convert_bundle(bundle, out)
+        artifact: Side = member(name).side(out)
+    else:
+        given = pixels if _is_calibrated(name) else None
+        convert_apart(name, original, out, time_limit_s=time_limit_s, pixels=given)
+        artifact = file_side(out / details["model"], engine=details["engine"])
     parity = check_artifact(
         reference,
         artifact,
@@ -173,7 +177,7 @@ def _not_run(made: Sequence[Made]) -> list[Finding]:
     """What was checked of artifacts that other programs run."""
     found = []
     for one in made:
-        foreign = ARTIFACTS.get(one.name).DETAILS.get("for")
+        foreign = member(one.name).DETAILS.get("for")
         if foreign is not None:
             message = f"{one.name}: its ONNX file was checked here with ONNX Runtime; {foreign} itself was not run"
             found.append(Finding(code="not_run_here", severity="info", message=message))

@@ -16,7 +16,7 @@ from typing import Any
 from sortal.core.errors import InputError, nearest
 from sortal.core.report import Report, Table
 from sortal.evaluate.latency import processor
-from sortal.export.artifacts import ARTIFACTS
+from sortal.export.artifacts import ARTIFACTS, FROM_WEIGHTS, member
 
 AUTO = "auto"
 
@@ -109,7 +109,7 @@ def targets(machine: Machine | None = None) -> Report:
     here = machine or this_machine()
     found = choose(AUTO, here)
     columns = ("artifact", "file", "runs on", "precision", "extra", "here", "never run by us")
-    rows = tuple(_row(name) for name in ARTIFACTS.names())
+    rows = tuple(_row(name) for name in (*ARTIFACTS.names(), *FROM_WEIGHTS.names()))
     choices = [choose(name, here) for name in (AUTO, *SCENARIOS)]
     chosen = tuple((one.scenario, one.artifact, one.why) for one in choices)
     return Report(
@@ -203,7 +203,7 @@ def _of(machine: Machine) -> tuple[str, str]:
 
 
 def _row(name: str) -> tuple[Any, ...]:
-    details = ARTIFACTS.get(name).DETAILS
+    details = member(name).DETAILS
     kind = str(details["format"])
     extra = _MADE_BY.get(kind, ("", ""))[1]
     missing = _missing(name)
@@ -215,7 +215,7 @@ def _row(name: str) -> tuple[Any, ...]:
 
 def _missing(name: str) -> str | None:
     """What has to be installed before the artifact can be made and opened here; None where nothing is."""
-    package, extra = _MADE_BY.get(str(ARTIFACTS.get(name).DETAILS["format"]), (None, ""))
+    package, extra = _MADE_BY.get(str(member(name).DETAILS["format"]), (None, ""))
     if package is None or find_spec(package) is not None:
         return None
     return f'{package} is missing, pip install "sortal[{extra}]"'

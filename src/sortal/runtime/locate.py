@@ -19,7 +19,10 @@ from sortal.runtime.engines.opening import OPENED_BY
 from sortal.runtime.metadata import ArtifactInfo
 
 MODEL_FILES = tuple(f"model{ending}" for ending in OPENED_BY)
-FOREIGN_FILES = {"model.mlpackage": "Core ML, which Apple's systems alone can run"}
+FOREIGN_FILES = {
+    "model.mlpackage": "Core ML, which Apple's systems alone can run",
+    "model.safetensors": "timm, and `sortal import` makes a bundle of it",
+}
 """What other programs open, and who."""
 ARTIFACT = "onnx"
 """The artifact that every engine here can open, taken where a path leaves the choice."""
@@ -56,10 +59,28 @@ def locate(path: Path) -> Located:
         return _in_bundle(path)
     if _is_bundle(path / "bundle"):
         return _in_bundle(path / "bundle")
-    if _model_in(path) is None and _foreign_in(path) is None:
+    if model_in(path) is None and _foreign_in(path) is None:
         hint = "give a run or bundle folder such as runs/photos-1, or a model.onnx"
         raise BundleError("neither a run, a bundle nor an artifact", where=str(path), hint=hint)
     return _locate_artifact(path)
+
+
+def bundle_at(path: Path) -> tuple[Bundle, str | None] | None:
+    """The bundle that a run or bundle folder, or an artifact inside it, belongs to, and that artifact's name.
+
+    None for a file, an artifact on its own and anything else. Raises BundleError when the bundle was altered.
+    """
+    if not path.is_dir():
+        return None
+    if _in_its_bundle(path):
+        return open_bundle(path.absolute().parent.parent), path.absolute().name
+    folder = path if _is_bundle(path) else path / "bundle"
+    return (open_bundle(folder), None) if _is_bundle(folder) else None
+
+
+def model_in(folder: Path) -> Path | None:
+    """The model file of an artifact folder; None where there is none that can be opened here."""
+    return next((folder / name for name in MODEL_FILES if (folder / name).is_file()), None)
 
 
 def _locate_file(path: Path) -> Located:
@@ -96,7 +117,7 @@ def _usual(bundle: Bundle) -> str:
     if ARTIFACT in present or not present:
         return ARTIFACT
     folder = bundle.path / "artifacts"
-    return next((name for name in present if _model_in(folder / name) is not None), present[0])
+    return next((name for name in present if model_in(folder / name) is not None), present[0])
 
 
 def _said(details: dict[str, Any], key: str) -> str | None:
@@ -106,16 +127,12 @@ def _said(details: dict[str, Any], key: str) -> str | None:
 
 
 def _is_bundle(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() and _model_in(folder) is None and _foreign_in(folder) is None
+    return (folder / MANIFEST).is_file() and model_in(folder) is None and _foreign_in(folder) is None
 
 
 def _in_its_bundle(folder: Path) -> bool:
     """Whether `folder` is `<bundle>/artifacts/<name>`."""
     return folder.absolute().parent.name == "artifacts" and _is_bundle(folder.absolute().parent.parent)
-
-
-def _model_in(folder: Path) -> Path | None:
-    return next((folder / name for name in MODEL_FILES if (folder / name).is_file()), None)
 
 
 def _foreign_in(folder: Path) -> str | None:
@@ -124,7 +141,7 @@ def _foreign_in(folder: Path) -> str | None:
 
 
 def _require_model(folder: Path) -> Path:
-    model = _model_in(folder)
+    model = model_in(folder)
     if model is not None:
         return model
     who = _foreign_in(folder)

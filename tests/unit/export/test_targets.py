@@ -8,7 +8,7 @@ import pytest
 
 from sortal.core.errors import InputError
 from sortal.export import targets as module
-from sortal.export.artifacts import ARTIFACTS
+from sortal.export.artifacts import ARTIFACTS, FROM_WEIGHTS
 from sortal.export.targets import AUTO, SCENARIOS, Machine, choose, nvidia_gpu, settle, targets, this_machine
 
 XEON = Machine(system="Linux", cpu="Intel(R) Xeon(R) Gold 6430")
@@ -56,7 +56,7 @@ def test_what_is_missing_gives_way_and_is_named(nothing_optional):
 def test_the_tables_have_every_artifact_and_every_scenario():
     report = targets()
     listed = [row[0] for row in report.tables["targets"].rows]
-    assert listed == ARTIFACTS.names()
+    assert listed == [*ARTIFACTS.names(), *FROM_WEIGHTS.names()]
     scenarios = {row[0]: row[1] for row in report.tables["scenarios"].rows}
     assert list(scenarios) == [AUTO, *SCENARIOS]
     assert set(scenarios.values()) <= set(listed)

@@ -14,6 +14,8 @@ writes an artifact in the folder `made` again with the metadata of another file 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sortal.core.registry import Registry
 
 ARTIFACTS = Registry(
@@ -35,3 +37,16 @@ ARTIFACTS = Registry(
         "tflite-uint8": "sortal.export.artifacts.tflite_uint8",
     },
 )
+
+FROM_WEIGHTS = Registry(
+    kind="deployment artifact",
+    group="sortal.artifacts_from_weights",
+    table={"hub": "sortal.export.artifacts.hub"},
+)
+"""Artifacts made from a bundle's weights instead of its graph. A member offers `DETAILS`, `convert_bundle(bundle, out)`
+and `side(folder) -> Side`, which opens what was made for the check."""
+
+
+def member(name: str) -> Any:
+    """The module of an artifact of either table. Raises InputError that names the nearest known ones."""
+    return FROM_WEIGHTS.get(name) if name in FROM_WEIGHTS.names() else ARTIFACTS.get(name)
