@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "targets": "sortal.cli.targets:targets",
     "compress": "sortal.cli.compress:compress",
     "predict": "sortal.cli.predict:predict",
+    "serve": "sortal.cli.serve:serve",
     "promote": "sortal.cli.workspace:promote",
     "rollback": "sortal.cli.workspace:rollback",
     "journal": "sortal.cli.workspace:journal",

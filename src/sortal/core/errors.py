@@ -13,7 +13,9 @@ code of the command line (and later the HTTP status), but only at the edge: noth
     │   ├── NotFoundError     a bundle, request or version that nobody knows
     │   └── ConflictError     somebody else was first
     ├── MachineError          the machine cannot do it                   (exit 3)
-    │   └── MissingExtraError an optional package is not installed
+    │   ├── MissingExtraError an optional package is not installed
+    │   ├── OverloadError     more work than can be done in time
+    │   └── DeadlineError     not done in time
     └── InternalError         Sortal broke a promise of its own          (exit 3)
 """
 
@@ -111,6 +113,18 @@ class MissingExtraError(MachineError):
             f"this needs the package {package!r}, which is not installed",
             hint=f'pip install "sortal[{extra}]"',
         )
+
+
+class OverloadError(MachineError):
+    """More is asked than can be done in time; `retry_after_s` says when it is worth asking again."""
+
+    def __init__(self, what: str, *, retry_after_s: float = 1.0, received: str | None = None):
+        super().__init__(what, received=received, hint=f"ask again in {retry_after_s:.1f} s")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(MachineError):
+    """It was not done in the time it was given."""
 
 
 class InternalError(SortalError):

@@ -1,0 +1,186 @@
+"""Requests that wait, joined into batches: bounded, in order, each with a deadline of its own.
+
+While every worker is busy, images wait here and the next free worker takes as many as a batch holds; so batches grow
+with the load and nobody waits for a batch to fill, unless `delay_ms` says so. A deadline is kept whatever the worker
+does: the answer that comes too late is dropped. What is more than the queue holds is refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sortal.core.errors import DeadlineError, OverloadError
+from sortal.serve.pool import KILLS, Answer, Pool, Worker, WorkerLostError
+from sortal.serve.settings import ServeSettings
+
+CRASHES = "crashes"
+"""The code of an answer that is none, because workers died with the image."""
+_SMOOTHING = 0.9
+
+
+@dataclass(kw_only=True, eq=False)
+class Waiting:
+    """One image that waits for its answer."""
+
+    data: bytes
+    since_s: float
+    answer: asyncio.Future[Answer]
+    kills: int = 0
+    """Workers that died while they had it."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self.answer.done()
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """What went through, for metrics."""
+
+    batches: int = 0
+    images: int = 0
+    queue_s: float = 0.0
+    answer_s: float = 0.0
+    sizes: list[int] = field(default_factory=list)
+    """Of batches since somebody last looked."""
+
+
+class Batcher:
+    """The queue before one pool."""
+
+    def __init__(self, pool: Pool, settings: ServeSettings, *, top: int = 5):
+        self.pool = pool
+        self.measured = Measured()
+        self._settings, self._top = settings, top
+        self._queue: deque[Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._batches: set[asyncio.Task[None]] = set()
+        self._image_s = 0.0
+
+    def start(self) -> None:
+        """Begin to hand out batches."""
+        self._runner = asyncio.create_task(self._run())
+
+    @property
+    def length(self) -> int:
+        """Images that wait."""
+        return len(self._queue)
+
+    async def submit(self, images: Sequence[bytes]) -> list[Answer]:
+        """Answers to all images of one request.
+
+        An image that cannot be read, or with which workers died (`CRASHES`), has an answer with `code` and `error`.
+        Raises OverloadError where they do not fit into the queue (none is taken then), DeadlineError where they are
+        not answered in time.
+        """
+        self._refuse_overload(len(images))
+        loop, now_s = asyncio.get_running_loop(), time.monotonic()
+        mine = [Waiting(data=data, since_s=now_s, answer=loop.create_future()) for data in images]
+        self._queue.extend(mine)
+        self._arrived.set()
+        try:
+            async with asyncio.timeout(self._settings.answer_s):
+                return [await one.answer for one in mine]
+        except TimeoutError as error:
+            raise DeadlineError(f"not answered within {self._settings.answer_s:g} s") from error
+        finally:
+            for one in mine:
+                one.answer.cancel()
+
+    async def drain(self) -> None:
+        """Wait until nothing waits or is answered, then stop."""
+        while self._queue or self._batches:
+            await asyncio.sleep(0.01)
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+
+    def _refuse_overload(self, count: int) -> None:
+        waiting = sum(one.is_wanted for one in self._queue) if len(self._queue) + count > self._settings.queue else 0
+        if waiting + count > self._settings.queue:
+            raise OverloadError(
+                "too many images are waiting", retry_after_s=self._wait_s(waiting), received=f"{waiting} waiting"
+            )
+        soon_s = self._wait_s(len(self._queue) + count)
+        if self._queue and soon_s > self._settings.answer_s:
+            raise OverloadError("an answer would come too late", retry_after_s=soon_s)
+
+    def _wait_s(self, waiting: int) -> float:
+        """How long so many images take, by how long the last ones took."""
+        return max(waiting * self._image_s / max(self._settings.workers, 1), 0.1)
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            worker = await self.pool.free_worker()
+            batch = await self._collect()
+            if not batch:
+                self.pool.give_back(worker)
+                continue
+            task = asyncio.create_task(self._answer(worker, batch))
+            self._batches.add(task)
+            task.add_done_callback(self._batches.discard)
+
+    async def _collect(self) -> list[Waiting]:
+        """The images that have waited longest, as many as a batch holds; suspects alone."""
+        await self._wait_for_others()
+        batch: list[Waiting] = []
+        while self._queue and len(batch) < self._settings.batch:
+            one = self._queue[0]
+            if one.kills and batch:
+                break
+            self._queue.popleft()
+            if one.is_wanted:
+                batch.append(one)
+            if one.kills and batch:
+                break
+        if not self._queue:
+            self._arrived.clear()
+        return batch
+
+    async def _wait_for_others(self) -> None:
+        end_s = (self._queue[0].since_s if self._queue else 0.0) + self._settings.delay_ms / 1e3
+        while self._queue and len(self._queue) < self._settings.batch and time.monotonic() < end_s:
+            await asyncio.sleep(min(max(end_s - time.monotonic(), 0.0), 0.001))
+
+    async def _answer(self, worker: Worker, batch: list[Waiting]) -> None:
+        started_s = time.monotonic()
+        try:
+            answers = await self.pool.answer(worker, [one.data for one in batch], top=self._top)
+        except WorkerLostError:
+            self._ask_again(batch)
+            return
+        ended_s = time.monotonic()
+        self._note(batch, started_s, ended_s)
+        for one, answer in zip(batch, answers, strict=True):
+            if one.is_wanted:
+                one.answer.set_result(answer)
+
+    def _ask_again(self, batch: list[Waiting]) -> None:
+        """Put the images of a dead worker back to the front, each to be asked alone; refuse the one that kills."""
+        for one in reversed(batch):
+            one.kills += 1
+            if not one.is_wanted:
+                continue
+            if one.kills >= KILLS:
+                one.answer.set_result({"code": CRASHES, "error": "the processes that should answer this image died"})
+            else:
+                self._queue.appendleft(one)
+        if self._queue:
+            self._arrived.set()
+
+    def _note(self, batch: list[Waiting], started_s: float, ended_s: float) -> None:
+        seen = self.measured
+        seen.batches += 1
+        seen.images += len(batch)
+        seen.queue_s += sum(started_s - one.since_s for one in batch)
+        seen.answer_s += ended_s - started_s
+        seen.sizes.append(len(batch))
+        each_s = (ended_s - started_s) / len(batch)
+        self._image_s = each_s if self._image_s == 0.0 else _SMOOTHING * self._image_s + (1 - _SMOOTHING) * each_s

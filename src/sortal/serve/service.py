@@ -1,0 +1,119 @@
+"""The classifier that a server answers with: one pool and one queue, which can be exchanged while requests come in.
+
+Exchanging starts the new one beside the old one, waits until all its workers are ready, turns requests to it, and ends
+the old one when it has answered what it had taken. Where the new one does not start, the old one stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from sortal.core.errors import MachineError
+from sortal.serve.batcher import Batcher
+from sortal.serve.pool import Pool
+from sortal.serve.settings import ServeSettings
+
+TOP = 20
+"""Classes that workers tell of an answer; a request sees as many of them as it asks for."""
+
+
+class Service:
+    """What requests are handed to."""
+
+    def __init__(self, model: Path, settings: ServeSettings):
+        self.settings = settings
+        self._batcher = self._made(model)
+        self._deaths = 0
+        self._endings: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to start workers; returns at once."""
+        self._batcher.pool.start()
+        self._batcher.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request would be answered now."""
+        return self._batcher.pool.is_ready
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Of the classifier; empty until a worker was ready."""
+        return self._batcher.pool.state.description or {}
+
+    @property
+    def trouble(self) -> str:
+        """Why workers cannot start; empty where they can."""
+        return self._batcher.pool.state.trouble
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return self._batcher.length
+
+    @property
+    def workers(self) -> int:
+        """Workers that can answer now."""
+        return self._batcher.pool.state.ready
+
+    @property
+    def deaths(self) -> int:
+        """Workers that died since the server began."""
+        return self._deaths + self._batcher.pool.state.deaths
+
+    @property
+    def measured(self) -> Any:
+        """See `batcher.Measured`."""
+        return self._batcher.measured
+
+    async def answer(self, images: list[bytes]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """(description of the classifier, an answer for each image). Raises as `Batcher.submit`, and MachineError where
+        no worker was ever ready."""
+        batcher = self._batcher
+        if batcher.pool.state.description is None:
+            raise MachineError("the classifier is not ready yet", hint="ask /readyz")
+        answers = await batcher.submit(images)
+        return batcher.pool.state.description, answers
+
+    async def exchange(self, model: Path) -> None:
+        """Answer with the classifier at `model` from now on. Raises MachineError where its workers do not start in
+        time; the old one answers then as before."""
+        fresh = self._made(model)
+        fresh.pool.start()
+        try:
+            async with asyncio.timeout(self.settings.start_s):
+                await fresh.pool.wait_ready()
+        except TimeoutError as error:
+            trouble = fresh.pool.state.trouble
+            await fresh.pool.stop()
+            raise MachineError(
+                f"the new classifier does not start: {trouble or 'not in time'}", where=str(model)
+            ) from error
+        except asyncio.CancelledError:
+            await fresh.pool.stop()
+            raise
+        fresh.start()
+        old, self._batcher = self._batcher, fresh
+        ending = asyncio.create_task(self._end(old))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def stop(self) -> None:
+        """Answer what was taken, for `drain_s` at most, and end all workers."""
+        try:
+            async with asyncio.timeout(self.settings.drain_s):
+                await self._batcher.drain()
+        except TimeoutError:
+            pass
+        await self._batcher.pool.stop()
+        await asyncio.gather(*self._endings, return_exceptions=True)
+
+    async def _end(self, old: Batcher) -> None:
+        await old.drain()
+        self._deaths += old.pool.state.deaths
+        await old.pool.stop()
+
+    def _made(self, model: Path) -> Batcher:
+        return Batcher(Pool(model, self.settings), self.settings, top=TOP)

@@ -1,0 +1,56 @@
+"""The limits that a server holds, each with a default that is safe on a small machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sortal.runtime.threads import allowed_cpus
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MOST_WORKERS = 8
+
+
+class ServeSettings(BaseModel):
+    """Where a server listens, how much it takes at once, and how long it waits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0 takes a free one."""
+    workers: Count = Field(default_factory=lambda: min(allowed_cpus(), _MOST_WORKERS))
+    """Processes that decode and answer."""
+    threads: Count = 1
+    """Of each worker."""
+    engine: str = "auto"
+    batch: Count = 32
+    """Images answered together at most."""
+    delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    """How long an image may wait for others although a worker is free. While all are busy, images are joined anyway."""
+    queue: Count = 256
+    """Images that wait at most; more are refused with 503."""
+    images: Count = 64
+    """Images in one request at most."""
+    body_mb: Positive = 20.0
+    header_s: Positive = 10.0
+    """How long a client may take to send its headers."""
+    body_s: Positive = 20.0
+    """How long a client may take to send its body."""
+    answer_s: Positive = 10.0
+    """How long an image may take from being received to being answered."""
+    hang_s: Positive = 20.0
+    """A worker that has not answered for so long is killed and replaced."""
+    start_s: Positive = 120.0
+    """A worker that is not ready after so long is killed and replaced."""
+    drain_s: Positive = 30.0
+    """How long open requests are waited for when the server ends."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK

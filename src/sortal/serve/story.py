@@ -1,0 +1,163 @@
+"""The story of `sortal serve`: workers started, a port opened, a workspace followed, and an end that loses nobody.
+
+The port opens at once and says that it is not ready; requests are taken when workers are. At the end, on SIGTERM or
+Ctrl-C, no new request is taken, those that are open are answered, and then the workers go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from sortal.core.errors import InputError, MachineError, SortalError
+from sortal.runtime.locate import locate
+from sortal.serve.app import Front
+from sortal.serve.protocol import timed_protocol
+from sortal.serve.service import Service
+from sortal.serve.settings import ServeSettings
+from sortal.workspace.deployment import deployment
+from sortal.workspace.folder import BUNDLES, Workspace, is_workspace, open_workspace
+
+_LOOK_S = 0.25
+
+
+def serve(model: Path, settings: ServeSettings, *, anyone: bool = False) -> None:
+    """Serve a run, bundle, artifact or workspace until the process is told to end.
+
+    Raises InputError where there is no such model, or the address can be reached from other machines and not `anyone`
+    was said; MachineError where the port is taken.
+    """
+    if not settings.is_loopback and not anyone:
+        raise InputError(
+            "this address can be reached from other machines, and requests are not authenticated",
+            received=settings.host,
+            hint="put a proxy that authenticates before it, or say --anyone",
+        )
+    workspace = open_workspace(model, read_only=True) if is_workspace(model) else None
+    try:
+        asyncio.run(_run(model, workspace, settings))
+    finally:
+        if workspace is not None:
+            workspace.close()
+
+
+async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings) -> None:
+    service = Service(_live(workspace) if workspace else _checked(model), settings)
+    front = Front(service, _log)
+    config = uvicorn.Config(
+        front.app(),
+        host=settings.host,
+        port=settings.port,
+        http=timed_protocol(settings.header_s),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        log_config=None,
+        timeout_graceful_shutdown=int(settings.drain_s) + 1,
+        backlog=1024,
+    )
+    server = _Server(config, front)
+    logging.getLogger("uvicorn.error").addHandler(_Lines())
+    service.start()
+    follower = asyncio.create_task(_follow(workspace, service)) if workspace else None
+    announcing = asyncio.create_task(_announce(server, service, settings))
+    try:
+        await server.serve()
+    finally:
+        for task in (follower, announcing):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        await service.stop()
+        _log({"event": "ended"})
+
+
+class _Server(uvicorn.Server):
+    """Says that it is ending before it stops to listen."""
+
+    def __init__(self, config: uvicorn.Config, front: Front):
+        super().__init__(config)
+        self._front = front
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """A signal came."""
+        self._front.is_ending = True
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Open the port. Raises MachineError where it is taken."""
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            where = f"{self.config.host}:{self.config.port}"
+            raise MachineError("the port cannot be opened", where=where, hint="choose another: port=8001") from error
+
+
+async def _announce(server: uvicorn.Server, service: Service, settings: ServeSettings) -> None:
+    while not server.started:
+        await asyncio.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    _log({"event": "listening", "url": f"http://{settings.host}:{port}"})
+    while not service.is_ready:
+        await asyncio.sleep(0.02)
+    told = {key: value for key, value in service.description.items() if key != "labels"}
+    _log({"event": "ready", "workers": settings.workers, **told})
+
+
+async def _follow(workspace: Workspace, service: Service) -> None:
+    """Exchange the classifier whenever another one becomes live."""
+    version, serving = workspace.database.version(), deployment(workspace).live
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        now = workspace.database.version()
+        live = deployment(workspace).live if now != version else serving
+        version = now
+        if live in (serving, None):
+            continue
+        try:
+            await service.exchange(_live(workspace))
+            _log({"event": "exchanged", "bundle_id": live, "before": serving})
+            serving = live
+        except SortalError as error:
+            _log({"event": "not exchanged", "bundle_id": live, "reason": str(error)})
+            serving = live  # what failed is not tried again until somebody promotes something
+
+
+def _live(workspace: Workspace) -> Path:
+    live = deployment(workspace).live
+    if live is None:
+        raise InputError(
+            "nothing is live in this workspace", where=str(workspace.path), hint="sortal promote RUN WORKSPACE"
+        )
+    return workspace.path / BUNDLES / live
+
+
+def _checked(model: Path) -> Path:
+    locate(model)
+    return model
+
+
+def _log(event: dict[str, Any]) -> None:
+    """One line of JSON on stderr."""
+    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    print(json.dumps({"time": time, **event}, ensure_ascii=True), file=sys.stderr, flush=True)
+
+
+class _Lines(logging.Handler):
+    """What uvicorn has to say, as lines of the same kind."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on warnings and errors."""
+        if record.levelno >= logging.WARNING:
+            _log({"event": "server", "level": record.levelname.lower(), "message": record.getMessage()})

@@ -1,0 +1,104 @@
+"""The process that decodes and answers: `python -m sortal.serve.worker SETTINGS`, with one end of a socket as its own.
+
+It opens the classifier, answers one made-up image at every batch size so that no request pays for the first time, says
+what it is, and then answers batch after batch until the socket ends. What goes wrong with one image is that image's
+answer; what goes wrong with the network ends the process, and the front starts another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sortal.core.errors import SortalError
+from sortal.core.predictions import Predictions
+from sortal.core.preprocess import PreprocessSpec
+from sortal.runtime.classifier import Classifier, open_classifier
+from sortal.serve.frames import receive, send
+
+GOLDEN_SEED = 7
+
+
+def main(asked: dict[str, Any]) -> int:
+    """Serve `asked["model"]` on the socket with the descriptor `asked["channel"]`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when to end
+    channel = socket.socket(fileno=asked["channel"])
+    try:
+        model = open_classifier(Path(asked["model"]), engine=asked["engine"], threads=asked["threads"])
+        golden = warm_up(model, asked["batch"])
+    except SortalError as error:
+        send(channel, {"kind": "failed", "what": str(error)})
+        return 1
+    send(channel, {"kind": "ready", "pid": os.getpid(), **description(model), "golden": golden})
+    while True:
+        frame = receive(channel)
+        if frame is None:
+            return 0
+        predictions = model.predict(list(frame.blobs), batch=len(frame.blobs))
+        send(
+            channel, {"kind": "answers", "id": frame.header["id"], "answers": answers(predictions, frame.header["top"])}
+        )
+
+
+def warm_up(model: Classifier, most: int) -> list[float]:
+    """Run the network at every power of two up to `most`; returns the logits of the made-up image."""
+    image = golden_image(model.preprocess)
+    batch = 1
+    while batch <= most:
+        model.run_network(model.network_input(np.repeat(image[None], batch, axis=0)))
+        batch *= 2
+    logits = model.run_network(model.network_input(image[None])).logits[0]
+    return [float(value) for value in logits]
+
+
+def golden_image(spec: PreprocessSpec) -> np.ndarray[Any, np.dtype[Any]]:
+    """Noise of the network's size, always the same."""
+    kind = np.uint8 if spec.depth == 8 else np.uint16
+    random = np.random.Generator(np.random.Philox(key=GOLDEN_SEED))
+    return random.integers(0, np.iinfo(kind).max + 1, (*spec.size, spec.channels)).astype(kind)
+
+
+def description(model: Classifier) -> dict[str, Any]:
+    """What clients may know about the classifier."""
+    spec = model.preprocess
+    return {
+        "bundle_id": model.bundle_id,
+        "labels": list(model.labels.names),
+        "engine": model.engine,
+        "input": {"height": spec.size[0], "width": spec.size[1], "channels": spec.channels},
+    }
+
+
+def answers(predictions: Predictions, top: int) -> list[dict[str, Any]]:
+    """One plain value an image, classes by index."""
+    indices, chances = predictions.top_k(top)
+    found: list[dict[str, Any]] = []
+    for row in range(len(predictions)):
+        if row in predictions.errors:
+            code, message = predictions.errors[row]
+            found.append({"code": code, "error": message})
+            continue
+        answer: dict[str, Any] = {
+            "index": int(predictions.index[row]),
+            "probability": float(predictions.probability[row]),
+            "top": [[int(i), float(p)] for i, p in zip(indices[row], chances[row], strict=True)],
+            "abstained": bool(predictions.abstained[row]),
+        }
+        if predictions.unknown is not None and predictions.unknown_score is not None:
+            answer |= {
+                "unknown": bool(predictions.unknown[row]),
+                "unknown_score": float(predictions.unknown_score[row]),
+            }
+        found.append(answer)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))
