@@ -21,7 +21,6 @@ from sortal.core.errors import InputError, WeightsError
 from sortal.core.manifest import explain
 from sortal.models.cards import CardInput
 from sortal.models.hub import WEIGHTS_FILE
-from sortal.models.wrapped import FORBIDDEN_ARGUMENTS
 
 CONFIG_FILE = "config.json"
 _OTHERS = {"head_init_scale", "global_pool"}
@@ -60,6 +59,8 @@ def is_hub_folder(name: str) -> bool:
 
 def read_hub_folder(path: Path) -> HubFolder:
     """Raises WeightsError when the folder's configuration is damaged, or its weights are missing or pickles."""
+    from sortal.models.wrapped import FORBIDDEN_ARGUMENTS  # torch comes with it
+
     where = path / CONFIG_FILE
     config = _config(where)
     _check_weights(path)

@@ -1,7 +1,7 @@
 """Decide what a model name and a weights setting mean: one ModelSource, from which `models.backbones` makes a network.
 
-A name is `auto`, an architecture (of timm, with or without its weights tag, or one of `BACKBONES`), a weights card, or a
-run or bundle, whose network it then is.
+A name is `auto`, an architecture (of timm, with or without its weights tag, or one of `BACKBONES`), a weights card, a
+run or bundle, whose network it then is, or a folder as the Hugging Face hub keeps it (`models.hub_folder`).
 This is the only place that decides; reading cards is `models.cards`, fetching is `models.hub`.
 """
 
@@ -29,6 +29,7 @@ from sortal.models.cards import (
 )
 from sortal.models.cut import Cut
 from sortal.models.hub import HUB_ID, fetch, is_offline, tell
+from sortal.models.hub_folder import is_hub_folder, read_hub_folder
 from sortal.models.published import TORCHVISION, check_architecture, published_config, published_input
 from sortal.models.wrapped import IN_CHANS, PRE_LOGITS
 
@@ -71,7 +72,7 @@ class ModelSource:
         """What tells this backbone from all others, None where its weights are random numbers."""
         if self.sha256 is None:
             return None
-        return digest([self.architecture, self.arguments, list(self.identity), self.sha256])  # the cut is in the weights
+        return digest([self.architecture, self.arguments, list(self.identity), self.sha256])  # weights have the cut
 
 
 def resolve(
@@ -95,6 +96,8 @@ def resolve(
         return _from_bundle(asked, open_bundle(folder), weights)
     if name == "auto":
         return _automatic(asked, weights, size_px, say)
+    if is_hub_folder(name):
+        return _from_folder(asked, weights, say)
     stored, notes = _named_card(name)
     if stored is not None and stored.card.architecture != name:  # the name is that of a card, not of an architecture
         return _with_card_name(asked, stored, weights, notes, say)
@@ -260,6 +263,26 @@ def _from_bundle(asked: _Asked, bundle: Bundle, weights: str | None) -> ModelSou
         licence=bundle.manifest.weights_licence,
         source=f"bundle {bundle.id[:12]}",
         sha256=bundle.manifest.files[bundle.weights_path.name].sha256,
+    )
+
+
+def _from_folder(asked: _Asked, weights: str | None, say: Callable[[str], None]) -> ModelSource:
+    """A model folder of the hub's format; with other weights, its architecture alone."""
+    folder = read_hub_folder(Path(asked.name).expanduser())
+    check_architecture(folder.architecture)
+    arguments = {**folder.arguments, **asked.arguments}
+    if weights != "auto":
+        same = _Asked(name=folder.architecture, arguments=arguments, offline=asked.offline)
+        return _renamed(_with_weights(same, weights, say), asked.name)
+    return ModelSource(
+        name=asked.name,
+        architecture=folder.architecture,
+        arguments=arguments,
+        weights_path=folder.weights_path,
+        input=folder.input,
+        licence=folder.licence,
+        source=f"model folder {folder.path.name}",
+        sha256=file_sha256(folder.weights_path),
     )
 
 
