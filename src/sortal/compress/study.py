@@ -43,6 +43,10 @@ def compress_model(
     Raises InputError for a wrong wish or images, BundleError where the bundle was altered or has no ONNX artifact.
     """
     bundle, run = _opened(where, recipe, out)
+    if recipe.compress.frontier:
+        from sortal.compress.frontier.study import explore_frontier  # loads torch
+
+        return explore_frontier(bundle, run, source, name=where.name, recipe=recipe, out=out, listener=listener)
     material = gather_images(bundle, run, source, count=recipe.compress.calibration_images, listener=listener)
     # what changes the network itself (cutting channels) goes here: it gives int8 another bundle to start from
     outcome = quantized_artifacts(bundle, run, material, recipe=recipe, out=out, listener=listener)
@@ -54,7 +58,7 @@ def compress_model(
 
 
 def _opened(where: Path, recipe: Recipe, out: Path | None) -> tuple[Bundle, RunFolder | None]:
-    if not recipe.compress.int8:
+    if not (recipe.compress.int8 or recipe.compress.frontier):
         raise InputError("nothing was asked for", hint="sortal compress RUN compress.int8=true")
     bundle = bundle_of(where)
     if bundle is None:
