@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sortal.core.report import Report
     from sortal.data.synth.options import SynthOptions
     from sortal.data.table import ImageTable
+    from sortal.runtime.choice import Wish as RuntimeWish
     from sortal.runtime.classifier import Classifier
     from sortal.runtime.sources import Images
     from sortal.separate import Wish
@@ -292,16 +293,21 @@ def predict_files(
     sort_into: str | Path | None = None,
     link: bool = False,
     engine: str = "auto",
+    wish: RuntimeWish | None = None,
     sets: float | None = None,
     back_off: float | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Classify images into a file, and on request sort the images by answer. Unreadable images become findings.
 
+    `wish` (a `sortal.runtime.choice.Wish`) says more than `engine` alone: threads, precision, and whether the quickest
+    way is measured, which happens by itself from 1,000 images on.
+
     `sets`, a level such as 0.9, adds the column `set`: the classes that cannot be ruled out (see `Predictions.sets`).
     `back_off`, a probability such as 0.8, adds what is answered where the family stands in for an unsure class.
     """
     from sortal.runtime.answers import answer_files
+    from sortal.runtime.choice import Wish
 
     return answer_files(
         as_path(where),
@@ -309,7 +315,7 @@ def predict_files(
         out=Path(out),
         sort_into=None if sort_into is None else Path(sort_into),
         link=link,
-        engine=engine,
+        wish=wish or Wish(engine=engine),
         sets=sets,
         back_off=back_off,
         listener=listener or Silent(),
@@ -319,26 +325,27 @@ def predict_files(
 def import_model(
     model: str | Path,
     *,
-    labels: str | Path,
+    labels: str | Path | None = None,
     preprocess: str | Path | None = None,
-    licence: str = "unknown",
+    licence: str | None = None,
     out: str | Path | None = None,
 ) -> Report:
-    """Turn an ONNX classifier from elsewhere into a bundle. Needs the extra `train` for its ONNX tools.
+    """Turn a classifier from elsewhere into a bundle: an ONNX file, or a model folder of the Hugging Face hub's format.
 
-    `labels` has one class name a line, `preprocess` the fields of PreprocessSpec. Raises InputError when they do not
-    fit the model, BundleError when the model cannot be a classifier.
+    `labels` has one class name a line, `preprocess` the fields of PreprocessSpec; a folder says both itself. Needs the
+    extra `train`. Raises InputError when they do not fit the model, BundleError when it cannot be a classifier.
     """
     need("onnx", "train")
     from sortal.core.run import new_run
-    from sortal.export.importer import import_onnx
+    from sortal.export.elsewhere import import_any
 
-    steps = None if preprocess is None else Path(preprocess)
+    source = Path(model)
+    names, steps = (None if given is None else Path(given) for given in (labels, preprocess))
     if out is not None:
-        return import_onnx(Path(model), labels=Path(labels), preprocess=steps, out=Path(out), licence=licence)
-    with new_run(Path("runs"), Path(model).stem) as run:
+        return import_any(source, labels=names, preprocess=steps, out=Path(out), licence=licence)
+    with new_run(Path("runs"), source.stem) as run:
         try:
-            return import_onnx(Path(model), labels=Path(labels), preprocess=steps, out=run.bundle, licence=licence)
+            return import_any(source, labels=names, preprocess=steps, out=run.bundle, licence=licence)
         except BaseException:
             run.discard()
             raise

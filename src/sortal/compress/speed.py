@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sortal.core.report import Metric
 from sortal.evaluate.latency import percentile_bounds
 from sortal.runtime.engines.protocol import Engine
+from sortal.runtime.speed import in_turns_ms
 
 Floats = NDArray[np.float64]
 
@@ -27,15 +29,10 @@ _LIMIT_S = 60.0
 
 def interleaved_ms(engines: Sequence[Engine], image: NDArray[np.float32], *, rounds: int = ROUNDS) -> Floats:
     """(engines, rounds) CPU milliseconds of one normalized image (1, C, H, W), all engines in every round."""
-    for engine in engines:
-        for _ in range(WARMUP):
-            engine.run(image)
-    begun_s, times = time.perf_counter(), []
-    for number in range(rounds):
-        if number >= _ENOUGH and time.perf_counter() - begun_s > _LIMIT_S:
-            break
-        times.append([_once_ms(engine, image) for engine in engines])
-    return np.array(times).T
+    calls = [partial(engine.run, image) for engine in engines]
+    return in_turns_ms(
+        calls, turns=rounds, least_turns=_ENOUGH, limit_s=_LIMIT_S, warmup=WARMUP, clock=time.process_time
+    )
 
 
 def time_ratio(before_ms: Floats, after_ms: Floats, *, confidence: float = 0.95) -> Metric:
@@ -51,9 +48,3 @@ def time_ratio(before_ms: Floats, after_ms: Floats, *, confidence: float = 0.95)
 def is_faster(ratio: Metric) -> bool:
     """Whether the whole interval lies below 1."""
     return ratio.high is not None and ratio.high < 1.0
-
-
-def _once_ms(engine: Engine, image: NDArray[np.float32]) -> float:
-    started_s = time.process_time()
-    engine.run(image)
-    return 1000 * (time.process_time() - started_s)

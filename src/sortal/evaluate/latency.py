@@ -9,7 +9,6 @@ Conditions are part of the result: without processor, threads, engine, batch and
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from sortal.core.report import Cell, Metric, Table
 from sortal.data.decode import to_pixels
 from sortal.data.table import ImageTable
 from sortal.runtime.classifier import Classifier
+from sortal.runtime.threads import processor as processor
 
 Floats = NDArray[np.float64]
 Input = TypeVar("Input")
@@ -169,17 +169,6 @@ def latency_table(measured: Sequence[Latency]) -> Table:
 def latency_metric(latency: Latency) -> Metric:
     """The 99th percentile with its bounds."""
     return Metric(value=latency.p99_ms, low=latency.p99_lower_ms, high=latency.p99_upper_ms, n=latency.n)
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def _times_ms(

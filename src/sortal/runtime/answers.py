@@ -18,7 +18,8 @@ from sortal.core.publish import disk_errors, publish_file
 from sortal.core.report import Finding, Metric, Report, Table
 from sortal.core.run import folder_name
 from sortal.data.table import ImageTable
-from sortal.runtime.classifier import open_classifier
+from sortal.runtime.choice import Choice, Wish, open_chosen
+from sortal.runtime.classifier import Classifier
 
 WRITERS = (".csv", ".tsv", ".jsonl", ".parquet")
 REVIEW, UNREADABLE = "_review", "_unreadable"
@@ -31,21 +32,23 @@ def answer_files(
     out: Path,
     sort_into: Path | None = None,
     link: bool = False,
-    engine: str = "auto",
+    wish: Wish | None = None,
     sets: float | None = None,
     back_off: float | None = None,
     listener: Listener,
 ) -> Report:
     """Classify the images of a table into the file `out` and, on request, into folders; the story of `sortal predict`.
 
-    `sets` is the level of prediction sets, `back_off` the probability below which the family is answered; both become
-    columns.
+    `wish` is what may answer (see `runtime.choice`), `sets` the level of prediction sets, `back_off` the probability
+    below which the family is answered; the latter become columns.
 
     Returns a report (kind `prediction`) with counts a class; images that cannot be read are findings `unreadable`.
     """
     check_suffix(out)
     _check_places(table, out, sort_into, link=link)
-    with open_classifier(where, engine=engine) as model:
+    model, choice = open_chosen(where, wish=wish, images=len(table), listener=listener)
+    with model:
+        listener.say(_told(model, choice))
         predictions = model.predict(table, progress=lambda done, all: listener.progress("predicting", done, all))
     write_answers(predictions, out, sets=sets, back_off=back_off)
     paths = {"predictions": str(out)}
@@ -61,7 +64,14 @@ def answer_files(
         tables={"answers": _answers_table(predictions)},
         findings=(*_unreadable(predictions), *_left_to_people(predictions, out, sort_into)),
         paths=paths,
-        provenance={"bundle_id": predictions.bundle_id, "images": table.source},
+        provenance={
+            "bundle_id": predictions.bundle_id,
+            "images": table.source,
+            "engine": model.engine,
+            "ran_on": model.ran_on,
+            "threads": model.threads,
+            "precision": None if choice is None else choice.precision,
+        },
     )
 
 
@@ -122,6 +132,12 @@ def sort_images(
             if progress is not None:
                 progress(row + 1, len(predictions))
     return dict(counts)
+
+
+def _told(model: Classifier, choice: Choice | None) -> str:
+    """What answers, in one line; with who really computes, where that is another than was asked for."""
+    line = f"{model.engine}, {model.threads} threads: as named" if choice is None else str(choice)
+    return line if model.ran_on == model.engine else f"{line}; ran on {model.ran_on}"
 
 
 def _counts(predictions: Predictions) -> dict[str, Metric]:

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, which is seldom how many the machine has.
+"""How many CPUs this process may use, which is seldom how many the machine has, and what they are.
 
 Containers limit CPUs in two ways: by affinity (`taskset`, cpusets) and by a quota of CPU time (`docker --cpus`,
 Kubernetes limits). Inference engines look at neither reliably, so every engine is told the number found here.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -19,6 +20,22 @@ def allowed_cpus() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(_CGROUP_ROOT, _CGROUP_OF_PROCESS)
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
+
+
+def thread_steps(cpus: int) -> tuple[int, ...]:
+    """How many threads are worth a try on so many CPUs: one, half of them, all, each once."""
+    return tuple(sorted({1, max(1, cpus // 2), cpus}))
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
 
 
 def cgroup_quota(root: Path, membership: Path) -> float | None:
