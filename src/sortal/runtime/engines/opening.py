@@ -37,6 +37,7 @@ PACKAGES: Mapping[str, str] = {
     "torch": "torch",
     "executorch": "executorch",
     "tensorrt": "tensorrt",
+    "cuda-graph": "torch",
 }
 """Engine -> the package it imports."""
 
