@@ -43,7 +43,7 @@ def simplified(path: Path) -> onnx.ModelProto:
     if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         raise BundleError("this graph is quantized already", where=str(path), hint="compress the float32 artifact")
     remove_unknown(model)
-    with TemporaryDirectory(prefix="sortal-") as folder, _quiet():
+    with TemporaryDirectory(prefix="sortal-") as folder, quiet():
         plain, ready = Path(folder) / "plain.onnx", Path(folder) / "ready.onnx"
         plain.write_bytes(model.SerializeToString())
         try:
@@ -96,8 +96,14 @@ def quantized(
     floating: frozenset[str] = frozenset(),
     narrow: bool = False,
     only: str | None = None,
+    symmetric: bool = False,
+    brief: bool = True,
 ) -> onnx.ModelProto:
-    """A copy in int8 but for the layers `floating`; with `only`, just this layer is in int8."""
+    """A copy in int8 but for the layers `floating`; with `only`, just this layer is in int8.
+
+    `symmetric` activations are signed with zero as their zero point, and biases stay in float32: what TensorRT takes.
+    With `brief`, tensors inside get short names; without, a weight `w` is stored as `w_quantized`.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     folded = [node.name for node in copy.graph.node if node.op_type in FOLDED and node.input[0] in ranges]
@@ -105,22 +111,22 @@ def quantized(
     if not chosen or (only is None and not set(layers(copy)) - floating):
         return copy
     data = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()}
-    with _quiet():
+    with quiet():
         maker = QDQQuantizer(
             copy,
             per_channel=True,
             reduce_range=narrow,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, data),
             nodes_to_quantize=sorted(chosen),
             nodes_to_exclude=[],
             op_types_to_quantize=[*WEIGHTED, *PASSING, *FOLDED],
-            extra_options={},
+            extra_options={"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {},
         )
         maker.quantize_model()
         maker.model.topological_sort()
-    return _tidy(maker.model.model)
+    return shortened(maker.model.model) if brief else maker.model.model
 
 
 def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
@@ -162,7 +168,7 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         taken.add(node.name)
 
 
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
     """Short names for what lies inside, and no notes: of a small network they are a hundredth of the file."""
     nested = any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
     kept = {value.name for value in (*model.graph.input, *model.graph.output)} | {"head.weight", "head.bias", ""}
@@ -185,7 +191,7 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """ONNX Runtime's tools write advice to the root logger, which no user of Sortal could follow."""
     root = logging.getLogger()
     before = root.level

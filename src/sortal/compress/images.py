@@ -53,6 +53,8 @@ class Prepared:
     names: tuple[str, ...]
     groups: Ints | None
     """(N,) which images belong together; None where each stands alone."""
+    digests: tuple[str, ...] = ()
+    """SHA-256 of their files, where those were read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,10 @@ class Material:
     source: str
     digest: str
     findings: tuple[Finding, ...]
+    table: ImageTable | None = None
+    """All images with their splits, where training may use them too."""
+    labels: Ints | None = None
+    """(R,) of the table's rows, indices into the classifier's classes, -1 where it knows none."""
 
 
 def gather_images(
@@ -101,6 +107,8 @@ def gather_images(
         source=table.source,
         digest=table.content_digest,
         findings=(*notes, *unread, *_absent(bundle, parts["train"].labels), *_fitted(run)),
+        table=table,
+        labels=labels,
     )
 
 
@@ -132,7 +140,7 @@ def prepare_rows(
         kept += batch.rows
         failed += batch.errors
         listener.progress(stage, batch.end, len(part))
-    names = part.names()
+    names, digests = part.names(), part.frame["digest"].to_list()
     keys = part.frame["group"].to_list()
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     alone = all(key is None for key in keys)
@@ -147,6 +155,7 @@ def prepare_rows(
         pixels=np.concatenate(pixels) if pixels else np.zeros((0, *spec.size, spec.channels), np.uint8),
         labels=labels[rows][kept],
         names=tuple(names[row] for row in kept),
+        digests=tuple(digests[row] for row in kept),
         groups=None if groups is None else groups[kept],
     )
     return prepared, found

@@ -10,7 +10,9 @@ import numpy as np
 
 from sortal.compress.images import Material
 from sortal.compress.judge import Price
-from sortal.compress.search import Budget, Candidate, Found
+from sortal.compress.pricing import Budget
+from sortal.compress.search import Found
+from sortal.compress.verdict import Judged
 from sortal.core.bundle import Bundle
 from sortal.core.predictions import Predictions
 from sortal.core.report import Cell, Finding, Metric, Report, Table
@@ -18,25 +20,8 @@ from sortal.core.shares import wilson
 from sortal.evaluate.latency import processor
 
 KIND = "compression"
-ARTIFACT_OF = {"onnxruntime": "onnx-int8", "openvino": "openvino-int8"}
-"""Engine -> the artifact that its int8 becomes."""
 _LISTED = 1_000
 _LAYERS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """An int8 file on one engine: what it costs, how its time compares with float32 there, and the verdict."""
-
-    candidate: Candidate
-    engine: str
-    price: Price
-    ms: float
-    """Median CPU milliseconds of one image on one thread."""
-    ratio: Metric
-    """Its time over that of float32 on the same engine."""
-    verdict: str
-    """`shipped`, `fits` (within the budget, not the one that was taken), or why it was refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +43,7 @@ class Outcome:
     @property
     def shipped(self) -> tuple[str, ...]:
         """Names of the artifacts that passed."""
-        return tuple(ARTIFACT_OF[one.engine] for one in self.judged if one.verdict == "shipped")
+        return tuple(one.candidate.artifact for one in self.judged if one.verdict == "shipped")
 
     @property
     def best(self) -> Judged | None:

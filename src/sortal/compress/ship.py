@@ -6,23 +6,24 @@ reference are its parent's, and its id is written into the graph.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from sortal.compress.graph import with_metadata
-from sortal.compress.report import ARTIFACT_OF, Judged, Outcome
+from sortal.compress.images import Material
+from sortal.compress.report import Outcome
+from sortal.compress.verdict import Judged
 from sortal.core.bundle import Bundle, BundleContents, attach, open_attachment, open_bundle, write_bundle
 from sortal.core.reference import read_reference, write_reference
 from sortal.core.report import Report
+from sortal.export.artifacts import ARTIFACTS
 from sortal.runtime.locate import info_of
 from sortal.runtime.metadata import to_metadata
-from sortal.runtime.onnx_file import read_model
 
 ORIGINAL = "onnx"
 MODEL = "model.onnx"
 REPORT = "compression.json"
+CALIBRATION = "calibration.json"
 
 
 def ship(outcome: Outcome, report: Report, out: Path | None) -> dict[str, Path]:
@@ -36,7 +37,7 @@ def ship(outcome: Outcome, report: Report, out: Path | None) -> dict[str, Path]:
         return {}
     bundle = outcome.bundle if out is None else _child(outcome, out)
     interface = open_attachment(outcome.bundle.artifact(ORIGINAL)).manifest.details
-    return {ARTIFACT_OF[one.engine]: _attached(one, bundle, interface, report) for one in passed}
+    return {one.candidate.artifact: _attached(one, bundle, interface, outcome.material, report) for one in passed}
 
 
 def _child(outcome: Outcome, out: Path) -> Bundle:
@@ -60,30 +61,46 @@ def _child(outcome: Outcome, out: Path) -> Bundle:
     return open_bundle(out)
 
 
-def _attached(one: Judged, bundle: Bundle, interface: dict[str, Any], report: Report) -> Path:
-    model = onnx.load_model_from_string(read_model(one.candidate.path))
-    data = with_metadata(model, to_metadata(info_of(bundle)))
+def _attached(one: Judged, bundle: Bundle, interface: dict[str, Any], material: Material, report: Report) -> Path:
+    name, path = one.candidate.artifact, one.candidate.path
+    member = ARTIFACTS.get(name)
+    details = _details(one, interface)
 
     def write(folder: Path) -> None:
-        (folder / MODEL).write_bytes(data)
+        member.stamped(path, to_metadata(info_of(bundle)), folder)
+        if hasattr(member, "details"):
+            details.update(member.details(folder / details["model"]))
         (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
+        (folder / CALIBRATION).write_text(json.dumps(_calibration(one, material), indent=1), encoding="utf-8")
 
-    return attach(
-        bundle.path, f"artifacts/{ARTIFACT_OF[one.engine]}", write, details=_details(one, interface), replace=True
-    )
+    return attach(bundle.path, f"artifacts/{name}", write, details=details, replace=True)
+
+
+def _calibration(one: Judged, material: Material) -> dict[str, Any]:
+    """Which images set the ranges: with the same ones the same scales come out."""
+    images = material.calibration
+    return {
+        "method": one.candidate.method,
+        "ranges": one.candidate.ranges,
+        "source": material.source,
+        "images": [
+            {"name": name, "digest": digest} for name, digest in zip(images.names, images.digests, strict=False)
+        ],
+    }
 
 
 def _details(one: Judged, interface: dict[str, Any]) -> dict[str, Any]:
     """What the float32 artifact says of its interface, and what was measured of this one."""
-    cost = one.price
+    cost, candidate = one.candidate.price, one.candidate
+    member = ARTIFACTS.get(candidate.artifact)
     return {
         **{key: interface[key] for key in ("input", "outputs", "classes") if key in interface},
-        "format": "onnx",
-        "precision": "int8",
-        "model": MODEL,
-        "engine": one.engine,
-        "ranges": one.candidate.name,
-        "floating": list(one.candidate.floating),
+        **member.DETAILS,
+        "format": "openvino-ir" if candidate.path.suffix == ".xml" else "onnx",
+        "model": f"model{candidate.path.suffix}",
+        "method": candidate.method,
+        "ranges": candidate.name,
+        "floating": list(candidate.floating),
         "measured": {
             "images": cost.accuracy.n,
             "accuracy": cost.accuracy.value,

@@ -349,6 +349,8 @@ class CompressSection(Section):
     """Percentage points of accuracy and of macro accuracy that may be lost on validation images."""
     calibration_images: Annotated[int, Field(ge=10)] = 128
     """Training images that say which range activations have, spread over the classes."""
+    tensorrt: bool = False
+    """Also make `tensorrt-int8`, with symmetric ranges; its accuracy is judged here, its speed on the GPU is not."""
     qat: Auto | bool = "auto"
     """Training with rounded weights and activations; `auto` where no int8 without training is within the budget."""
     qat_epochs: Count = 4

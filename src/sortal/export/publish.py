@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from sortal.core.bundle import Bundle, attach, open_bundle
+from sortal.core.bundle import Bundle, attach, open_attachment, open_bundle
 from sortal.core.errors import BundleError
 from sortal.core.preprocess import Pixels
 from sortal.core.report import Report
@@ -92,12 +92,16 @@ def attach_made(bundle_path: Path, name: str, made: Path, parity: Report, *, rep
 
 
 def restamp_artifact(bundle_path: Path, name: str, made: Path, onnx_file: Path) -> Path:
-    """Attach a calibrated artifact `made` for another bundle of the same network, with the metadata of `onnx_file`."""
+    """Attach a calibrated artifact `made` for another bundle of the same network, with the metadata of `onnx_file`.
+
+    Its manifest keeps what was said and measured of it.
+    """
 
     def fill(folder: Path) -> None:
         ARTIFACTS.get(name).restamped(made, onnx_file, folder)
 
-    return _attach(bundle_path, name, fill, onnx_file, None, replace=False)
+    details = open_attachment(made).manifest.details
+    return attach(bundle_path, f"artifacts/{name}", fill, details=details)
 
 
 def refuse_unequal(name: str, parity: Report) -> None:

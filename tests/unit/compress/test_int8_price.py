@@ -7,7 +7,7 @@ import pytest
 
 from sortal.compress.images import Prepared, round_the_classes
 from sortal.compress.judge import broken_clauses, class_recalls, divergence, macro_drop, price
-from sortal.compress.search import Budget
+from sortal.compress.pricing import Budget
 from sortal.compress.speed import is_faster, time_ratio
 from sortal.core.contract import Contract
 from sortal.core.decision import DecisionSpec

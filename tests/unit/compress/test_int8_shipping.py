@@ -14,9 +14,11 @@ from smallgraph import small_images
 from sortal.compress.images import Material
 from sortal.compress.judge import answer
 from sortal.compress.picture import draw_candidates
-from sortal.compress.report import Judged, Outcome, compression_report
-from sortal.compress.search import Budget, Found, Search
+from sortal.compress.pricing import Budget, Candidate, Pricing
+from sortal.compress.report import Outcome, compression_report
+from sortal.compress.search import Found, Search
 from sortal.compress.ship import ship
+from sortal.compress.verdict import Judged
 from sortal.core.bundle import Bundle, open_attachment, open_bundle
 from sortal.core.errors import BundleError, MachineError
 from sortal.core.progress import Silent
@@ -33,8 +35,9 @@ def _search(bundle: Bundle, folder: Path, max_drop: float) -> tuple[Outcome, Fou
     original = bundle.artifact("onnx") / "model.onnx"
     answers = answer(ENGINES.get("onnxruntime").open(original, threads=1), bundle, material.judged)
     budget = Budget(max_drop=max_drop)
-    search = Search(original, bundle, material, answers, budget=budget, folder=folder, listener=Silent())
-    found = search.run()
+    size = original.stat().st_size
+    pricing = Pricing(bundle=bundle, material=material, original=answers, size_bytes=size, budget=budget)
+    found = Search(original, pricing, folder=folder, listener=Silent()).run()
     judged = tuple(_judged(one, found) for one in found.candidates)
     outcome = Outcome(
         bundle=bundle,
@@ -49,10 +52,10 @@ def _search(bundle: Bundle, folder: Path, max_drop: float) -> tuple[Outcome, Fou
     return outcome, found
 
 
-def _judged(one: object, found: Found) -> Judged:
+def _judged(one: Candidate, found: Found) -> Judged:
     verdict = "shipped" if one is found.chosen else "fits" if found.chosen else "loses too much"
     ratio = Metric(value=0.5, low=0.4, high=0.6, n=30)
-    return Judged(candidate=one, engine="onnxruntime", price=one.price, ms=0.5, ratio=ratio, verdict=verdict)
+    return Judged(candidate=one, ms=0.5, ratio=ratio, verdict=verdict)
 
 
 def test_an_int8_that_fits_is_attached_and_answers(bundle_path: Path, tmp_path: Path) -> None:

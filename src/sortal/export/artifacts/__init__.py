@@ -30,11 +30,17 @@ ARTIFACTS = Registry(
         "openvino": "sortal.export.artifacts.openvino",
         "openvino-resize": "sortal.export.artifacts.openvino_resize",
         "openvino-uint8": "sortal.export.artifacts.openvino_uint8",
+        "onnx-int8": "sortal.export.artifacts.onnx_int8",
+        "openvino-int8": "sortal.export.artifacts.openvino_int8",
         "tensorrt": "sortal.export.artifacts.tensorrt",
+        "tensorrt-int8": "sortal.export.artifacts.tensorrt_int8",
         "tensorrt-engine": "sortal.export.artifacts.tensorrt_engine",
         "triton": "sortal.export.artifacts.triton",
         "tflite": "sortal.export.artifacts.tflite",
         "tflite-uint8": "sortal.export.artifacts.tflite_uint8",
+        "torch": "sortal.export.artifacts.torch_program",
+        "torch-uint8": "sortal.export.artifacts.torch_uint8",
+        "torchscript": "sortal.export.artifacts.torchscript",
     },
 )
 

@@ -26,7 +26,7 @@ DETAILS = {
 PROFILE = {"min": 1, "opt": 8, "max": 32}
 """Batch sizes that the engine is built for; it is tuned for `opt`."""
 
-_SCRIPT = """#!/bin/sh
+SCRIPT = """#!/bin/sh
 # Builds model.plan in the folder where this is typed, for the GPU and the TensorRT of this machine and no other.
 exec {command} "$@"
 """
@@ -36,7 +36,7 @@ def convert(onnx: Path, out: Path) -> None:
     """Write `out/model.onnx` and `out/build.sh`. Raises as `onnx-fp16` does."""
     write_half(onnx, out / DETAILS["model"])
     line = command(onnx, model='"$(dirname "$0")/model.onnx"')
-    (out / "build.sh").write_text(_SCRIPT.format(command=line), encoding="utf-8")
+    (out / "build.sh").write_text(SCRIPT.format(command=line), encoding="utf-8")
 
 
 def details(graph: Path) -> dict[str, Any]:

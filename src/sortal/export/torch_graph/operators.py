@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from sortal.export.torch_graph import arithmetic, arrange, layers, reduce
+from sortal.export.torch_graph import arithmetic, arrange, layers, reduce, rounding
 from sortal.export.torch_graph.arithmetic import Operator, binary, several, unary
 from sortal.export.torch_graph.reduce import reduction
+
+
+def _both(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Any], Tensor]:
+    """Truths have no kernels for scalars."""
+    return lambda a, b: function(a, b if isinstance(b, Tensor) else torch.tensor(b, device=a.device))
+
 
 _VALUE_BY_VALUE: dict[str, Operator] = {
     "Abs": unary(torch.abs),
     "Add": binary(torch.add, operator.add),
-    "And": binary(torch.logical_and, operator.and_),
+    "And": binary(_both(torch.logical_and), operator.and_),
     "Cast": arithmetic.cast,
     "CastLike": arrange.cast_like,
     "Ceil": unary(torch.ceil),
@@ -53,7 +61,7 @@ _VALUE_BY_VALUE: dict[str, Operator] = {
     "Neg": unary(torch.neg),
     "Not": unary(torch.logical_not),
     "OneHot": arithmetic.one_hot,
-    "Or": binary(torch.logical_or, operator.or_),
+    "Or": binary(_both(torch.logical_or), operator.or_),
     "Pow": binary(torch.pow, operator.pow),
     "PRelu": arithmetic.prelu,
     "Reciprocal": unary(torch.reciprocal),
@@ -131,5 +139,5 @@ _ARRANGE: dict[str, Operator] = {
     "Unsqueeze": arrange.unsqueeze,
 }
 
-OPERATORS: Mapping[str, Operator] = {**_VALUE_BY_VALUE, **_ALONG_AXES, **_LAYERS, **_ARRANGE}
+OPERATORS: Mapping[str, Operator] = {**_VALUE_BY_VALUE, **_ALONG_AXES, **_LAYERS, **_ARRANGE, **rounding.OPERATORS}
 """`Constant` is missing because constants are read with the graph."""

@@ -8,6 +8,8 @@ is slower. `import openvino` by itself reports to Google Analytics (openvino/too
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +83,25 @@ def open(path: Path, *, threads: int) -> OpenVinoEngine:
 
 def import_openvino() -> Any:
     """The package, imported while its telemetry cannot be: it then uses a stub of its own and calls nobody."""
+    with without_telemetry():
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtraError("openvino", "openvino") from error
+    return openvino
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Inside, the package that reports to Google Analytics cannot be imported."""
     blocked = _TELEMETRY not in sys.modules
     if blocked:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtraError("openvino", "openvino") from error
+        yield
     finally:
         if blocked:
             del sys.modules[_TELEMETRY]
-    return openvino
 
 
 def _settings(threads: int) -> dict[str, Any]:
