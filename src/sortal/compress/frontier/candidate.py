@@ -21,6 +21,7 @@ from sortal.core.bundle import Bundle, open_bundle
 from sortal.core.canonical import parse, pretty
 from sortal.core.errors import BundleError
 from sortal.core.predictions import Predictions
+from sortal.runtime.locate import locate
 
 CANDIDATE, ANSWERS, BUNDLE = "candidate.json", "answers.npz", "bundle"
 _KEPT = ("index", "probabilities", "abstained")
@@ -71,6 +72,11 @@ class Candidate:
     def artifact(self) -> Path:
         """The folder of what answers."""
         return self.origin / "artifacts" / self.record.artifact
+
+    @property
+    def model(self) -> Path:
+        """The file that answers."""
+        return locate(self.artifact).model
 
     def bundle(self) -> Bundle:
         """Its bundle, opened."""

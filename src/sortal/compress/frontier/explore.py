@@ -33,9 +33,8 @@ from sortal.core.predictions import Predictions
 from sortal.core.publish import publish_folder
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.protocol import Engine
+from sortal.runtime.locate import locate
 from sortal.runtime.threads import allowed_cpus
-
-MODEL = "model.onnx"
 
 
 @dataclass(kw_only=True)
@@ -175,7 +174,7 @@ class Explorer:
         )
 
     def _answers(self, bundle: Bundle, made: Made) -> Predictions:
-        path = bundle.artifact(made.artifact) / MODEL
+        path = locate(bundle.artifact(made.artifact)).model
         engine: Engine = ENGINES.get(made.engine).open(path, threads=allowed_cpus())
         try:
             return answer(engine, bundle, self._ground.material(bundle).judged)
@@ -184,7 +183,7 @@ class Explorer:
 
     def _price(self, one: Candidate) -> Price:
         truth, own = self._ground.truth, self.explored.candidates[0]
-        sizes = tuple((each.artifact / MODEL).stat().st_size for each in (own, one))
+        sizes = tuple(each.model.stat().st_size for each in (own, one))
         return price(
             own.answers(truth), one.answers(truth), truth, contract=self._budget.contract, sizes=(sizes[0], sizes[1])
         )

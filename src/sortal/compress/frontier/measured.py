@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sortal.compress.frontier.candidate import Candidate
-from sortal.compress.frontier.explore import MODEL, Explored
+from sortal.compress.frontier.explore import Explored
 from sortal.compress.frontier.ground import Ground
 from sortal.compress.frontier.pick import Point, standard_error
 from sortal.compress.judge import Price
 from sortal.compress.pricing import Budget
 from sortal.compress.speed import interleaved_ms, time_ratio
 from sortal.core.contract import Contract
-from sortal.core.manifest import MANIFEST
 from sortal.core.preprocess import normalize
 from sortal.core.report import Metric
 from sortal.evaluate.latency import Latency, encoded_images, measure_latency
@@ -95,7 +93,7 @@ def measure(ground: Ground, explored: Explored, budget: Budget) -> tuple[Measure
                 candidate=one,
                 price=cost,
                 error=error,
-                size_bytes=(one.artifact / MODEL).stat().st_size,
+                size_bytes=one.model.stat().st_size,
                 artifact_bytes=size,
                 engine=engines[number],
                 ms=float(np.median(times[number])),
@@ -155,7 +153,7 @@ class _Fed:
         random = np.random.Generator(np.random.Philox(key=ground.recipe.seed))
         noise = random.integers(-spec.maximum // 8, spec.maximum // 8, grey.shape)
         self._image = normalize(spec, (grey + noise).astype(grey.dtype))
-        self._engine: Engine = ENGINES.get(engine).open(one.artifact / MODEL, threads=1)
+        self._engine: Engine = ENGINES.get(engine).open(one.model, threads=1)
 
     @property
     def name(self) -> str:
@@ -186,12 +184,8 @@ def _latency(ground: Ground, one: Candidate, engine: str) -> Latency | None:
     data = encoded_images(ground.table.select(rows), most=32)
     if not data:
         return None
-    with open_classifier(_answering(one.artifact), engine=engine, threads=1) as opened:
+    with open_classifier(one.artifact, engine=engine, threads=1) as opened:
         return measure_latency(opened, data, repeats=_DECISIONS, seconds=_DECISIONS_S, confidence=contract.confidence)
-
-
-def _answering(artifact: Path) -> Path:
-    return artifact if (artifact / MANIFEST).is_file() else artifact / MODEL
 
 
 def _error(ground: Ground, own: Candidate, one: Candidate) -> float:

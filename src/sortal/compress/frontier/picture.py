@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DPI = 130
-_AREA = 70.0
+_AREA, _DOT = 70.0, 40.0
+"""Area of a point, in square points: of a file of 1 MB, and where area means nothing."""
 _COLUMNS = 2
 _PLACES = ((9, 6), (9, -15), (-20, 6), (-20, -15), (-5, 14), (-5, -24), (20, -4), (-32, -4), (24, 14), (-36, 14))
 """Where the number of a point may stand, in pixels from it, the first free one."""
@@ -43,17 +44,17 @@ def draw_frontier(found: Frontier, report: Report, path: Path) -> Path:
     size = None if contract is None else contract.max_size_mb
     place = "p99_ms" if waited else "cpu_ms"
     words = "from bytes to decision, 99th percentile, ms" if waited else "CPU time of one image, network alone, ms"
-    _scatter(left, rows, place, areas=[float(str(row["size_mb"])) for row in rows])
+    _scatter(left, rows, place, [_area(row) for row in rows])
     _limits(left, found, latency if waited else None)
     dress(left, "Accuracy over time (area: size)", words, "accuracy on validation images, %")
-    _scatter(right, rows, "size_mb", areas=None)
+    _scatter(right, rows, "size_mb", [_DOT] * len(rows))
     _limits(right, found, size)
     dress(right, "Accuracy over size", "size of the file, MB")
     _listed(below, rows, lines)
     figure.set_dpi(_DPI)
     figure.draw_without_rendering()
-    for axes, column in ((left, place), (right, "size_mb")):
-        _number(axes, rows, column)
+    _number(left, rows, place, [math.sqrt(_area(row)) / 2 for row in rows])
+    _number(right, rows, "size_mb", [math.sqrt(_DOT) / 2] * len(rows))
     publish_file(path, png(figure, dpi=_DPI))
     return path
 
@@ -64,15 +65,16 @@ def _drawn(report: Report) -> list[Row]:
     return [row | {"number": number} for number, row in enumerate(rows, start=1) if row["accuracy"] is not None]
 
 
-def _scatter(axes: Axes, rows: Sequence[Row], column: str, *, areas: Sequence[float] | None) -> None:
+def _scatter(axes: Axes, rows: Sequence[Row], column: str, areas: Sequence[float]) -> None:
     x = [float(str(row[column])) for row in rows]
     y = [100 * float(str(row["accuracy"])) for row in rows]
     colors = [_color(row) for row in rows]
     for one, row, color in zip(x, rows, colors, strict=True):
+        if row["verdict"] not in ("taken", "the original"):
+            continue  # the intervals of all would hide the points
         ends = [100 * float(str(row[f"accuracy_{end}"])) for end in ("low", "high")]
-        axes.plot([one, one], ends, color=color, alpha=0.25, linewidth=0.8, zorder=1)
-    sizes = 40.0 if areas is None else [_AREA * area**0.8 for area in areas]
-    axes.scatter(x, y, s=sizes, color=colors, alpha=0.45, zorder=2)
+        axes.plot([one, one], ends, color=color, alpha=0.4, linewidth=0.8, zorder=1)
+    axes.scatter(x, y, s=areas, color=colors, alpha=0.45, zorder=2)
     worth = sorted((a, b) for a, b, row in zip(x, y, rows, strict=True) if row["worth_it"] == "yes")
     if len(worth) > 1:
         axes.plot(*zip(*worth, strict=True), color=NEUTRAL, linewidth=0.8, alpha=0.5, zorder=1)
@@ -97,14 +99,18 @@ def _limits(axes: Axes, found: Frontier, most: float | None) -> None:
         axes.set_xlim(right=max(axes.get_xlim()[1], 1.1 * most))
 
 
-def _number(axes: Axes, rows: Sequence[Row], column: str) -> None:
-    """Each point's number at the first place where it covers no other number and no other point."""
+def _number(axes: Axes, rows: Sequence[Row], column: str, radii: Sequence[float]) -> None:
+    """Each point's number at the first place where it covers no other number and no other point. `radii` in points."""
     points = [axes.transData.transform((float(str(row[column])), 100 * float(str(row["accuracy"])))) for row in rows]
     taken = list[tuple[float, float]]()
-    for row, (x, y) in zip(rows, points, strict=True):
+    for row, (x, y), radius in zip(rows, points, radii, strict=True):
+        away = 0.6 * radius * _DPI / 72
+        places = [
+            (across + math.copysign(away, across + 6), up + math.copysign(away, up + 5)) for across, up in _PLACES
+        ]
         others = [(a - _BOX[0] / 2, b - _BOX[1] / 2) for a, b in points if (a, b) != (x, y)]
-        free = [one for one in _PLACES if _clear((x + one[0], y + one[1]), [*taken, *others])]
-        across, up = (free or [one for one in _PLACES if _clear((x + one[0], y + one[1]), taken)] or [_PLACES[0]])[0]
+        free = [one for one in places if _clear((x + one[0], y + one[1]), [*taken, *others])]
+        across, up = (free or [one for one in places if _clear((x + one[0], y + one[1]), taken)] or places)[0]
         taken.append((x + across, y + up))
         offset = (across * 72 / _DPI, up * 72 / _DPI)
         axes.annotate(
@@ -129,6 +135,10 @@ def _listed(axes: Axes, rows: Sequence[Row], lines: int) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0.4, lines + 0.6)
     axes.axis("off")
+
+
+def _area(row: Row) -> float:
+    return _AREA * float(str(row["size_mb"])) ** 0.8
 
 
 def _color(row: Row) -> str:

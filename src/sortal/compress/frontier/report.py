@@ -90,22 +90,24 @@ def sentences(found: Frontier) -> list[str]:
     drop, size = taken.price.accuracy_drop, taken.size_bytes / own.size_bytes
     ends = "" if drop.low is None or drop.high is None else f" ({drop.low:.1f} to {drop.high:.1f})"
     verb = "gains" if (drop.value or 0.0) < 0 else "loses"
-    good = sum(not one.objection for one in found.measured[1:])
+    what = (
+        f"Taken: {taken.candidate.wish.name}: {taken.size_bytes / 1e6:.2f} MB ({size:.2f} of the size), "
+        f"{taken.ms:.2f} ms ({taken.ratio.value:.2f} of the time) on {taken.engine}; it {verb} "
+        f"{abs(drop.value or 0.0):.2f} points{ends} on {found.images:,} validation images."
+    )
+    return [what, _why(found, taken)]
+
+
+def _why(found: Frontier, taken: Measured) -> str:
+    """What it is the smallest of."""
+    others = found.measured[1:]
+    good = sum(not one.objection and (one.steady or not taken.steady) for one in others)
     asked = f"the budget of {found.budget.max_drop:g} points" + (" and the contract" if found.budget.contract else "")
-    said = [
-        f"Taken: {taken.candidate.wish.name}, the smallest of {good} of {many} candidates that keep {asked}: "
-        f"{taken.size_bytes / 1e6:.2f} MB ({size:.2f} of the size), {taken.ms:.2f} ms ({taken.ratio.value:.2f} of the "
-        f"time) on {taken.engine}; it {verb} {abs(drop.value or 0.0):.2f} points{ends} on {found.images:,} "
-        "validation images."
-    ]
+    rank = "the only one" if good == 1 else f"the smallest of {good}"
+    said = f"Of {len(others)} candidates it is {rank} that {'keeps' if good == 1 else 'keep'} {asked}"
     if taken.steady:
-        said.append(f"Its drop and one standard error ({taken.error:.2f} points) are within the budget.")
-    else:
-        said.append(
-            f"Its drop is within the budget as measured; with one standard error ({taken.error:.2f} points) it is not, "
-            "and no smaller network's is."
-        )
-    return said
+        return f"{said} with one standard error of the drop ({taken.error:.2f} points) to spare."
+    return f"{said} as measured; with one standard error of the drop ({taken.error:.2f} points) added, none does."
 
 
 def _metrics(found: Frontier, taken: Measured) -> dict[str, Metric]:
@@ -209,7 +211,7 @@ def _findings(found: Frontier) -> list[Finding]:
         told.append(Finding(code="interrupted", severity="warning", message="Not everything was tried.", hint=hint))
     late = [wish.name for wish, why in explored.skipped if "would take" in why]
     if late:
-        message = f"{len(late)} candidates were not tried because they would not have been ready in time."
+        message = f"Not tried, because they would not have been ready in time: {len(late)}."
         hint = "the same command with more time goes on from here: compress.time=1h"
         told.append(Finding(code="not_tried", severity="warning", message=message, hint=hint, rows=tuple(late)))
     if found.ground.remade:
