@@ -36,8 +36,9 @@ _PREFIX = "fused."
 _KINDS: dict[Layout, str] = {"NHWC": UINT8_NHWC, "NCHW": UINT8_NCHW, "NHWC any size": ANY_SIZE}
 
 
-def fuse(model: onnx.ModelProto, *, layout: Layout = "NHWC", where: str = "model") -> None:
-    """Give a stamped model an 8-bit input and the outputs of `fused_decision`, in place.
+def fuse(model: onnx.ModelProto, *, layout: Layout = "NHWC", batch: int | None = None, where: str = "model") -> None:
+    """Give a stamped model an 8-bit input and the outputs of `fused_decision`, in place; with `batch`, that many images
+    at a time.
 
     Raises BundleError where the preprocessing keeps 16 bits or its resizing cannot be done in a graph, or the model has
     these parts already.
@@ -52,6 +53,8 @@ def fuse(model: onnx.ModelProto, *, layout: Layout = "NHWC", where: str = "model
         )
     if any(output.name == PROBABILITIES for output in model.graph.output):
         raise BundleError("the model is fused already", where=where)
+    if batch is not None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     _fuse_input(model.graph, info.preprocess, layout, where)
     add_decision(model.graph, info.decision, info.labels, prefix=_PREFIX)
     set_metadata(model, {KEY: _KINDS[layout]})
@@ -87,7 +90,8 @@ def _planes(
     from onnx import TensorProto, helper
 
     if layout == "NHWC any size":
-        return add_resize(graph, spec, INPUT, where=where), RESIZED
+        batch = graph.input[0].type.tensor_type.shape.dim[0].dim_value or -1
+        return add_resize(graph, spec, INPUT, where=where, batch=batch), RESIZED
     turned = f"{_PREFIX}channels_first" if layout == "NHWC" else INPUT
     nodes = [helper.make_node("Transpose", [INPUT], [turned], perm=[0, 3, 1, 2])] if layout == "NHWC" else []
     floats = f"{_PREFIX}floats"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import __version__ as PILLOW
 
 from sortal.core.errors import BundleError
 from sortal.core.preprocess import ELONGATED, PreprocessSpec
@@ -34,6 +35,8 @@ which samples they take."""
 
 _FLOAT, _INT64 = 1, 7
 _SMALLEST = 1e-6
+_COLUMNS_FIRST = 13
+"""The first version of Pillow that does so. The graph does as the Pillow does with which it was exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,10 @@ class _Axis:
     """Of the network's input."""
 
 
-def add_resize(graph: onnx.GraphProto, spec: PreprocessSpec, source: str, *, where: str) -> list[onnx.NodeProto]:
-    """The nodes from the image `source` to `RESIZED`; their constants go into the graph.
+def add_resize(
+    graph: onnx.GraphProto, spec: PreprocessSpec, source: str, *, where: str, batch: int = -1
+) -> list[onnx.NodeProto]:
+    """The nodes from the image `source` to `RESIZED`; their constants go into the graph. `batch` is -1 where free.
 
     Raises BundleError for preprocessing of which this cannot be done to the grey level.
     """
@@ -66,6 +71,9 @@ def add_resize(graph: onnx.GraphProto, spec: PreprocessSpec, source: str, *, whe
     planes = nodes.node("Cast", nodes.node("Transpose", part, perm=[0, 3, 1, 2]), to=_FLOAT)
     columns = nodes.node("Transpose", weights_x, perm=[1, 0])
     picture = _both_ways(nodes, planes, weights_y, columns, _is_tall(nodes, down, across, spec))
+    picture = nodes.node(
+        "Reshape", picture, nodes.axes(batch, spec.channels, *spec.size)
+    )  # engines plan by known sizes
     if spec.resize == "pad":
         picture = _bordered(nodes, picture, down, across, spec)
     nodes.give(picture, RESIZED)
@@ -183,10 +191,13 @@ def _part(nodes: Nodes, axis: _Axis, centers: str, reach: str) -> tuple[str, str
 
 
 def _is_tall(nodes: Nodes, down: _Axis, across: _Axis, spec: PreprocessSpec) -> str:
-    """Whether Pillow 13 begins with the columns: where the rows become fewer, by more than twice what the columns do.
+    """Whether Pillow begins with the columns: since version 13 where the rows become fewer, by more than twice what the
+    columns do.
 
     What the reference cuts out of a very long image is resized to the network's size at once.
     """
+    if int(PILLOW.partition(".")[0]) < _COLUMNS_FIRST:
+        return nodes.store(np.asarray(False))
     sizes = [down.resized, across.resized]
     if spec.resize == "crop":
         target = math.floor(spec.size[0] / spec.crop) * math.floor(spec.size[1] / spec.crop)

@@ -122,7 +122,8 @@ def _openvino(path: Path, threads: int, inside: Sequence[str], behind: str | Non
         if behind is not None:
             taken = "part"
             begin = [_begin_at(openvino, ports[behind], taken)]
-        ends = [openvino.opset13.result(ports[name]) for name in names] if inside else model.get_results()
+        given = {name: end for end in model.get_results() for name in end.output(0).get_names()}
+        ends = [given.get(name) or openvino.opset13.result(ports[name]) for name in names]
         model = openvino.Model(ends, begin, "part")
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     request = core.compile_model(model, "CPU", settings).create_infer_request()

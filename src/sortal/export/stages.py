@@ -79,7 +79,8 @@ def look(original: Side, artifact: Side, item: Item) -> Seen | None:
     except (ImageError, InputError) as error:
         unread = f"the artifact cannot read what the original reads: {error.what}"
         return Seen(name=item.name, pixels=pixels, artifact_pixels=pixels, decoded=unread, resize_gap=0)
-    resized = _prepare(artifact, upright) if upright.shape[2] == artifact.preprocess.channels else pixels
+    takes = artifact.preprocess.channels, artifact.preprocess.depth
+    resized = _prepare(artifact, upright) if takes == (upright.shape[2], original.preprocess.depth) else pixels
     return Seen(
         name=item.name,
         pixels=pixels,

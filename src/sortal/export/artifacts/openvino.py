@@ -19,10 +19,10 @@ def convert(onnx: Path, out: Path) -> None:
     write_ir(read_model(onnx), out / DETAILS["model"], where=str(onnx))
 
 
-def convert_fused(onnx: Path, out: Path, *, layout: Layout) -> None:
-    """As `convert`, of the fused graph of an exported, stamped file."""
+def convert_fused(onnx: Path, out: Path, *, layout: Layout, batch: int | None = None) -> None:
+    """As `convert`, of the fused graph of an exported, stamped file; see `export.fused.fuse`."""
     model = package.load_model_from_string(read_model(onnx))
-    fuse(model, layout=layout, where=str(onnx))
+    fuse(model, layout=layout, batch=batch, where=str(onnx))
     write_ir(model.SerializeToString(), out / DETAILS["model"], where=str(onnx))
 
 

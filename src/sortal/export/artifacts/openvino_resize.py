@@ -1,4 +1,8 @@
-"""OpenVINO's format of the graph that takes one upright 8-bit image of any size; see `onnx-resize`."""
+"""OpenVINO's format of the graph that takes one upright 8-bit image of any size; see `onnx-resize`.
+
+One at a time: behind an image of free size OpenVINO 2026.4 computes a network of free batch from memory that nobody
+filled, the first time it is asked. With a batch of one the network's sizes are all known, and that does not happen.
+"""
 
 from __future__ import annotations
 
@@ -13,4 +17,4 @@ DETAILS = OF_FLOATS | {"input": ANY_SIZE}
 
 def convert(onnx: Path, out: Path) -> None:
     """Write `out/model.xml` and `out/model.bin`. Raises MissingExtraError, or as `onnx-resize` does."""
-    convert_fused(onnx, out, layout="NHWC any size")
+    convert_fused(onnx, out, layout="NHWC any size", batch=1)
