@@ -1,0 +1,102 @@
+"""A real server in a process of its own, as tests talk to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 90.0
+
+
+@dataclass(kw_only=True)
+class Server:
+    """A running `sortal serve` and what it said."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    port: int = 0
+
+    def events(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def wait_for(self, event: str, count: int = 1) -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            found = [one for one in self.events() if one["event"] == event]
+            if len(found) >= count:
+                return found[count - 1]
+            assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+            time.sleep(0.05)
+        raise AssertionError(f"no event {event}: {self.log.read_text(encoding='utf-8')}")
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def predict(self, body: bytes, path: str = "/predict", **headers: str) -> tuple[int, dict[str, Any]]:
+        status, _, text = self.ask("POST", path, body, {key.replace("_", "-"): value for key, value in headers.items()})
+        return status, json.loads(text)
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers, as the system knows them."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"sortal.serve.worker" in command and int(stat.rpartition(")")[2].split()[1]) == self.process.pid:
+                found.append(int(folder.name))
+        return found
+
+    def numbers(self) -> dict[str, float]:
+        """The metrics."""
+        text = self.ask("GET", "/metrics")[2].decode()
+        pairs = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def account(self) -> None:
+        """Every request received has one outcome, and nothing waits."""
+        numbers = self.numbers()
+        outcomes = [value for name, value in numbers.items() if name.startswith("sortal_requests_total{")]
+        assert numbers["sortal_requests_received_total"] == sum(outcomes)
+        assert numbers["sortal_queue_images"] == 0
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+Start = Callable[..., Server]
+
+
+def start_server(model: Path, log: Path, *settings: str) -> Server:
+    """A server on a free port that says so; its workers may not be ready yet."""
+    command = [sys.executable, "-m", "sortal", "serve", str(model), "port=0", *settings]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file, stdout=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    server = Server(process=process, log=log)
+    server.port = int(server.wait_for("listening")["url"].rpartition(":")[2])
+    return server

@@ -1,0 +1,107 @@
+"""How images that wait become batches, with a pool whose workers die of certain images."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sortal.core.errors import DeadlineError, OverloadError
+from sortal.serve.batcher import CRASHES, Batcher
+from sortal.serve.pool import WorkerLostError
+from sortal.serve.settings import ServeSettings
+
+
+class Mortal:
+    """A pool of one worker that answers with the length of an image, and dies of poison."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._free: asyncio.Queue[str] = asyncio.Queue()
+        self._free.put_nowait("worker")
+
+    async def free_worker(self) -> str:
+        return await self._free.get()
+
+    def give_back(self, worker: str) -> None:
+        self._free.put_nowait(worker)
+
+    async def answer(self, worker: str, images: Sequence[bytes], *, top: int) -> list[dict[str, Any]]:
+        self.batches.append(list(images))
+        await self.gate.wait()
+        self._free.put_nowait(worker)
+        if any(image.startswith(b"poison") for image in images):
+            raise WorkerLostError("the worker died")
+        return [{"index": len(image)} for image in images]
+
+
+def made(**settings: Any) -> tuple[Mortal, Batcher]:
+    pool = Mortal()
+    batcher = Batcher(pool, ServeSettings(workers=1, **settings))  # type: ignore[arg-type]
+    batcher.start()
+    return pool, batcher
+
+
+def test_images_that_wait_are_answered_together_and_in_order() -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=3)
+        pool.gate.clear()
+        asked = [asyncio.create_task(batcher.submit([b"x" * number])) for number in range(1, 8)]
+        await asyncio.sleep(0.05)
+        pool.gate.set()
+        answers = await asyncio.gather(*asked)
+        assert [one["index"] for (one,) in answers] == list(range(1, 8))
+        assert [len(batch) for batch in pool.batches] == [1, 3, 3] or [len(b) for b in pool.batches] == [3, 3, 1]
+        await batcher.drain()
+
+    asyncio.run(story())
+
+
+def test_the_image_that_kills_is_refused_and_its_neighbors_are_answered() -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=8)
+        answers = await batcher.submit([b"a", b"bb", b"poison", b"dddd"])
+        assert [one.get("index") for one in answers] == [1, 2, None, 4]
+        assert answers[2]["code"] == CRASHES
+        deadly = [batch for batch in pool.batches if b"poison" in batch]
+        assert [len(batch) for batch in deadly] == [4, 1]
+        await batcher.drain()
+
+    asyncio.run(story())
+
+
+def test_what_nobody_waits_for_is_not_asked() -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=1, answer_s=0.05)
+        pool.gate.clear()
+        first = asyncio.create_task(batcher.submit([b"first"]))
+        with pytest.raises(DeadlineError):
+            await batcher.submit([b"late"])
+        with pytest.raises(DeadlineError):
+            await first
+        pool.gate.set()
+        await batcher.drain()
+        assert pool.batches == [[b"first"]]
+
+    asyncio.run(story())
+
+
+def test_a_full_queue_takes_none_of_a_request() -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=1, queue=3)
+        pool.gate.clear()
+        asked = [asyncio.create_task(batcher.submit([b"x"])) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(OverloadError) as refused:
+            await batcher.submit([b"y"] * 3)
+        assert refused.value.retry_after_s >= 0.1
+        pool.gate.set()
+        assert len(await asyncio.gather(*asked)) == 2
+        await batcher.drain()
+        assert pool.batches == [[b"x"], [b"x"]]
+
+    asyncio.run(story())
