@@ -19,6 +19,8 @@ from sortal.serve.settings import ServeSettings
 
 CRASHES = "crashes"
 """The code of an answer that is none, because workers died with the image."""
+SOONEST_S = 0.1
+"""A refused client is not told to ask again earlier."""
 _SMOOTHING = 0.9
 
 
@@ -105,7 +107,9 @@ class Batcher:
         waiting = sum(one.is_wanted for one in self._queue) if len(self._queue) + count > self._settings.queue else 0
         if waiting + count > self._settings.queue:
             raise OverloadError(
-                "too many images are waiting", retry_after_s=self._wait_s(waiting), received=f"{waiting} waiting"
+                "too many images are waiting",
+                retry_after_s=max(self._wait_s(waiting), SOONEST_S),
+                received=f"{waiting} waiting",
             )
         soon_s = self._wait_s(len(self._queue) + count)
         if self._queue and soon_s > self._settings.answer_s:
@@ -113,7 +117,7 @@ class Batcher:
 
     def _wait_s(self, waiting: int) -> float:
         """How long so many images take, by how long the last ones took."""
-        return max(waiting * self._image_s / max(self._settings.workers, 1), 0.1)
+        return waiting * self._image_s / self._settings.workers
 
     async def _run(self) -> None:
         while True:
