@@ -66,7 +66,7 @@ def side(folder: Path) -> Side:
     import timm
     import torch
 
-    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
     def run(batch: NetworkInput) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -96,7 +96,7 @@ def _timm_network(bundle: Bundle) -> nn.Module:
     _check_plain(model)
     arguments = {key: value for key, value in model.arguments.items() if key not in (IN_CHANS, PRE_LOGITS)}
     whole = timm_body(model.architecture, arguments, channels=bundle.preprocess.channels, classes=model.classes)
-    named: Any = whole.pretrained_cfg  # type: ignore[assignment]
+    named: Any = whole.pretrained_cfg
     if not isinstance(named.get("classifier"), str):
         raise _unfit(f"{model.architecture} has not one classifier")
     head = {f"{named['classifier']}.{key}": value for key, value in network.linear.state_dict().items()}

@@ -143,7 +143,7 @@ class CudaGraphEngine:
 def record(program: Program, example: Tensor) -> Recorded:
     """Record one call of `program` on a CUDA tensor. Raises RuntimeError where that cannot be done."""
     image = example.clone()
-    aside = torch.cuda.Stream(device=image.device)
+    aside = torch.cuda.Stream(device=image.device)  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream(image.device))
     with torch.cuda.stream(aside):
         for _ in range(_WARM_UP):
