@@ -74,7 +74,7 @@ def in_the_file(
     def make(right: Path, folder: Path) -> Pair:
         said = info_of(onnx.load_model(right)).decision if decision is None else decision
         start = folder / "start.onnx"
-        original = written(right, folder, lambda model: _decide(model, said), name=start.name)
+        original = written(right, folder, lambda model: decide_by(model, said), name=start.name)
         artifact = written(start, folder, change)
         return Pair(original=original, artifact=artifact, decision=said, precision=precision)
 
@@ -91,7 +91,8 @@ def around_it(stage: str, change: Callable[[Side], Side]) -> Fault:
     return Fault(stage=stage, make=make)
 
 
-def _decide(model: onnx.ModelProto, decision: DecisionSpec) -> None:
+def decide_by(model: onnx.ModelProto, decision: DecisionSpec) -> None:
+    """Another decision in the file's metadata."""
     set_metadata(model, to_metadata(replace(info_of(model), decision=decision)))
 
 
@@ -138,7 +139,7 @@ def fused_with(**fields: object) -> Change:
 
     def change(model: onnx.ModelProto) -> None:
         right = info_of(model)
-        _decide(model, right.decision.model_copy(update=fields))
+        decide_by(model, right.decision.model_copy(update=fields))
         fuse(model)
         set_metadata(model, to_metadata(right))
 
