@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sortal.core.errors import BundleError
 
-_KINDS = {"f": torch.float32, "i": torch.int64, "u": torch.int64, "b": torch.bool}
+_KINDS = {"i": torch.int64, "u": torch.int64, "b": torch.bool}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ Value: TypeAlias = Tensor | Numbers
 
 def from_array(array: NDArray[Any]) -> Numbers:
     """A stored scalar or list."""
-    kind = _KINDS[array.dtype.kind]
+    kind = _KINDS.get(array.dtype.kind) or torch.from_numpy(np.zeros(1, array.dtype)).dtype
     return Numbers(values=tuple(array.reshape(-1).tolist()), single=array.ndim == 0, dtype=kind)
 
 

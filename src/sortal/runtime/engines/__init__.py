@@ -16,5 +16,7 @@ ENGINES = Registry(
         "openvino": "sortal.runtime.engines.openvino",
         "litert": "sortal.runtime.engines.litert",
         "tensorrt": "sortal.runtime.engines.tensorrt",
+        "cuda-graph": "sortal.export.engines.cuda_graph",
+        "torch": "sortal.export.engines.torch",
     },
 )
