@@ -105,9 +105,10 @@ class Explorer:
             for cut in self._cuts:
                 wish = Wish(side=side, cut=cut)
                 yield wish
-                if self.explored.find(wish) is None or not self._within(wish):
+                if not self._within(wish):
+                    why = "is not within the budget" if wish in self.explored.prices else "was not made"
                     rest = [Wish(side=side, cut=other) for other in self._cuts if other > cut]
-                    self.explored.skipped += [(one, f"{wish.name} is not within the budget") for one in rest]
+                    self.explored.skipped += [(one, f"{wish.name} {why}") for one in rest]
                     break
 
     def _made(self, wish: Wish) -> Candidate | None:

@@ -38,6 +38,8 @@ class Ground:
     recipe: Recipe
     notes: tuple[Finding, ...]
     listener: Listener
+    home: Path = Path()
+    """Where steps may keep what is half done; known once the folder of the frontier is."""
     _truth: Prepared | None = field(default=None, repr=False)
     _held: tuple[tuple[int, int], Material] | None = field(default=None, repr=False)
 

@@ -16,7 +16,6 @@ from sortal.compress.frontier.steps import Made, Refusal
 from sortal.compress.frontier.wish import Wish
 from sortal.core.bundle import Bundle
 from sortal.core.errors import BundleError, MachineError, SortalError
-from sortal.core.identity import WEIGHTS
 from sortal.core.preprocess import PreprocessSpec
 from sortal.core.recipe import Recipe
 from sortal.core.run import RunFolder
@@ -24,7 +23,7 @@ from sortal.decide import decision_of_run
 from sortal.graphs import graph_extractor, publish
 from sortal.models.backbones import load_network
 from sortal.models.network import Network
-from sortal.models.resolve import ModelSource
+from sortal.models.resolve import resolve
 from sortal.runtime.threads import allowed_cpus
 from sortal.start import Start
 from sortal.train.fit import fit
@@ -52,7 +51,7 @@ def sized(ground: Ground, wish: Wish, parent: Bundle, folder: Path) -> Made | Re
 
 def _refitted(ground: Ground, spec: PreprocessSpec, parent: Bundle, network: Network, folder: Path) -> Made:
     recipe = _recipe(ground, spec)
-    start = Start(source=_source(parent), plan=_plan(spec, network), network=network)
+    start = Start(source=resolve(str(parent.path)), plan=_plan(spec, network), network=network)
     home = RunFolder(path=folder)
     with graph_extractor(recipe, home, start.plan, network) as extractor:
         fitted = fit(
@@ -91,21 +90,6 @@ def _recipe(ground: Ground, spec: PreprocessSpec) -> Recipe:
     recipe = ground.recipe
     return recipe.model_copy(
         update={"input": recipe.input.model_copy(update={"size": size}), "contract": ground.contract}
-    )
-
-
-def _source(parent: Bundle) -> ModelSource:
-    """The parent's weights as something to start from; their digest names its features in the cache."""
-    model, manifest = parent.manifest.model, parent.manifest
-    return ModelSource(
-        name=model.architecture,
-        architecture=model.architecture,
-        arguments=model.arguments,
-        identity=model.identity,
-        weights_path=parent.weights_path,
-        licence=manifest.weights_licence,
-        source=model.source or "a bundle without a record of its weights",
-        sha256=manifest.files[WEIGHTS].sha256,
     )
 
 
