@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -54,4 +56,5 @@ def small_images(count: int, *, seed: int = 0) -> Prepared:
     noise = random.normal(0, 30, (count, 16, 16, 3))
     pixels = np.clip(base[:, None, None, :] + noise, 0, 255).astype(np.uint8)
     names = tuple(f"{row:03d}.png" for row in range(count))
-    return Prepared(pixels=pixels, labels=labels.astype(np.int64), names=names, groups=None)
+    digests = tuple(hashlib.sha256(one.tobytes()).hexdigest() for one in pixels)
+    return Prepared(pixels=pixels, labels=labels.astype(np.int64), names=names, groups=None, digests=digests)

@@ -84,6 +84,7 @@ def recalibrate(
     with new_run(root, f"{name}-calibrated") as run:
         try:
             _publish(run, bundle, found.decision, wanted, images, where)
+            _tell_of_artifacts(bundle, run.bundle, listener)
             return _report(run, bundle, found, wanted, images)
         except BaseException:
             run.discard()
@@ -196,6 +197,17 @@ def _made_anew(name: str, parent: Bundle, bundle: Path, graph: Path) -> None:
         write_artifact(bundle, name, graph, None)
     elif hasattr(member, "restamped"):
         restamp_artifact(bundle, name, parent.artifact(name), graph)
+
+
+def _tell_of_artifacts(parent: Bundle, bundle: Path, listener: Listener) -> None:
+    """What became of artifacts whose price was measured with the old decision, and of those that were left out."""
+    made = open_bundle(bundle).artifacts()
+    kept = [name for name in made if name in ARTIFACTS.table and ARTIFACTS.get(name).DETAILS.get("calibrated")]
+    left = [name for name in parent.artifacts() if name not in made]
+    if kept:
+        listener.say(f"{', '.join(kept)}: the same integers, the new decision; what they cost was not measured again")
+    if left:
+        listener.say(f"{', '.join(left)}: not carried over, make it again from the new bundle")
 
 
 def _write_split(run: RunFolder, where: Path, table: ImageTable) -> None:

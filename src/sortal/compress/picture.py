@@ -31,7 +31,7 @@ def draw_candidates(report: Report, path: Path) -> Path:
         drawn.append((place, high))
         offset = {"textcoords": "offset points", "xytext": (9, 7 + 11 * close)}
         axes.annotate(f"{number}", (place, high), fontsize=8, color=color, **offset)
-        text = f"{number}  {row['candidate']} · {row['engine']} · {float(str(row['size_mb'])):.2f} MB"
+        text = f"{number}  {row['candidate']} · {row['method']} · {row['engine']} · {float(str(row['size_mb'])):.2f} MB"
         legend.text(0.0, len(rows) - number, text, fontsize=8.5, color=color, va="center", parse_math=False)
     legend.set_xlim(0, 1)
     legend.set_ylim(-0.8, len(rows) - 0.2)

@@ -61,6 +61,7 @@ def compression_report(outcome: Outcome, subject: str) -> Report:
         tables["classes"] = _classes(outcome, best.price)
         if len(best.price.flips):
             tables["flips"] = _flips(outcome, best)
+    tables |= _layers(outcome)
     if outcome.found.sensitivity:
         rows = outcome.found.sensitivity[:_LAYERS]
         tables["sensitive_layers"] = Table(columns=("layer", "divergence"), rows=tuple(rows))
@@ -80,7 +81,8 @@ def compression_report(outcome: Outcome, subject: str) -> Report:
         body={
             "verdict": "shipped" if outcome.shipped else "refused",
             "shipped": list(outcome.shipped),
-            "method": None if best is None else best.candidate.name,
+            "method": None if best is None else best.candidate.method,
+            "ranges": None if best is None else best.candidate.name,
             "floating": [] if best is None else list(best.candidate.floating),
             "max_drop": outcome.budget.max_drop,
             "summary": sentences(outcome),
@@ -94,6 +96,7 @@ def candidates_table(outcome: Outcome) -> Table:
     """float32 on every engine, then every candidate: size, accuracy with its interval, time, verdict."""
     columns: tuple[str, ...] = (
         "candidate",
+        "method",
         "engine",
         "size_mb",
         "size_ratio",
@@ -108,7 +111,7 @@ def candidates_table(outcome: Outcome) -> Table:
     accuracy = (float(right.mean()), float(ends[0]), float(ends[1]))
     mb = outcome.original_bytes / 1e6
     rows: list[tuple[Cell, ...]] = [
-        ("float32", engine, mb, 1.0, *accuracy, 0.0, None, None, 0.0, 0, ms, 1.0, None, None, "the original")
+        ("float32", "FP32", engine, mb, 1.0, *accuracy, 0.0, None, None, 0.0, 0, ms, 1.0, None, None, "the original")
         for engine, ms in outcome.original_ms.items()
     ]
     for one in outcome.judged:
@@ -116,6 +119,7 @@ def candidates_table(outcome: Outcome) -> Table:
         rows.append(
             (
                 one.candidate.name,
+                one.candidate.method,
                 one.engine,
                 bytes_ / 1e6,
                 bytes_ / outcome.original_bytes,
@@ -146,8 +150,19 @@ def sentences(outcome: Outcome) -> list[str]:
     flips = len(cost.flips)
     changed = f"{flips} of {told} are decided otherwise, with the thresholds as they stand."
     if outcome.shipped:
-        return [f"Shipped as {', '.join(outcome.shipped)}.", said, changed]
-    return [f"Nothing was shipped: {best.verdict}.", said, changed]
+        return [f"Shipped as {', '.join(outcome.shipped)}.", said, changed, *_gained(outcome)]
+    return [f"Nothing was shipped: {best.verdict}.", said, changed, *_gained(outcome)]
+
+
+def _gained(outcome: Outcome) -> list[str]:
+    """What training with rounding was worth, where there was any."""
+    told = []
+    for one in outcome.judged:
+        if one.candidate.method == "QAT":
+            before = outcome.found.best.price.drop
+            text = f"Training with rounding, on {one.engine}: loses {one.price.drop:.2f} points"
+            told.append(f"{text}; the same int8 without training {before:.2f}, on ONNX Runtime.")
+    return told
 
 
 def _metrics(outcome: Outcome, best: Judged) -> dict[str, Metric]:
@@ -193,6 +208,21 @@ def _classes(outcome: Outcome, cost: Price) -> Table:
     ]
     rows.sort(key=lambda row: (-float(str(row[4])), str(row[0])))
     return Table(columns=("class", "images", "float32_recall", "int8_recall", "drop_points"), rows=tuple(rows))
+
+
+def _layers(outcome: Outcome) -> dict[str, Table]:
+    """Which layers compute in integers and which do not, of what was shipped (else of what came closest) and of dynamic
+    quantization."""
+    shown = [one for one in outcome.judged if one.verdict == "shipped" or one.candidate.method == "PTQ dynamic"]
+    if not shown and outcome.best is not None:
+        shown = [outcome.best]
+    rows: list[tuple[Cell, ...]] = [
+        (one.candidate.name, one.engine, name, "int8" if rounded else "float32")
+        for one in {one.candidate.name: one for one in shown}.values()
+        for name, rounded in one.candidate.layers.items()
+    ]
+    columns = ("candidate", "engine", "layer", "precision")
+    return {"layers": Table(columns=columns, rows=tuple(rows))} if rows else {}
 
 
 def _flips(outcome: Outcome, best: Judged) -> Table:

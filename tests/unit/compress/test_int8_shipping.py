@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +20,16 @@ from sortal.compress.report import Outcome, compression_report
 from sortal.compress.search import Found, Search
 from sortal.compress.ship import ship
 from sortal.compress.verdict import Judged
-from sortal.core.bundle import Bundle, open_attachment, open_bundle
+from sortal.core.bundle import Bundle, BundleContents, open_attachment, open_bundle, write_bundle
+from sortal.core.decision import DecisionSpec
 from sortal.core.errors import BundleError, MachineError
 from sortal.core.progress import Silent
 from sortal.core.report import Metric
 from sortal.evaluate.pages.page import render_page
+from sortal.export.publish import restamp_artifact, stamp
 from sortal.runtime.classifier import open_classifier
 from sortal.runtime.engines import ENGINES
+from sortal.runtime.metadata import from_metadata
 
 
 def _search(bundle: Bundle, folder: Path, max_drop: float) -> tuple[Outcome, Found]:
@@ -80,6 +84,54 @@ def test_an_int8_that_fits_is_attached_and_answers(bundle_path: Path, tmp_path: 
         assert answers.index.tolist() == images.labels.tolist() == large.predict(list(images.pixels)).index.tolist()
     ship(outcome, report, None)  # an older int8 is replaced
     assert open_bundle(bundle_path).artifacts() == ["onnx", "onnx-int8"]
+
+
+def test_the_calibration_images_are_stored_and_give_the_same_scales_again(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(bundle_path)
+    made = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        outcome, _ = _search(bundle, folder, max_drop=0.5)
+        shipped = ship(outcome, compression_report(outcome, "photos-1"), None)["onnx-int8"]
+        made.append(((shipped / "model.onnx").read_bytes(), json.loads((shipped / "calibration.json").read_text())))
+    assert made[0] == made[1]
+    told = made[0][1]
+    assert [one["name"] for one in told["images"]] == list(outcome.material.calibration.names)
+    assert told["images"][0]["digest"] == outcome.material.calibration.digests[0]
+    assert told["method"] == "PTQ"
+
+
+def test_an_int8_goes_into_a_bundle_with_another_decision(bundle_path: Path, tmp_path: Path) -> None:
+    """What `sortal calibrate` does: the integers stay, the decision in the file is the new one."""
+    bundle = open_bundle(bundle_path)
+    outcome, _ = _search(bundle, tmp_path, max_drop=0.5)
+    made = ship(outcome, compression_report(outcome, "photos-1"), None)["onnx-int8"]
+    contents = BundleContents(
+        labels=bundle.labels,
+        preprocess=bundle.preprocess,
+        decision=DecisionSpec(temperature=3.0, threshold=0.4),
+        model=bundle.manifest.model,
+        weights_licence=bundle.manifest.weights_licence,
+        parent=bundle.id,
+    )
+    child = open_bundle(write_bundle(tmp_path / "child", contents))
+    graph = tmp_path / "graph.onnx"
+    graph.write_bytes((bundle_path / "artifacts" / "onnx" / "model.onnx").read_bytes())
+    stamp(graph, child)
+    carried = restamp_artifact(child.path, "onnx-int8", made, graph)
+    assert open_attachment(carried).manifest.details["measured"] == open_attachment(made).manifest.details["measured"]
+    images = list(small_images(4).pixels)
+    with open_classifier(carried) as new, open_classifier(made) as old:
+        assert new.bundle_id == child.id
+        assert new.predict(images).probabilities.max() < old.predict(images).probabilities.max()
+    said = engine_metadata(carried / "model.onnx")
+    assert from_metadata(said, where="test").decision == child.decision
+
+
+def engine_metadata(path: Path) -> dict[str, str]:
+    opened = ENGINES.get("onnxruntime").open(path, threads=1)
+    return dict(opened.metadata)
 
 
 def test_a_new_bundle_names_its_parent(bundle_path: Path, tmp_path: Path) -> None:

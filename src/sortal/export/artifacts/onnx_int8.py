@@ -27,20 +27,14 @@ DETAILS: dict[str, Any] = {
 }
 
 
-def convert(onnx: Path, out: Path) -> None:
+def calibrated(onnx: Path, out: Path, pixels: Pixels) -> None:
     """It is not made by itself. Raises InputError that names the command."""
+    del out, pixels
     raise InputError(
         "int8 is made within a budget of accuracy, by another command",
         where=str(onnx),
-        received=str(out),
         hint="sortal compress RUN compress.int8=true",
     )
-
-
-def calibrated(onnx: Path, out: Path, pixels: Pixels) -> None:
-    """As `convert`."""
-    del pixels
-    convert(onnx, out)
 
 
 def restamped(made: Path, onnx: Path, out: Path) -> None:

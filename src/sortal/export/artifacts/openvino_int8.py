@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sortal.core.errors import BundleError, InputError, MissingExtraError
+from sortal.core.errors import BundleError, MissingExtraError
 from sortal.core.preprocess import Pixels, normalize
 from sortal.export.artifacts import onnx_int8
 from sortal.runtime.engines.openvino import import_openvino, without_telemetry
@@ -31,16 +31,6 @@ DETAILS: dict[str, Any] = {
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 _FRAMEWORK = "framework"
-
-
-def convert(onnx: Path, out: Path) -> None:
-    """There is nothing to make without images. Raises InputError."""
-    raise InputError(
-        "int8 needs images that say which range activations have",
-        where=str(onnx),
-        received=str(out),
-        hint="sortal compress RUN compress.int8=true",
-    )
 
 
 def calibrated(onnx: Path, out: Path, pixels: Pixels) -> None:

@@ -17,12 +17,8 @@ from sortal.export.artifacts.tensorrt import SCRIPT, command
 DETAILS: dict[str, Any] = onnx_int8.DETAILS | {"for": "TensorRT"}
 
 
-def convert(onnx: Path, out: Path) -> None:
-    """It is not made by itself. Raises InputError that names the command."""
-    onnx_int8.convert(onnx, out)
-
-
 calibrated = onnx_int8.calibrated
+"""As `onnx-int8`."""
 
 
 def restamped(made: Path, onnx: Path, out: Path) -> None:
