@@ -44,13 +44,13 @@ def state(bundle: Path) -> dict[Path, bytes]:
 
 def test_artifacts_are_attached_and_answer_as_the_run(world: World, run: Path) -> None:
     before = state(run / "bundle")
-    done = sortal(run.parent, "export", run.name, "--to", "onnx-uint8,onnx-fp16", "--to", "openvino")
+    done = sortal(run.parent, "export", run.name, "--to", "onnx-uint8,onnx-fp16,onnx-resize", "--to", "openvino")
     assert done.code == 0, done.err
     assert "sortal predict photos-1/bundle/artifacts/onnx-uint8 inbox/" in done.out
     bundle = open_bundle(run / "bundle")
-    assert bundle.artifacts() == ["onnx", "onnx-fp16", "onnx-uint8", "openvino"]
+    assert bundle.artifacts() == ["onnx", "onnx-fp16", "onnx-resize", "onnx-uint8", "openvino"]
     expected = answers(run.parent, run, world.home / "other")
-    for name in ("onnx-uint8", "onnx-fp16", "openvino"):
+    for name in ("onnx-uint8", "onnx-resize", "onnx-fp16", "openvino"):
         details = bundle.attachment(f"artifacts/{name}").manifest.details
         assert details["parity"]["flips"] == 0
         assert answers(run.parent, bundle.artifact(name), world.home / "other") == expected
@@ -60,6 +60,10 @@ def test_artifacts_are_attached_and_answer_as_the_run(world: World, run: Path) -
         run.parent, "explain", bundle.artifact("onnx-uint8"), next((world.home / "other").rglob("*.png"))
     )
     assert explained.code == 0, explained.err
+    refused(
+        sortal(run.parent, "explain", bundle.artifact("onnx-resize"), next((world.home / "other").rglob("*.png"))),
+        "resizes images itself",
+    )
 
 
 def test_what_other_programs_run_is_checked_as_far_as_that_goes_and_says_so(run: Path) -> None:
@@ -79,7 +83,8 @@ def test_the_python_of_the_documentation_runs(world: World, run: Path, tmp_path:
     """In one go, in a folder where the run is `runs/photos-1`; each part prints the answer that Sortal gives."""
     import_openvino()  # without its telemetry
     shutil.copytree(run, tmp_path / "runs" / "photos-1")
-    names = ["onnx-uint8", "onnx-uint8-nchw", "onnx-fp16", "openvino"]
+    names = ["onnx-uint8", "onnx-uint8-nchw", "onnx-resize", "onnx-fp16", "openvino"]
+    names += ["openvino-uint8", "openvino-resize"]
     assert sortal(tmp_path, "export", "runs/photos-1", "--to", ",".join(names), "--count", "8").code == 0
     image = Image.open(next((world.home / "other" / "green").glob("*.png"))).resize((90, 71))
     image.save(tmp_path / "a.jpg", quality=95)
