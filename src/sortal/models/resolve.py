@@ -92,12 +92,12 @@ def resolve(
     or a pickle, and a download that is forbidden or fails.
     """
     asked = _Asked(name=name, arguments=dict(arguments or {}), offline=is_offline() if offline is None else offline)
+    if is_hub_folder(name):  # which as an artifact has a manifest too
+        return _from_folder(asked, weights, say)
     if (folder := _bundle_folder(name)) is not None:
         return _from_bundle(asked, open_bundle(folder), weights)
     if name == "auto":
         return _automatic(asked, weights, size_px, say)
-    if is_hub_folder(name):
-        return _from_folder(asked, weights, say)
     stored, notes = _named_card(name)
     if stored is not None and stored.card.architecture != name:  # the name is that of a card, not of an architecture
         return _with_card_name(asked, stored, weights, notes, say)

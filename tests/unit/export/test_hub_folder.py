@@ -102,8 +102,10 @@ def test_it_is_exported_with_the_check_and_attached(bundle: Path, tmp_path: Path
     assert report.tables["artifacts"].rows[0][0] == "hub"
     details = open_bundle(tmp_path / "bundle").attachment("artifacts/hub").manifest.details
     assert details["parity"]["flips"] == 0
+    attached = tmp_path / "bundle" / "artifacts" / "hub"
     with pytest.raises(BundleError, match="sortal import"):
-        open_classifier(tmp_path / "bundle" / "artifacts" / "hub")
+        open_classifier(attached)
+    assert resolve(str(attached), offline=True).architecture == "test_resnet"
 
 
 def test_what_is_imported_decides_as_what_was_exported(bundle: Path, folder: Path, tmp_path: Path):
