@@ -48,7 +48,10 @@ def compress_model(
 
         return explore_frontier(bundle, run, source, name=where.name, recipe=recipe, out=out, listener=listener)
     material = gather_images(bundle, run, source, count=recipe.compress.calibration_images, listener=listener)
-    # what changes the network itself (cutting channels) goes here: it gives int8 another bundle to start from
+    if recipe.compress.prune > 0:
+        from sortal.compress.prune.study import prune_model  # loads torch
+
+        return prune_model(bundle, run, material, name=where.name, recipe=recipe, out=out, listener=listener)
     outcome = quantized_artifacts(bundle, run, material, recipe=recipe, out=out, listener=listener)
     report = compression_report(outcome, where.name)
     paths = {name: str(path) for name, path in outcome.attached.items()}
@@ -58,8 +61,9 @@ def compress_model(
 
 
 def _opened(where: Path, recipe: Recipe, out: Path | None) -> tuple[Bundle, RunFolder | None]:
-    if not (recipe.compress.int8 or recipe.compress.frontier):
-        raise InputError("nothing was asked for", hint="sortal compress RUN compress.int8=true")
+    if not (recipe.compress.int8 or recipe.compress.frontier or recipe.compress.prune > 0):
+        hint = "sortal compress RUN compress.int8=true, or compress.prune=0.3"
+        raise InputError("nothing was asked for", hint=hint)
     bundle = bundle_of(where)
     if bundle is None:
         raise BundleError("neither a run nor a bundle", where=str(where), hint="give a folder such as runs/photos-1")

@@ -19,12 +19,12 @@ Cut = Mapping[str, tuple[int | None, ...]]
 """Name of a parameter or buffer in the backbone -> its shape; None where a dimension is the architecture's own."""
 
 
-def cut_between(whole: nn.Module, small: nn.Module) -> dict[str, tuple[int | None, ...]]:
-    """What makes `small` of `whole`: shapes of the tensors that differ. Of `whole` only shapes are looked at."""
-    full, found = whole.state_dict(), dict[str, tuple[int | None, ...]]()
-    for name, tensor in small.state_dict().items():
-        if tensor.shape != full[name].shape:
-            pairs = zip(tensor.shape, full[name].shape, strict=True)
+def cut_of(whole: nn.Module, state: Mapping[str, Tensor]) -> dict[str, tuple[int | None, ...]]:
+    """What makes a backbone with the tensors `state` of the `whole` one; only shapes are looked at."""
+    found = dict[str, tuple[int | None, ...]]()
+    for name, tensor in whole.state_dict().items():
+        if tensor.shape != state[name].shape:
+            pairs = zip(state[name].shape, tensor.shape, strict=True)
             found[name] = tuple(None if mine == theirs else mine for mine, theirs in pairs)
     return found
 

@@ -35,8 +35,9 @@ class Network(nn.Module):
     """A backbone, (N, C, H, W) -> (embedding (N, D), feature map (N, F, h, w)), and a head.
 
     `architecture`, `arguments` (complete: they rebuild the backbone), `identity`, `cut` (where channels were pruned),
-    `wiring`, `classes` and `embedding_dim` are what a bundle records. With `wiring.views` "mirror" the embedding is the mean over the image and
-    its mirror image, and so are the logits of a linear head; only in evaluation mode, and in exported graphs.
+    `wiring`, `classes` and `embedding_dim` are what a bundle records. With `wiring.views` "mirror" the embedding is the
+    mean over the image and its mirror image, and so are the logits of a linear head; only in evaluation mode, and in
+    exported graphs.
     """
 
     def __init__(

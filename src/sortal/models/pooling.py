@@ -48,6 +48,10 @@ class Pooling(nn.Module):
         self._parts = (embedding.shape[1], *(part.shape[1] for part in parts))
         return signed_root(torch.cat([embedding, *parts], 1), self.slack)
 
+    def forget(self) -> None:
+        """Drop the maps of a backbone that ran on its own."""
+        self._maps.clear()
+
     def _overhear(self, module: nn.Module, given: Any, output: Tensor) -> None:  # noqa: ARG002 (torch's signature)
         # a bound method, and no closure: copies of a network then listen to their own modules
         self._maps[module] = output
