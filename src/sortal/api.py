@@ -15,6 +15,7 @@ from sortal.asked import as_path, as_table, need, recipe_of, subject_of, table_f
 from sortal.core.progress import Listener, Silent
 
 if TYPE_CHECKING:
+    from sortal.benchmark.study import Asked as BenchmarkWish
     from sortal.build import TrainedRun
     from sortal.core.contract import Contract
     from sortal.core.predictions import Predictions
@@ -441,6 +442,21 @@ def compress(
         out=None if out is None else Path(out),
         listener=listener or Silent(),
     )
+
+
+def benchmark(
+    where: str | Path | TrainedRun, *, asked: BenchmarkWish | None = None, listener: Listener | None = None
+) -> Report:
+    """Measure every artifact of a run or bundle on every engine that opens it, each in a process of its own.
+
+    `asked` (a `sortal.benchmark.study.Asked`) names images, artifacts, engines and times. Size, time with intervals,
+    memory, and accuracy and flips on labelled images: the run's validation images unless others are named. Raises
+    BundleError for an altered bundle, InputError for unknown artifacts or engines, DataError for images of other
+    classes; what an artifact does wrong is a row of the report.
+    """
+    from sortal.benchmark.study import Asked, benchmark_model
+
+    return benchmark_model(as_path(where), asked or Asked(), listener=listener or Silent())
 
 
 def audit(

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "export": "sortal.cli.export:export",
     "targets": "sortal.cli.targets:targets",
     "compress": "sortal.cli.compress:compress",
+    "benchmark": "sortal.cli.benchmark:benchmark",
     "predict": "sortal.cli.predict:predict",
     "serve": "sortal.cli.serve:serve",
     "promote": "sortal.cli.workspace:promote",
