@@ -1,7 +1,8 @@
 """HTTP: answers to images, health that tells the truth about workers, metrics. Every error is JSON and says what to do.
 
 POST /predict?top=5    an image as body, a form with files, or JSON with base64
-GET  /livez /readyz /health /metrics /
+POST /feedback         what an image really shows, where a workspace is served
+GET  /livez /readyz /health /metrics
 """
 
 from __future__ import annotations
@@ -17,15 +18,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sortal.core.errors import DeadlineError, InputError, OverloadError, SortalError
+from sortal.core.errors import (
+    ConflictError,
+    DeadlineError,
+    InputError,
+    MachineError,
+    NotFoundError,
+    OverloadError,
+    SortalError,
+)
 from sortal.serve.batcher import CRASHES
-from sortal.serve.intake import TooLargeError, images_of
+from sortal.serve.intake import TooLargeError, images_of, parse_json, read_body
 from sortal.serve.metrics import Metrics, Outcome
+from sortal.serve.recorder import Recorder
 from sortal.serve.service import TOP, Service
 
 Told = Callable[[dict[str, Any]], None]
 """Receives one event of the log as plain data."""
 
+_STATED: dict[type[SortalError], int] = {NotFoundError: 404, ConflictError: 409, MachineError: 507}
+"""The status of an error about feedback; 507 is a disk that refuses."""
 _ID_HEADER = "x-request-id"
 _LONGEST_ID = 128
 
@@ -33,8 +45,8 @@ _LONGEST_ID = 128
 class Front:
     """The routes of one server over one service."""
 
-    def __init__(self, service: Service, log: Told):
-        self._service, self._log = service, log
+    def __init__(self, service: Service, log: Told, recorder: Recorder | None = None):
+        self._service, self._log, self._recorder = service, log, recorder
         self.metrics = Metrics()
         self.is_ending = False
 
@@ -42,6 +54,7 @@ class Front:
         """The ASGI application."""
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
+            Route("/feedback", self.feedback, methods=["POST"]),
             Route("/livez", self.livez),
             Route("/readyz", self.readyz),
             Route("/health", self.health),
@@ -64,6 +77,19 @@ class Front:
         self._finish(name, outcome, response.status_code, count, started_s)
         response.headers[_ID_HEADER] = name
         return response
+
+    async def feedback(self, request: Request) -> Response:
+        """Store a label that somebody gives an image; acknowledged when it is on the disk."""
+        name = _request_id(request)
+        try:
+            if self._recorder is None:
+                raise NotFoundError("labels are kept by a workspace", hint="sortal serve WORKSPACE")
+            stored = await self._recorder.say(parse_json(await read_body(request, self._service.settings)))
+        except SortalError as error:
+            status = _STATED.get(type(error), 422 if type(error) is InputError else _status(error)[0])
+            return _refusal(error, status, name)
+        told = {"key": stored.statement.key, "stored": stored.outcome, "disputed": stored.disputed}
+        return JSONResponse(told | {"label": stored.statement.label, "image_sha256": stored.statement.image_sha256})
 
     async def livez(self, _: Request) -> Response:
         """Whether the process answers at all."""
@@ -102,14 +128,18 @@ class Front:
         self.metrics.deaths.set(self._service.deaths)
         self.metrics.queue_seconds.set(seen.queue_s)
         self.metrics.answer_seconds.set(seen.answer_s)
+        self.metrics.lost.set(0 if self._recorder is None else self._recorder.lost)
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _predicted(self, request: Request, name: str) -> tuple[Response, Outcome, int]:
         if self.is_ending:
             raise OverloadError("the server is ending", retry_after_s=5.0)
-        top = _top(request)
+        top, started_s = _top(request), time.monotonic()
         images = await images_of(request, self._service.settings)
         description, answers = await self._service.answer(images)
+        if self._recorder is not None:
+            passed_ms = 1e3 * (time.monotonic() - started_s)
+            self._recorder.note(name, images, answers, description, milliseconds=passed_ms)
         for answer in answers:
             self.metrics.images.labels("error" if "error" in answer else "ok").inc()
         body = {

@@ -33,6 +33,7 @@ class Metrics:
             "sortal_queue_seconds", "Seconds that images waited, all in all", registry=self._registry
         )
         self.answer_seconds = Gauge("sortal_answer_seconds", "Seconds of workers, all in all", registry=self._registry)
+        self.lost = Gauge("sortal_events_lost", "Events that could not be written", registry=self._registry)
         for outcome in OUTCOMES:
             self.outcomes.labels(outcome)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,6 +47,8 @@ class ServeSettings(BaseModel):
     """A worker that has not answered for so long is killed and replaced."""
     start_s: Positive = 120.0
     """A worker that is not ready after so long is killed and replaced."""
+    keep: Literal["none", "doubtful", "all"] = "none"
+    """Which images a workspace keeps: those left to a person or unknown, all, or none."""
     drain_s: Positive = 30.0
     """How long open requests are waited for when the server ends."""
 

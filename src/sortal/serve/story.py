@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from sortal.core.errors import InputError, MachineError, SortalError
 from sortal.runtime.locate import locate
 from sortal.serve.app import Front
 from sortal.serve.protocol import timed_protocol
+from sortal.serve.recorder import Recorder
 from sortal.serve.service import Service
 from sortal.serve.settings import ServeSettings
 from sortal.workspace.deployment import deployment
@@ -43,7 +45,7 @@ def serve(model: Path, settings: ServeSettings, *, anyone: bool = False) -> None
             received=settings.host,
             hint="put a proxy that authenticates before it, or say --anyone",
         )
-    workspace = open_workspace(model, read_only=True) if is_workspace(model) else None
+    workspace = _opened(model) if is_workspace(model) else None
     try:
         asyncio.run(_run(model, workspace, settings))
     finally:
@@ -53,7 +55,8 @@ def serve(model: Path, settings: ServeSettings, *, anyone: bool = False) -> None
 
 async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings) -> None:
     service = Service(_live(workspace) if workspace else _checked(model), settings)
-    front = Front(service, _log)
+    recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
+    front = Front(service, _log, recorder)
     config = uvicorn.Config(
         front.app(),
         host=settings.host,
@@ -71,6 +74,8 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
     server = _Server(config, front)
     logging.getLogger("uvicorn.error").addHandler(_Lines())
     service.start()
+    if recorder is not None:
+        recorder.start()
     follower = asyncio.create_task(_follow(workspace, service)) if workspace else None
     announcing = asyncio.create_task(_announce(server, service, settings))
     try:
@@ -82,6 +87,8 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
                 with suppress(asyncio.CancelledError):
                     await task
         await service.stop()
+        if recorder is not None:
+            await recorder.stop()
         _log({"event": "ended"})
 
 
@@ -142,6 +149,14 @@ async def _follow(workspace: Workspace, service: Service) -> None:
         except SortalError as error:
             _log({"event": "not exchanged", "bundle_id": live, "reason": str(error)})
             serving = live  # what failed is not tried again until somebody promotes something
+
+
+def _opened(path: Path) -> Workspace:
+    """To be written where that is allowed; else for reading, without events and feedback."""
+    if os.access(path, os.W_OK):
+        return open_workspace(path)
+    _log({"event": "read-only", "message": "events and feedback are not kept", "workspace": str(path)})
+    return open_workspace(path, read_only=True)
 
 
 def _live(workspace: Workspace) -> Path:

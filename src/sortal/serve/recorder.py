@@ -1,0 +1,116 @@
+"""What a workspace remembers of a server: events, many in one commit, and images where that was asked for.
+
+Written beside the answers, never before them: a disk that is full or slow costs events, which are counted, and not a
+request. What people say about answers is different: it is acknowledged when it is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from sortal.core.errors import InputError, SortalError
+from sortal.core.events import Event
+from sortal.serve.settings import ServeSettings
+from sortal.workspace.events import append_events
+from sortal.workspace.feedback import Stored, say_label
+from sortal.workspace.folder import Workspace
+from sortal.workspace.images import keep_image
+
+_FLUSH_S = 0.2
+_MOST_WAITING = 20_000
+_FIELDS = ("label", "request_id", "image_sha256", "source", "comment", "key")
+
+
+class Recorder:
+    """Writes into one workspace, from one task."""
+
+    def __init__(self, workspace: Workspace, settings: ServeSettings, log: Callable[[dict[str, Any]], None]):
+        self.lost = 0
+        """Events that could not be written."""
+        self._workspace, self._settings, self._log = workspace, settings, log
+        self._events: deque[Event] = deque()
+        self._images: deque[bytes] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run())
+
+    def note(
+        self,
+        name: str,
+        images: Sequence[bytes],
+        answers: Sequence[dict[str, Any]],
+        description: dict[str, Any],
+        *,
+        milliseconds: float,
+    ) -> None:
+        """Remember the answers to the images of one request; several are called `name/0`, `name/1` ..."""
+        time = datetime.now(UTC).isoformat(timespec="microseconds")
+        for number, (data, answer) in enumerate(zip(images, answers, strict=True)):
+            if "error" in answer:
+                continue
+            if len(self._events) >= _MOST_WAITING:
+                self.lost += 1
+                continue
+            self._events.append(
+                Event(
+                    time=time,
+                    request_id=name if len(images) == 1 else f"{name}/{number}",
+                    bundle_id=description["bundle_id"],
+                    image_sha256=sha256(data).hexdigest(),
+                    top=tuple((description["labels"][index], chance) for index, chance in answer["top"][:5]),
+                    abstained=answer["abstained"],
+                    unknown_score=answer.get("unknown_score"),
+                    latency_ms=milliseconds,
+                )
+            )
+            if self._is_kept(answer):
+                self._images.append(data)
+
+    async def say(self, told: Any) -> Stored:
+        """Store what a client says an image shows. Raises InputError for what is no statement, and as `say_label`."""
+        if not isinstance(told, dict) or not isinstance(told.get("label"), str):
+            raise InputError("a statement is an object with a label, and request_id or image_sha256")
+        wrong = [key for key, value in told.items() if key not in _FIELDS or not isinstance(value, str)]
+        if wrong:
+            raise InputError("no such field of a statement, or no text", received=", ".join(map(str, wrong))[:80])
+        await self._flush()  # the event that it is about may be on its way
+        return await asyncio.to_thread(say_label, self._workspace, **told)
+
+    async def stop(self) -> None:
+        """Write what is left."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._flush()
+
+    def _is_kept(self, answer: dict[str, Any]) -> bool:
+        doubtful = answer["abstained"] or answer.get("unknown", False)
+        return self._settings.keep == "all" or (self._settings.keep == "doubtful" and doubtful)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        events, images = list(self._events), list(self._images)
+        self._events.clear()
+        self._images.clear()
+        if not events:
+            return
+        try:
+            await asyncio.to_thread(append_events, self._workspace, events)
+            for data in images:
+                await asyncio.to_thread(keep_image, self._workspace, data)
+        except SortalError as error:
+            self.lost += len(events)
+            self._log({"event": "not recorded", "events": len(events), "reason": str(error)})
