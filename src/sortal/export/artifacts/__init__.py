@@ -38,9 +38,13 @@ ARTIFACTS = Registry(
         "triton": "sortal.export.artifacts.triton",
         "tflite": "sortal.export.artifacts.tflite",
         "tflite-uint8": "sortal.export.artifacts.tflite_uint8",
+        "tflite-int8": "sortal.export.artifacts.tflite_int8",
         "torch": "sortal.export.artifacts.torch_program",
         "torch-uint8": "sortal.export.artifacts.torch_uint8",
         "torchscript": "sortal.export.artifacts.torchscript",
+        "executorch": "sortal.export.artifacts.executorch",
+        "executorch-int8": "sortal.export.artifacts.executorch_int8",
+        "executorch-uint8": "sortal.export.artifacts.executorch_uint8",
     },
 )
 

@@ -122,7 +122,7 @@ def _with_channels_last(network: Any, model: onnx.ModelProto) -> nn.Module:
     from torch import nn
     from torch.overrides import TorchFunctionMode
 
-    class Counterparts(TorchFunctionMode):  # type: ignore[misc]
+    class Counterparts(TorchFunctionMode):
         """The largest values by the operator that LiteRT has for them, not by sorting, which it cannot run."""
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,8 +1,10 @@
 """A float32 .tflite file in int8: weights by channel, activations by ranges seen on real images, an int8 input.
 
+Ranges are moving averages of each image's ends (as in Jacob et al. 2018, "Quantization and Training of Neural
+Networks"), by ai-edge-quantizer; the input's is what pixels can be, because the darkest image seen is not the last.
 Everything that leads to `feature_map` computes in integers, which is all that an accelerator has to take. What follows
 (pooled statistics with their square roots, the linear head, the unknown score) is a thousandth of the arithmetic and
-stays in float32, where int8 would cost decisions; its large matrices are stored as int8.
+stays in float32, where int8 would cost decisions; the head's matrix is stored as int8.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ BODY, TAIL = "body/", "tail/"
 _STATIC, _WEIGHTS = "static", "weights"
 
 
-def in_int8(data: bytes, images: NDArray[np.float32], *, where: str = "model") -> bytes:
+def in_int8(data: bytes, images: NDArray[np.float32], *, ends: tuple[float, float], where: str = "model") -> bytes:
     """The file in int8, calibrated on `images` (N, height, width, channels), normalized as the file takes them.
 
-    The input becomes int8, logits, embedding and feature map stay float32. Raises MissingExtraError without
-    ai-edge-quantizer, BundleError where a layer cannot be quantized.
+    `ends` are the smallest and the largest number that the input can hold, which few images show. The input becomes
+    int8; logits, embedding and feature map stay float32. Raises MissingExtraError without ai-edge-quantizer,
+    BundleError where a layer cannot be quantized.
     """
     try:
         from ai_edge_quantizer import calibrator, quantizer
@@ -40,10 +43,12 @@ def in_int8(data: bytes, images: NDArray[np.float32], *, where: str = "model") -
     with _quiet():
         try:
             made = quantizer.Quantizer(named, _recipe())
-            seen = calibrator.Calibrator(named, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+            seen = calibrator.Calibrator(named, num_threads=1, qsv_update_func=qsv_utils.moving_average_update)
             samples = [{"image": image[None]} for image in images]
             seen.calibrate({SIGNATURE: samples}, made._recipe_manager)
-            found = made.quantize(seen.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
+            ranges = seen.get_model_qsvs()
+            ranges[_input(named)] = {"min": np.full((1,) * 4, ends[0]), "max": np.full((1,) * 4, ends[1])}
+            found = made.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         except Exception as error:  # the quantizer has no common class of errors
             raise BundleError(f"the network cannot be quantized: {error}", where=where) from error
     if found.quantized_model is None:
@@ -75,6 +80,13 @@ def _with_outputs_of(named: bytes, data: bytes) -> bytes:
     for entry in after.signatureDefs[0].outputs:
         entry.tensorIndex = int(after.subgraphs[0].outputs[given[entry.name]])
     return bytes(flatbuffer_utils.convert_object_to_bytearray(after))
+
+
+def _input(named: bytes) -> str:
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(named, 0).Subgraphs(0)
+    return str(graph.Tensors(graph.Inputs(0)).Name().decode())
 
 
 def _feature_map(model: Any) -> int:
