@@ -61,12 +61,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "server": Scenario(artifacts=("triton",), why="Triton batches the requests of many clients"),
     "android": Scenario(
-        artifacts=("tflite", "onnx-uint8"), why="LiteRT is Android's own; `sortal compress` makes it int8"
+        artifacts=("tflite", "onnx-uint8"),
+        why="LiteRT is Android's own; tflite-int8 is smaller and quicker where its check holds",
     ),
     "ios": Scenario(artifacts=("coreml", "onnx-uint8"), why="Core ML reaches the Neural Engine"),
-    "pytorch": Scenario(
-        artifacts=("torch-export", "executorch", "onnx"), why="PyTorch opens it without the code of the model"
-    ),
+    "pytorch": Scenario(artifacts=("torch", "onnx"), why="PyTorch opens it without the code of the model"),
     "browser": Scenario(
         artifacts=("onnx-uint8",), why="ONNX Runtime Web opens ONNX files; with pixels as input nothing is left to do"
     ),
@@ -93,13 +92,17 @@ _MADE_BY = {
     "mlprogram": ("coremltools", "mobile"),
     "coreml": ("coremltools", "mobile"),
     "executorch": ("executorch", "executorch"),
+    "openvino-int8": ("nncf", "compress"),
 }
-"""Format -> the package that its converter or engine imports, and the extra that brings it; others need none."""
+"""Format or artifact -> the package that its converter or engine imports, and the extra that brings it."""
 _NEVER_RUN = {
     "tensorrt": "neither built nor run as an engine, only as ONNX",
+    "tensorrt-int8": "neither built nor run as an engine, only as ONNX",
     "tensorrt-engine": "never built: no GPU",
     "triton": "the server; only its graphs",
     "coreml": "on Apple's systems",
+    "tflite": "on a phone",
+    "executorch": "on a phone",
 }
 """What Sortal's own tests and benchmarks have not run."""
 
@@ -205,20 +208,23 @@ def _of(machine: Machine) -> tuple[str, str]:
 def _row(name: str) -> tuple[Any, ...]:
     details = member(name).DETAILS
     kind = str(details["format"])
-    extra = _MADE_BY.get(kind, ("", ""))[1]
+    extra = ", ".join(extra for _, extra in _needs(name))
     missing = _missing(name)
-    runs_on = f"{details['for']}" if "for" in details and kind == "onnx" else _RUNS_ON.get(kind, kind)
+    runs_on = str(details["for"]) if "for" in details and kind == "onnx" else _RUNS_ON.get(kind, kind)
     here = "yes" if missing is None else f"no: {missing}"
-    never = _NEVER_RUN.get(name) or (f"{details['for']} itself" if "for" in details else "")
+    never = _NEVER_RUN.get(name) or _NEVER_RUN.get(kind) or (f"{details['for']} itself" if "for" in details else "")
     return name, str(details["model"]), runs_on, str(details["precision"]), extra, here, never
 
 
 def _missing(name: str) -> str | None:
     """What has to be installed before the artifact can be made and opened here; None where nothing is."""
-    package, extra = _MADE_BY.get(str(member(name).DETAILS["format"]), (None, ""))
-    if package is None or find_spec(package) is not None:
-        return None
-    return f'{package} is missing, pip install "sortal[{extra}]"'
+    absent = [(package, extra) for package, extra in _needs(name) if find_spec(package) is None]
+    return f'{absent[0][0]} is missing, pip install "sortal[{absent[0][1]}]"' if absent else None
+
+
+def _needs(name: str) -> list[tuple[str, str]]:
+    kind = str(member(name).DETAILS["format"])
+    return [_MADE_BY[key] for key in dict.fromkeys((kind, name)) if key in _MADE_BY]
 
 
 def _named(machine: Machine) -> str:
