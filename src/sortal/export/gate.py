@@ -18,7 +18,15 @@ from sortal.core.report import Finding, Metric, Report
 from sortal.export.decisions import compare_decisions
 from sortal.export.images import MADE, odd_images
 from sortal.export.parity import Side, check_parity, is_equal, logits_of
-from sortal.export.stages import GREY_LEVELS, Divergence, Seen, hidden_divergence, look, same_eyes, visible_divergence
+from sortal.export.stages import (
+    GREY_LEVELS,
+    Divergence,
+    Seen,
+    hidden_divergence,
+    look,
+    unseen_divergence,
+    visible_divergence,
+)
 from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.sources import Item
 
@@ -46,15 +54,15 @@ def check_artifact(
 
     The report is that of `export.parity.check_parity` with the metrics `images` and `grey_levels` (the largest
     difference behind resizing), those of `export.decisions` where the artifact decides by itself, and with a finding
-    `diverges_at_<stage>` of severity error before all others where the two do not agree. An artifact that decodes or
-    resizes in a way of its own is also shown a few images of odd shapes. `epsilon` defaults to that of the precision.
-    Raises InputError where no image can be read or the precision is unknown.
+    `diverges_at_<stage>` of severity error before all others where the two do not agree. A few made images of odd
+    shapes are shown as well, of which only the stages count, not the decisions. `epsilon` defaults to that of the
+    precision. Raises InputError where no image can be read or the precision is unknown.
     """
     allowed = _allowed(precision) if epsilon is None else epsilon
     seen = [one for item in images if (one := look(original, artifact, item)) is not None]
     if not seen:
         raise InputError("none of the images for the parity check can be read", received=f"{len(images)} images")
-    odd = [] if same_eyes(original, artifact) else _odd(original, artifact)
+    odd = _odd(original, artifact)
     found = visible_divergence(original, artifact, seen) or visible_divergence(original, artifact, odd)
     report = _compared(original, artifact, seen, decision, allowed)
     report = _with_unknown(report, original, artifact, seen, decision, precision)
@@ -63,6 +71,7 @@ def check_artifact(
     if found is None:
         report = _with_decisions(report, original, artifact, seen, decision, allowed, _score_allowed(precision))
         found = None if is_equal(report) else Divergence(stage="decision", message=_worst(report))
+    found = found or unseen_divergence(original, artifact, odd, precision=precision)
     body = report.body | {"precision": precision, "epsilon": allowed, "stage": None if found is None else found.stage}
     body |= {"grey_levels": GREY_LEVELS, "odd_images": len(odd)}
     findings = report.findings if found is None else (_named(found, len(seen)), *report.findings)

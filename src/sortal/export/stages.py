@@ -71,7 +71,7 @@ def look(original: Side, artifact: Side, item: Item) -> Seen | None:
     except ImageError:
         return None
     pixels = _prepare(original, upright)
-    if same_eyes(original, artifact):
+    if _same_eyes(original, artifact):
         return Seen(name=item.name, pixels=pixels, artifact_pixels=pixels, decoded=None, resize_gap=0)
     try:
         theirs = _decode(artifact, raw, item.name)
@@ -121,7 +121,19 @@ def hidden_divergence(original: Side, artifact: Side, seen: Sequence[Seen], *, p
     )
 
 
-def same_eyes(original: Side, artifact: Side) -> bool:
+def unseen_divergence(original: Side, artifact: Side, made: Sequence[Seen], *, precision: str) -> Divergence | None:
+    """What a person's own images cannot show: channels reversed where all are grey, or, in float32, another function of
+    images unlike theirs."""
+    pixels = np.stack([one.pixels for one in made])
+    names = tuple(one.name for one in made)
+    expected, found = logits_of(original, pixels), logits_of(artifact, pixels)
+    turned = _reversed(artifact, pixels, expected, found, names)
+    if turned is not None or precision != "float32" or _distance(expected, found) <= _SAME_LOGITS:
+        return turned
+    return _in_the_graph(expected, found, names, precision)
+
+
+def _same_eyes(original: Side, artifact: Side) -> bool:
     """Whether both decode and resize by the one reference with the same specification: once is enough then."""
     own = (original.decode, original.prepare, artifact.decode, artifact.prepare)
     return not any(own) and not _stated(original.preprocess, artifact.preprocess, (*_DECODING, *_RESIZING))

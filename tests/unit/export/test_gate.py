@@ -226,6 +226,15 @@ def test_a_fused_graph_gives_the_same_bits(original, changed, images):
     assert report.metrics["max_logit_difference"].value == 0
 
 
+def test_channels_in_another_order_are_found_though_every_image_is_grey(original, changed):
+    random = np.random.default_rng(4)
+    grey = items_of([np.repeat(random.integers(0, 256, (60, 52, 1), dtype=np.uint8), 3, axis=2) for _ in range(12)])
+    report = gate(original, changed(reversed_weights), list(grey))
+    assert report.metrics["flips"].value == 0
+    assert refused_at(report) == "decode"
+    assert "BGR" in report.findings[0].message
+
+
 def test_images_that_cannot_be_read_are_left_out(original, images):
     broken = list(items_of([b"no image", b""]))
     assert gate(original, original, [*broken, *images]).metrics["images"].value == 40
