@@ -127,11 +127,9 @@ def shuffled_outputs(model: onnx.ModelProto) -> None:
 
 def two_softmaxes(model: onnx.ModelProto) -> None:
     """Probabilities where logits are promised; whoever applies softmax does it twice."""
-    for node in model.graph.node:
-        for place, name in enumerate(node.output):
-            if name == "logits":
-                node.output[place] = "before.softmax"
-    model.graph.node.append(helper.make_node("Softmax", ["before.softmax"], ["logits"], axis=1))
+    last = next(place for place, node in enumerate(model.graph.node) if "logits" in node.output)
+    model.graph.node[last].output[0] = "before.softmax"
+    model.graph.node.insert(last + 1, helper.make_node("Softmax", ["before.softmax"], ["logits"], axis=1))
 
 
 def fused_with(**fields: object) -> Change:

@@ -148,7 +148,7 @@ def _nothing_to_do(where: Path, bundle: Bundle, kept: Sequence[str]) -> Report:
 
 
 def _report(where: Path, bundle: Bundle, made: Sequence[Made], paths: dict[str, Path]) -> Report:
-    columns = ("artifact", "precision", "MB", "flips", "allowed", "largest difference", "smallest margin")
+    columns = ("artifact", "precision", "MB", "flips", "flip rate", "allowed", "largest difference", "smallest margin")
     notes = tuple(
         finding.model_copy(update={"message": f"{one.name}: {finding.message}"})
         for one in made
@@ -168,9 +168,11 @@ def _report(where: Path, bundle: Bundle, made: Sequence[Made], paths: dict[str, 
 def _row(one: Made, path: Path) -> tuple[Cell, ...]:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     numbers = one.parity.metrics
-    values = [numbers[name].value for name in ("flips", "max_probability_difference", "smallest_margin")]
+    flips, rate, apart, margin = (
+        numbers[name].value for name in ("flips", "flip_rate", "max_probability_difference", "smallest_margin")
+    )
     body = one.parity.body
-    return one.name, str(body["precision"]), round(size / 1e6, 2), values[0], body["epsilon"], values[1], values[2]
+    return one.name, str(body["precision"]), round(size / 1e6, 2), flips, rate, body["epsilon"], apart, margin
 
 
 def _not_run(made: Sequence[Made]) -> list[Finding]:
