@@ -84,6 +84,8 @@ _RUNS_ON = {
     "torch-export": "wherever PyTorch is",
     "torchscript": "wherever PyTorch is",
     "hub": "PyTorch with timm; the Hugging Face hub",
+    "tensorrt": "NVIDIA GPUs (TensorRT)",
+    "tensorrt-int8": "NVIDIA GPUs (TensorRT)",
 }
 _MADE_BY = {
     "openvino-ir": ("openvino", "openvino"),
@@ -210,7 +212,7 @@ def _row(name: str) -> tuple[Any, ...]:
     kind = str(details["format"])
     extra = ", ".join(extra for _, extra in _needs(name))
     missing = _missing(name)
-    runs_on = str(details["for"]) if "for" in details and kind == "onnx" else _RUNS_ON.get(kind, kind)
+    runs_on = _RUNS_ON.get(name) or _RUNS_ON.get(kind, kind)
     here = "yes" if missing is None else f"no: {missing}"
     never = _NEVER_RUN.get(name) or _NEVER_RUN.get(kind) or (f"{details['for']} itself" if "for" in details else "")
     return name, str(details["model"]), runs_on, str(details["precision"]), extra, here, never
