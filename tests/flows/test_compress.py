@@ -3,6 +3,8 @@ long as exit code, bundle and report say the same."""
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -45,11 +47,29 @@ def test_a_run_is_compressed_on_its_own_images(run: Path, tmp_path: Path) -> Non
         assert answered.code in (0, 2)
 
 
+def test_one_command_holds_float32_int8_and_training_with_rounding_side_by_side(run: Path, tmp_path: Path) -> None:
+    wishes = ("compress.int8=true", "compress.method=own", "compress.qat=true", "compress.qat_epochs=2")
+    done = sortal(tmp_path, "compress", run, *wishes, "compress.max_drop=100", "compress.tensorrt=true", "--json")
+    assert done.code in (0, 1), done.err
+    table = done.report["tables"]["candidates"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    assert {row["method"] for row in rows} == {"FP32", "PTQ", "QAT"}
+    assert any("Training with rounding" in sentence for sentence in done.report["body"]["summary"])
+    assert {row[3] for row in done.report["tables"]["layers"]["rows"]} == {"int8"}
+    artifact = run / "bundle" / "artifacts" / "tensorrt-int8"  # its time here decides nothing
+    assert "trtexec --onnx" in (artifact / "build.sh").read_text()
+    stored = json.loads((artifact / "calibration.json").read_text())
+    with (run / "split.csv").open(newline="") as file:
+        splits = {row["digest"]: row["split"] for row in csv.DictReader(file)}
+    assert {splits[image["digest"]] for image in stored["images"]} == {"train"}
+    answered = sortal(tmp_path, "predict", artifact, run.parent / "photos-1")
+    assert answered.code in (0, 2)
+
+
 def test_images_of_its_own_and_a_new_bundle(run: Path, tmp_path: Path) -> None:
     images = class_folders(tmp_path / "mine", dict.fromkeys(COLORS, 14), seed=5)
-    done = sortal(
-        tmp_path, "compress", run / "bundle", images, "compress.int8=true", "--out", tmp_path / "new", "--json"
-    )
+    own = ("compress.int8=true", "compress.method=own")
+    done = sortal(tmp_path, "compress", run / "bundle", images, *own, "--out", tmp_path / "new", "--json")
     assert done.code in (0, 1), done.err
     assert "divided" in done.codes
     assert (done.code == 0) == (tmp_path / "new").exists()

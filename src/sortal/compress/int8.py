@@ -72,7 +72,8 @@ def quantized_artifacts(
         folder = Path(work)
         with disk_errors(folder):
             pricing = _pricing(bundle, material, original, budget, listener)
-            search = Search(original, pricing, folder=folder, listener=listener)
+            bits = recipe.compress.weight_bits
+            search = Search(original, pricing, folder=folder, listener=listener, weight_bits=bits)
             bench = _Bench(search=search, original=original, recipe=recipe, folder=folder, listener=listener)
             outcome = _judged(bench)
         name = (bundle.path if run is None else run.path).name
@@ -91,7 +92,9 @@ def _pricing(bundle: Bundle, material: Material, original: Path, budget: Budget,
 def _judged(bench: _Bench) -> Outcome:
     """Everything that is made without training; training where that is asked for or may help; the verdicts."""
     found = bench.search.run()
-    candidates = [*found.candidates, *outside_candidates(bench.original, bench.search, bench.folder, bench.listener)]
+    candidates = list(found.candidates)
+    if bench.recipe.compress.method == "all" and bench.recipe.compress.weight_bits != 7:
+        candidates += outside_candidates(bench.original, bench.search, bench.folder, bench.listener)
     if find_spec("openvino") is not None:
         candidates.append(bench.search.fused(found.chosen or found.best))
     if bench.recipe.compress.tensorrt:
@@ -116,7 +119,7 @@ def _trained(bench: _Bench, start: Candidate) -> list[Candidate]:
     """The candidate `start` after training with its rounding, for each engine here."""
     from sortal.compress.qat import train_rounded  # loads torch
 
-    bench.listener.say("no int8 is within the budget: training with rounded weights and activations")
+    bench.listener.say("training with rounded weights and activations")
     made = train_rounded(
         bench.search, start, bench.original, bench.folder, recipe=bench.recipe, listener=bench.listener
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Required, TypedDict, Unpack
+from typing import Literal, Required, TypedDict, Unpack
 
 import numpy as np
 import onnx
@@ -58,10 +58,19 @@ class Facts(TypedDict, total=False):
 class Search:
     """The network `source` and its pricing; `run` tries candidates for ONNX Runtime and writes them into `folder`."""
 
-    def __init__(self, source: Path, pricing: Pricing, *, folder: Path, listener: Listener):
+    def __init__(
+        self,
+        source: Path,
+        pricing: Pricing,
+        *,
+        folder: Path,
+        listener: Listener,
+        weight_bits: Literal["auto", 7, 8] = "auto",
+    ):
         self.model, self._tail = simplified(source), unknown_tail(source)
         self.pricing = pricing
         self._folder, self._listener = folder, listener
+        self._narrow = {"auto": (False, True), 7: (True,), 8: (False,)}[weight_bits]
         self._means: dict[str, NDArray[np.float32]] = {}
         self._ranges: dict[str, dict[str, Range]] = {}
 
@@ -69,7 +78,7 @@ class Search:
         """Try plain candidates, then keep layers in float32, the most sensitive first, until the budget holds."""
         self._see()
         budget = self.pricing.budget
-        tried = [self._try(method, narrow=narrow) for narrow in (False, True) for method in METHODS]
+        tried = [self._try(method, narrow=narrow) for narrow in self._narrow for method in METHODS]
         good = [one for one in tried if budget.holds(one.price)]
         best = min(tried, key=_moved)
         if good:

@@ -349,6 +349,11 @@ class CompressSection(Section):
     """Percentage points of accuracy and of macro accuracy that may be lost on validation images."""
     calibration_images: Annotated[int, Field(ge=10)] = 128
     """Training images that say which range activations have, spread over the classes."""
+    method: Literal["all", "own"] = "all"
+    """Which tools try: Sortal's own ranges beside NNCF and dynamic quantization, or the own ones alone, which is
+    quicker."""
+    weight_bits: Auto | Literal[7, 8] = "auto"
+    """7 for processors without VNNI, which may add up 8-bit products wrongly; `auto` tries both on this one."""
     tensorrt: bool = False
     """Also make `tensorrt-int8`, with symmetric ranges; its accuracy is judged here, its speed on the GPU is not."""
     qat: Auto | bool = "auto"

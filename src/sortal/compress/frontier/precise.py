@@ -20,7 +20,7 @@ def precise(ground: Ground, wish: Wish, parent: Bundle, folder: Path) -> Made | 
     Refused where no int8 is within the budget and faster than the float32 it was made from.
     """
     del wish
-    section = ground.recipe.compress.model_copy(update={"int8": True, "qat": False})
+    section = ground.recipe.compress.model_copy(update={"int8": True, "qat": False, "method": "own"})
     recipe = ground.recipe.model_copy(update={"compress": section, "contract": ground.contract})
     try:
         outcome = quantized_artifacts(
