@@ -16,18 +16,19 @@ def refused_layer(module: GraphModule, image: Any) -> str | None:
     """`node_name (Kind)` of the first layer that cannot be converted alone; None where all of them can."""
     values: dict[str, Any] = {module.input_name: image, **module._numbers}
     values |= {name: module.stored(name) for name in module._places}
+    used = {name for node in module._nodes for name in node.inputs} | set(module.output_names)
     tried = set()
     for node in module._nodes:
         given = [values[name] if name else None for name in node.inputs]
         module._run(node, values)
         key = (node.kind, *(getattr(one, "dtype", None) for one in given))
-        if key not in tried and not _is_taken(node, given):
+        if key not in tried and not _is_taken(node, given, used):
             return f"{node.name} ({node.kind})"
         tried.add(key)
     return None
 
 
-def _is_taken(node: Node, given: list[Any]) -> bool:
+def _is_taken(node: Node, given: list[Any], used: set[str]) -> bool:
     import torch
     from torch import Tensor, nn
 
@@ -44,7 +45,8 @@ def _is_taken(node: Node, given: list[Any]) -> bool:
                 filled[place] = one
             made = OPERATORS[node.kind](node.attributes, *filled)
             parts = [made] if isinstance(made, Tensor) else list(made)
-            return [part + 0 if part.dtype != torch.bool else part for part in parts]
+            wanted = [part for part, name in zip(parts, node.outputs, strict=False) if name in used]
+            return [part + 0 if part.dtype != torch.bool else part for part in wanted]
 
     import litert_torch
     from ai_edge_litert.interpreter import Interpreter
