@@ -23,6 +23,7 @@ from sortal.core.contract import Contract
 from sortal.core.errors import BundleError, DataError, InputError
 from sortal.core.predictions import predictions_from_logits
 from sortal.core.progress import Silent
+from worlds import refused, sortal
 
 CONTRACT = Contract(max_latency_ms=5.0, max_size_mb=1.0)
 
@@ -178,3 +179,18 @@ def test_a_picture_is_drawn_with_and_without_accuracy(own, tmp_path):
     rows = [row("onnx"), row("onnx-int8", ms=0.5, precision="int8")]
     report = benchmark_report(rows, bundle, nothing(), None, subject="run", threads=1)
     assert draw_benchmark(report, tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_the_command_prints_a_table_that_fits_and_what_to_type_next(own, tmp_path):
+    data = photos(tmp_path / "holdout", "red", "blue")
+    done = sortal(tmp_path, "benchmark", own, "--data", data, "--engine", "onnxruntime", "--seconds", "0.3")
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines()[:8])) <= 100
+    assert "Quickest for one image: onnx · onnxruntime" in done.out
+    assert "Next:" in done.out
+    assert (tmp_path / "benchmarks" / "bundle-1" / "report.html").is_file()
+
+
+def test_a_wrong_artifact_is_refused_before_anything_is_measured(own, tmp_path):
+    refused(sortal(tmp_path, "benchmark", own, "--only", "onnx-int9"), "no such artifact", "onnx")
+    assert not (tmp_path / "benchmarks").exists()

@@ -17,6 +17,7 @@ from sortal.runtime.choice import WORTH_IT, Wish, choose_runtime, fastest, open_
 from sortal.runtime.engines.opening import parse_engine
 from sortal.runtime.measured import cached_times, conditions_of, measured_times
 from sortal.runtime.threads import thread_steps
+from worlds import class_folders, refused, sortal
 
 SILENT = Silent()
 
@@ -228,3 +229,17 @@ def test_conditions_name_files_engines_and_the_machine(own):
     said = conditions_of(candidates_of(open_bundle(own), cpus=1))
     assert set(said) == {"candidates", "engines", "processor", "cpus"}
     assert set(said["engines"]) == {"onnxruntime", "openvino"}
+
+
+def test_predict_says_what_it_took_and_measures_on_request(own, measurements, tmp_path):
+    class_folders(tmp_path / "inbox", {"red": 2})
+    usual = sortal(tmp_path, "predict", own, tmp_path / "inbox")
+    assert (usual.code, measurements) == (0, [])
+    assert "onnxruntime, float32" in usual.err
+    assert "--measure" in usual.err
+    found = sortal(tmp_path, "predict", own, tmp_path / "inbox", "--measure", "--json")
+    assert len(measurements) == 1
+    assert "ms an image on this machine" in found.err
+    assert found.report["provenance"]["engine"] in ("onnxruntime", "openvino")
+    refused(sortal(tmp_path, "predict", own, tmp_path / "inbox", "--precision", "int9"), "unknown precision")
+    refused(sortal(tmp_path, "predict", own, tmp_path / "inbox", "--precision", "int8"), "no artifact fits")
