@@ -18,5 +18,6 @@ ENGINES = Registry(
         "tensorrt": "sortal.runtime.engines.tensorrt",
         "cuda-graph": "sortal.export.engines.cuda_graph",
         "torch": "sortal.export.engines.torch",
+        "executorch": "sortal.export.engines.executorch",
     },
 )
