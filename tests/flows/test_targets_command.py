@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -29,3 +30,18 @@ def test_export_for_a_kind_of_machine(world: World, tmp_path: Path) -> None:
     assert again.err.count("it is there already") == 2
     refused(sortal(tmp_path, "export", "photos-1", "--for", "browsr"), "did you mean browser")
     refused(sortal(tmp_path, "export", "photos-1"), "no artifact is named")
+
+
+def test_recorded_graphs_are_an_engine_that_can_be_named(world: World, tmp_path: Path) -> None:
+    """Without CUDA its calls are eager, and answers are the run's."""
+    shutil.copytree(world.run, tmp_path / "photos-1")
+    answers = []
+    for number, engine in enumerate(("onnxruntime", "cuda-graph")):
+        done = sortal(
+            tmp_path, "predict", "photos-1", world.home / "other", "--engine", engine, "--out", f"{number}.csv"
+        )
+        assert done.code == 0, done.err
+        with (tmp_path / f"{number}.csv").open(newline="") as file:
+            answers.append([row["label"] for row in csv.DictReader(file)])
+    assert answers[0] == answers[1]
+    assert len(answers[0]) > 3

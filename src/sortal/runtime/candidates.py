@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sortal.core.bundle import Bundle
 from sortal.core.errors import BundleError, InputError, nearest
-from sortal.runtime.engines.opening import EngineName, engines_for, is_installed
+from sortal.runtime.engines.opening import BY_NAME, EngineName, engines_for, is_installed
 from sortal.runtime.locate import model_in
 from sortal.runtime.network_input import FLOAT32
 from sortal.runtime.threads import thread_steps
@@ -88,7 +88,8 @@ def _of_artifact(
         return []
     precision, stated = str(details.get("precision", _PLAIN)), details.get("engine")
     if engine is not None:
-        engines = [str(engine)] if engine.name in engines_for(model) or named else []
+        known = (*engines_for(model), *BY_NAME.get(model.suffix, ()))
+        engines = [str(engine)] if engine.name in known or named else []
     elif precision == _PLAIN:
         engines = [one for one in engines_for(model) if is_installed(one) and (named or one not in _LEFT_OUT)]
     else:  # judged on this engine and no other

@@ -30,6 +30,9 @@ OPENED_BY: Mapping[str, tuple[str, ...]] = {
 }
 """Ending of a model file -> the engines that open it, the one that is taken first."""
 
+BY_NAME: Mapping[str, tuple[str, ...]] = {".onnx": ("cuda-graph",)}
+"""Engines that open such a file too, and are taken only where they are named."""
+
 PACKAGES: Mapping[str, str] = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
