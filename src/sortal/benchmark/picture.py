@@ -21,7 +21,7 @@ def draw_benchmark(report: Report, path: Path) -> Path:
     figure = new_figure(10.0, max(4.6, 1.6 + 0.34 * len(rows)))
     axes, legend = figure.subplots(1, 2, gridspec_kw={"width_ratios": (3, 2)})
     for number, row in ran:
-        if judged and row["accuracy"] is None:
+        if row["accuracy" if judged else "images_per_s"] is None:
             continue
         across, color = _number(row["ms"]), _color(row)
         up = 100 * _number(row["accuracy"]) if judged else _number(row["images_per_s"])
