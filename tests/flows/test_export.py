@@ -84,7 +84,7 @@ def test_the_python_of_the_documentation_runs(world: World, run: Path, tmp_path:
     import_openvino()  # without its telemetry
     shutil.copytree(run, tmp_path / "runs" / "photos-1")
     names = ["onnx-uint8", "onnx-uint8-nchw", "onnx-resize", "onnx-fp16", "openvino"]
-    names += ["openvino-uint8", "openvino-resize"]
+    names += ["openvino-uint8", "openvino-resize", "tflite-uint8"]
     assert sortal(tmp_path, "export", "runs/photos-1", "--to", ",".join(names), "--count", "8").code == 0
     image = Image.open(next((world.home / "other" / "green").glob("*.png"))).resize((90, 71))
     image.save(tmp_path / "a.jpg", quality=95)
@@ -144,7 +144,7 @@ def test_an_artifact_that_decides_otherwise_is_refused(run: Path, monkeypatch) -
     """The artifact's own preprocessing is made to differ behind the converter's back."""
     from sortal.export import story
 
-    def wrong(name: str, onnx: Path, out: Path, *, time_limit_s: float) -> None:
+    def wrong(name: str, onnx: Path, out: Path, **how: object) -> None:
         import onnx as package
 
         from sortal.export.graph import set_metadata
