@@ -25,7 +25,7 @@ from sortal.runtime.network_input import network_input
 
 __all__ = ["DETAILS", "calibrated", "details"]
 
-DETAILS = OF_FLOATS | {"precision": "int8", "epsilon": 0.25, "calibrated": True}
+DETAILS: dict[str, Any] = {**OF_FLOATS, "precision": "int8", "epsilon": 0.25, "calibrated": True}
 """What epsilon allows is measured in docs/export.md."""
 
 
@@ -37,7 +37,7 @@ def calibrated(onnx: Path, out: Path, pixels: Pixels) -> None:
     batch = network_input(spec, pixels, source.metadata)
     module: Any = _quantized(source, batch)
     program = exported(replace(source, module=module), batch=1)
-    write_lowered(source, program, out / DETAILS["model"])
+    write_lowered(source, program, out / str(DETAILS["model"]))
 
 
 def _quantized(source: Source, batch: np.ndarray[Any, Any]) -> GraphModule:
