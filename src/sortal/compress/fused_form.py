@@ -40,7 +40,7 @@ def _without_guards(graph: onnx.GraphProto) -> None:
         users = [user for back in backs for user in readers[back.output[0]]]
         if any(back.op_type != "DequantizeLinear" or back.output[0] in outputs for back in backs):
             continue
-        if any(user.op_type in (*INTEGER, "QuantizeLinear") for user in users):
+        if any(_computes_in_integers(user, made) for user in users):
             continue
         gone |= {id(node), *(id(back) for back in backs)}
         renamed |= {back.output[0]: node.input[0] for back in backs}
@@ -48,6 +48,13 @@ def _without_guards(graph: onnx.GraphProto) -> None:
     for node in kept:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     _replace(graph, kept)
+
+
+def _computes_in_integers(node: onnx.NodeProto, made: dict[str, onnx.NodeProto]) -> bool:
+    """Whether it is one of `INTEGER` with all it computes from rounded; a sum with a stored bias is not."""
+    backs = [made.get(name) for name in node.input[:2]]
+    rounded = all(back is not None and back.op_type == "DequantizeLinear" for back in backs)
+    return node.op_type == "QuantizeLinear" or (node.op_type in INTEGER and rounded)
 
 
 def _with_hard_swish(graph: onnx.GraphProto) -> None:

@@ -150,12 +150,17 @@ def _leading_to(model: onnx.ModelProto, outputs: tuple[str, ...]) -> list[onnx.N
 
 
 def _passing(model: onnx.ModelProto) -> list[str]:
-    """Residual sums and pools inside the backbone, which would break the chain of integers between layers."""
+    """Residual sums and pools inside the backbone, which would break the chain of integers between layers.
+
+    Where LayerNormalization reads the sums, as in transformers and ConvNeXt, there is no chain, and single channels are
+    far larger than the rest: sums stay in float32.
+    """
     stored = {tensor.name for tensor in model.graph.initializer}
+    normalized = any(node.op_type == "LayerNormalization" for node in model.graph.node)
     return [
         node.name
         for node in _leading_to(model, ("feature_map",))
-        if node.op_type in PASSING and not set(node.input) & stored
+        if node.op_type in PASSING and not set(node.input) & stored and not (normalized and node.op_type == "Add")
     ]
 
 
