@@ -101,7 +101,7 @@ def _train(
                 rate = rate_at(step / (epochs * steps), _DECAY, base=RATE, epochs=epochs)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                images, labels = loader.finish(batch, torch.device("cpu"), torch.contiguous_format)
+                images, labels = loader.finish(batch, torch.device("cpu"), torch.channels_last)
                 with torch_randomness(recipe.seed, "step", index=step):
                     outputs = module(images)
                 logits, embedding = (outputs[place] for place in places)
