@@ -14,8 +14,9 @@ from sortal.benchmark import apart as apart_module
 from sortal.benchmark.apart import Apart, FailedError
 from sortal.benchmark.entries import Entry, entries_of
 from sortal.benchmark.material import Images
+from sortal.benchmark.numbers import flips
 from sortal.benchmark.picture import draw_benchmark
-from sortal.benchmark.report import benchmark_report, flips
+from sortal.benchmark.report import benchmark_report
 from sortal.benchmark.row import WHOLE, Row
 from sortal.benchmark.study import Asked, benchmark_model
 from sortal.core.bundle import attach, open_bundle

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from pathlib import Path
 
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from sortal.core.bundle import BundleContents, open_bundle, write_bundle
 from sortal.core.errors import InputError
 from sortal.core.report import Metric
+from sortal.export.publish import stamp, write_artifact
 from sortal.runtime.resolution import WINDOW, AdaptiveClassifier, ResolutionController
 
 SIZES = tuple(side * side for side in (96, 128, 160, 224))
@@ -98,3 +104,54 @@ def test_classifiers_of_several_sizes_answer_as_one(bundle, halves):
 def test_two_classifiers_of_one_size_are_refused(bundle):
     with pytest.raises(InputError, match="ascend"):
         AdaptiveClassifier([bundle, bundle], target_ms=5.0, threads=1)
+
+
+def larger(bundle: Path, folder: Path) -> Path:
+    """The classifier of `bundle` for images of 32 x 32 pixels instead of 16 x 16."""
+    known = open_bundle(bundle)
+    path = write_bundle(
+        folder / "large",
+        BundleContents(
+            labels=known.labels,
+            preprocess=known.preprocess.model_copy(update={"size": (32, 32)}),
+            decision=known.decision,
+            model=known.manifest.model,
+            weights_licence="none needed",
+        ),
+    )
+    model = onnx.load(known.artifact("onnx") / "model.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_value == 16:
+                dimension.dim_value = 32
+    [end] = [item for item in model.graph.initializer if item.name == "end"]
+    end.CopyFrom(numpy_helper.from_array(np.array([16], np.int64), "end"))
+    onnx.save(model, folder / "large.onnx")
+    stamp(folder / "large.onnx", open_bundle(path))
+    write_artifact(path, "onnx", folder / "large.onnx", None)
+    return path
+
+
+def test_sizes_change_with_the_time_that_answers_take(bundle, halves, tmp_path):
+    large = larger(bundle, tmp_path)
+    spent_ms, now_s = {(16, 16): 1.0, (32, 32): 4.0}, [0.0]
+    with AdaptiveClassifier([large, bundle], target_ms=6.0, threads=1, clock=lambda: now_s[0]) as model:
+        answer = model._models[0].__class__.predict
+
+        def slow(own, images, **more):
+            now_s[0] += spent_ms[own.preprocess.size] / 1000
+            return answer(own, images, **more)
+
+        for one in model._models:
+            one.predict = slow.__get__(one)  # type: ignore[method-assign]
+        assert [step.path for step in model.steps] == [bundle, large]
+        sizes = []
+        for number in range(200):
+            if number == 120:
+                spent_ms[32, 32] = 9.0
+            assert model.predict([halves]).answers() == ["red"]
+            sizes.append(model.current.size[0])
+        assert sizes[30] == 16
+        assert sizes[110] == 32
+        assert sizes[-1] == 16
+        assert [row[-1] for row in model.table().rows] == [True, False]
