@@ -30,7 +30,7 @@ class Mortal:
     def give_back(self, worker: str) -> None:
         self._free.put_nowait(worker)
 
-    async def answer(self, worker: str, images: Sequence[bytes], *, top: int) -> list[dict[str, Any]]:
+    async def answer(self, worker: str, images: Sequence[bytes], *, top: int, what: str) -> list[dict[str, Any]]:
         self.batches.append(list(images))
         await self.gate.wait()
         self._free.put_nowait(worker)

@@ -109,6 +109,19 @@ class Classifier:
             embeddings[rows] = outputs.embedding
         return self._predictions(items, gathered), embeddings
 
+    def predict_prepared(self, pixels: Pixels) -> Predictions:
+        """Answers to pixels (N, height, width, channels) that have the network's size already."""
+        outputs = self._engine.run(self.network_input(pixels))
+        return predictions_from_logits(
+            outputs.logits,
+            names=[f"input[{row}]" for row in range(len(pixels))],
+            labels=self.labels,
+            decision=self.decision,
+            bundle_id=self.bundle_id,
+            unknown_score=outputs.unknown_score,
+            conformal=self._conformal,
+        )
+
     def network_input(self, pixels: Pixels) -> NetworkInput:
         """Prepared pixels (N, height, width, channels) as the graph takes them, normalized unless it does that."""
         return network_input(self.preprocess, pixels, self._engine.metadata)

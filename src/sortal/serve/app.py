@@ -30,6 +30,7 @@ from sortal.core.errors import (
 from sortal.serve.batcher import CRASHES
 from sortal.serve.intake import TooLargeError, images_of, parse_json, read_body
 from sortal.serve.metrics import Metrics, Outcome
+from sortal.serve.oip.routes import Protocol
 from sortal.serve.recorder import Recorder
 from sortal.serve.service import TOP, Service
 
@@ -50,8 +51,9 @@ class Front:
         self.metrics = Metrics()
         self.is_ending = False
 
-    def app(self) -> Starlette:
-        """The ASGI application."""
+    def app(self, name: str) -> Starlette:
+        """The ASGI application; `name` is the model's for clients of the Open Inference Protocol."""
+        protocol = Protocol(self._service, self.metrics, name, refused=_refused, finished=self._finish)
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/feedback", self.feedback, methods=["POST"]),
@@ -59,6 +61,7 @@ class Front:
             Route("/readyz", self.readyz),
             Route("/health", self.health),
             Route("/metrics", self.numbers),
+            *protocol.routes(),
         ]
         return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed})
 
@@ -74,6 +77,9 @@ class Front:
         except SortalError as error:
             status, outcome = _status(error)
             response, count = _refusal(error, status, name), 0
+        except Exception:
+            self._finish(name, "failed", 500, 0, started_s)
+            raise
         self._finish(name, outcome, response.status_code, count, started_s)
         response.headers[_ID_HEADER] = name
         return response
@@ -208,6 +214,14 @@ def _refusal(error: SortalError, status: int, name: str) -> Response:
     if status in (408, 413):
         headers["connection"] = "close"
     return JSONResponse({key: value for key, value in told.items() if value is not None}, status, headers=headers)
+
+
+def _refused(error: SortalError, name: str) -> tuple[Response, Outcome]:
+    """What a client of the Open Inference Protocol is told."""
+    if isinstance(error, NotFoundError):
+        return _refusal(error, 404, name), "client_error"
+    status, outcome = _status(error)
+    return _refusal(error, status, name), outcome
 
 
 async def _not_found(_: Request, __: Exception) -> Response:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sortal.core.errors import DeadlineError, OverloadError
+from sortal.serve.frames import FILES
 from sortal.serve.pool import KILLS, Answer, Pool, Worker, WorkerLostError
 from sortal.serve.settings import ServeSettings
 
@@ -31,6 +32,7 @@ class Waiting:
     data: bytes
     since_s: float
     answer: asyncio.Future[Answer]
+    what: str = FILES
     kills: int = 0
     """Workers that died while they had it."""
 
@@ -74,8 +76,8 @@ class Batcher:
         """Images that wait."""
         return len(self._queue)
 
-    async def submit(self, images: Sequence[bytes]) -> list[Answer]:
-        """Answers to all images of one request.
+    async def submit(self, images: Sequence[bytes], *, what: str = FILES) -> list[Answer]:
+        """Answers to all images of one request; `what` they are, see `frames`.
 
         An image that cannot be read, or with which workers died (`CRASHES`), has an answer with `code` and `error`.
         Raises OverloadError where they do not fit into the queue (none is taken then), DeadlineError where they are
@@ -83,7 +85,7 @@ class Batcher:
         """
         self._refuse_overload(len(images))
         loop, now_s = asyncio.get_running_loop(), time.monotonic()
-        mine = [Waiting(data=data, since_s=now_s, answer=loop.create_future()) for data in images]
+        mine = [Waiting(data=data, since_s=now_s, answer=loop.create_future(), what=what) for data in images]
         self._queue.extend(mine)
         self._arrived.set()
         try:
@@ -132,12 +134,12 @@ class Batcher:
             task.add_done_callback(self._batches.discard)
 
     async def _collect(self) -> list[Waiting]:
-        """The images that have waited longest, as many as a batch holds; suspects alone."""
+        """The images that have waited longest, as many as a batch holds and of one kind; suspects alone."""
         await self._wait_for_others()
         batch: list[Waiting] = []
         while self._queue and len(batch) < self._settings.batch:
             one = self._queue[0]
-            if one.kills and batch:
+            if batch and (one.kills or one.what != batch[0].what):
                 break
             self._queue.popleft()
             if one.is_wanted:
@@ -156,7 +158,7 @@ class Batcher:
     async def _answer(self, worker: Worker, batch: list[Waiting]) -> None:
         started_s = time.monotonic()
         try:
-            answers = await self.pool.answer(worker, [one.data for one in batch], top=self._top)
+            answers = await self.pool.answer(worker, [one.data for one in batch], top=self._top, what=batch[0].what)
         except WorkerLostError:
             self._ask_again(batch)
             return

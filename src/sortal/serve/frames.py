@@ -18,6 +18,9 @@ from typing import Any
 _LENGTH = struct.Struct("!I")
 MOST_HEADER = 16 * 1024 * 1024
 
+FILES, PIXELS = "files", "pixels"
+"""What the blobs of a question are: encoded images, or rows of 8-bit pixels of the network's size."""
+
 
 class FrameError(ConnectionError):
     """What arrived is no frame."""

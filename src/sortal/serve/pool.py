@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sortal.core.errors import InternalError, MachineError, SortalError
-from sortal.serve.frames import Frame, pack, read_frame
+from sortal.serve.frames import FILES, PIXELS, Frame, pack, read_frame
 from sortal.serve.settings import ServeSettings
 
 Answer = dict[str, Any]
@@ -55,11 +55,11 @@ class Worker:
             await self.end()
             raise
 
-    async def ask(self, images: Sequence[bytes], *, top: int, limit_s: float) -> list[Answer]:
+    async def ask(self, images: Sequence[bytes], *, what: str, top: int, limit_s: float) -> list[Answer]:
         """Answers to some images. Raises WorkerLostError."""
         self._asked += 1
         try:
-            self._writer.writelines(pack({"id": self._asked, "top": top}, images))
+            self._writer.writelines(pack({"id": self._asked, "top": top, "what": what}, images))
         except (ConnectionError, RuntimeError) as error:
             await self.end()
             raise WorkerLostError("the worker died") from error
@@ -68,6 +68,8 @@ class Worker:
         if frame.header.get("id") != self._asked or not isinstance(answers, list) or len(answers) != len(images):
             await self.end()
             raise WorkerLostError("the worker answered something else")
+        if what == PIXELS:
+            return [{**answer, "probabilities": row} for answer, row in zip(answers, frame.blobs, strict=True)]
         return answers
 
     async def end(self) -> None:
@@ -122,10 +124,10 @@ class Pool:
         """A worker that has nothing to do, which the caller has to give back by `answer`."""
         return await self._free.get()
 
-    async def answer(self, worker: Worker, images: Sequence[bytes], *, top: int) -> list[Answer]:
+    async def answer(self, worker: Worker, images: Sequence[bytes], *, top: int, what: str = FILES) -> list[Answer]:
         """Answers of a worker taken from `free_worker`. Raises WorkerLostError; another one is started then."""
         try:
-            answers = await worker.ask(images, top=top, limit_s=self._settings.hang_s)
+            answers = await worker.ask(images, what=what, top=top, limit_s=self._settings.hang_s)
         except (WorkerLostError, asyncio.CancelledError):
             self._lost(worker)
             raise

@@ -12,6 +12,7 @@ from typing import Any
 
 from sortal.core.errors import MachineError
 from sortal.serve.batcher import Batcher
+from sortal.serve.frames import FILES
 from sortal.serve.pool import Pool
 from sortal.serve.settings import ServeSettings
 
@@ -68,13 +69,13 @@ class Service:
         """See `batcher.Measured`."""
         return self._batcher.measured
 
-    async def answer(self, images: list[bytes]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async def answer(self, images: list[bytes], *, what: str = FILES) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """(description of the classifier, an answer for each image). Raises as `Batcher.submit`, and MachineError where
-        no worker was ever ready."""
+        no worker was ever ready. `what` the images are, see `frames`."""
         batcher = self._batcher
         if batcher.pool.state.description is None:
             raise MachineError("the classifier is not ready yet", hint="ask /readyz")
-        answers = await batcher.submit(images)
+        answers = await batcher.submit(images, what=what)
         return batcher.pool.state.description, answers
 
     async def exchange(self, model: Path) -> None:

@@ -28,6 +28,8 @@ class ServeSettings(BaseModel):
     threads: Count = 1
     """Of each worker."""
     engine: str = "auto"
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What clients of the Open Inference Protocol call the model; by default the folder's name."""
     batch: Count = 32
     """Images answered together at most."""
     delay_ms: Annotated[float, Field(ge=0)] = 0.0

@@ -58,7 +58,7 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
     recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
     front = Front(service, _log, recorder)
     config = uvicorn.Config(
-        front.app(),
+        front.app(settings.name or model.resolve().name),
         host=settings.host,
         port=settings.port,
         http=timed_protocol(settings.header_s),

@@ -21,7 +21,7 @@ from sortal.core.errors import SortalError
 from sortal.core.predictions import Predictions
 from sortal.core.preprocess import PreprocessSpec
 from sortal.runtime.classifier import Classifier, open_classifier
-from sortal.serve.frames import receive, send
+from sortal.serve.frames import FILES, PIXELS, Frame, receive, send
 
 GOLDEN_SEED = 7
 
@@ -41,10 +41,18 @@ def main(asked: dict[str, Any]) -> int:
         frame = receive(channel)
         if frame is None:
             return 0
-        predictions = model.predict(list(frame.blobs), batch=len(frame.blobs))
-        send(
-            channel, {"kind": "answers", "id": frame.header["id"], "answers": answers(predictions, frame.header["top"])}
-        )
+        predictions = answered(model, frame)
+        told = {"kind": "answers", "id": frame.header["id"], "answers": answers(predictions, frame.header["top"])}
+        pixels = frame.header["what"] == PIXELS
+        send(channel, told, [row.tobytes() for row in predictions.probabilities] if pixels else [])
+
+
+def answered(model: Classifier, frame: Frame) -> Predictions:
+    """Predictions about files or, where the frame says so, about rows of pixels of the network's size."""
+    if frame.header["what"] == FILES:
+        return model.predict(list(frame.blobs), batch=len(frame.blobs))
+    shape = (*model.preprocess.size, model.preprocess.channels)
+    return model.predict_prepared(np.stack([np.frombuffer(blob, np.uint8).reshape(shape) for blob in frame.blobs]))
 
 
 def warm_up(model: Classifier, most: int) -> list[float]:
