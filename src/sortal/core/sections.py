@@ -302,6 +302,8 @@ class DistillSection(Section):
     answers: Auto | Literal["live", "kept"] = "auto"
     """`live`: about each varied picture that the student sees; `kept`: once about every image as it is, which costs
     nothing a step. `auto`: kept where pictures never change."""
+    unlabelled: str | None = None
+    """Images without labels (a folder, an archive) that the teacher answers about too; they have no other loss."""
     init: Literal["weights", "teacher"] = "weights"
     """`teacher`: layers of the (first) teacher whose names and shapes fit are what the student starts from."""
     feature: NonNegative = 0.0
@@ -373,6 +375,8 @@ class CompressSection(Section):
     """Passes over the training images after each cut; `auto` by the number of images."""
     teacher: str | tuple[str, ...] | None = None
     """Whose answers training after a cut follows beside the labels; null is the network before the cut."""
+    unlabelled: str | None = None
+    """Images without labels that the teacher answers about in training after a cut, beside the training images."""
     frontier: bool = False
     """Try shares to prune, precisions and input sizes, and take the smallest that keeps the budget and the contract."""
     sizes: tuple[Count, ...] = ()

@@ -12,6 +12,7 @@ from sortal.train.loader import Batch
 from sortal.train.loop import Criterion
 from sortal.train.losses import Loss
 from sortal.train.team import Team
+from sortal.train.unlabelled import Beside
 
 BRANCH_WEIGHT = 0.3
 """Of the loss of each auxiliary branch, beside the loss of the fused logits."""
@@ -56,8 +57,22 @@ class Wrapped:
         return torch.compile(module) if self._compiled else module  # type: ignore[return-value]
 
 
-def make_criterion(loss: Loss, teaching: DistillLoss | None, forward: Wrapped, *, altered: bool) -> Criterion:
-    """The loss of a step as the loop calls it. `altered`: images are mixed or erased after augmentation."""
+def make_criterion(
+    loss: Loss, teaching: DistillLoss | None, forward: Wrapped, *, altered: bool, beside: Beside | None = None
+) -> Criterion:
+    """The loss of a step as the loop calls it. `altered`: images are mixed or erased after augmentation. `beside` has
+    images without labels, which the teacher alone says something about."""
+
+    def with_unlabelled(network: Network, images: Tensor, targets: Tensor, batch: Batch) -> Tensor:
+        assert teaching is not None
+        assert beside is not None
+        everything, labelled = torch.cat([images, beside.images(batch, images)]), len(images)
+        (logits, *branches), embedding = forward(network)(everything)
+        hard = loss(logits[:labelled], targets)
+        for branch in branches:
+            hard = hard + BRANCH_WEIGHT * loss(branch[:labelled], targets)
+        with torch.autocast(images.device.type, enabled=False):
+            return teaching(hard, logits, embedding, everything, batch.samples)
 
     def criterion(network: Network, images: Tensor, targets: Tensor, batch: Batch) -> Tensor:
         (logits, *branches), embedding = forward(network)(images)
@@ -70,4 +85,4 @@ def make_criterion(loss: Loss, teaching: DistillLoss | None, forward: Wrapped, *
                 total = teaching(total, logits, embedding, seen, batch.samples)
         return total
 
-    return criterion
+    return criterion if beside is None or teaching is None else with_unlabelled

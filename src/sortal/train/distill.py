@@ -26,6 +26,7 @@ from sortal.train.randomness import torch_randomness
 from sortal.train.scores import score
 from sortal.train.teacher import Outputs, Teacher, open_teachers, remember, weak_teacher
 from sortal.train.team import device
+from sortal.train.unlabelled import check_unlabelled
 
 Ask = Callable[[Pixels | Tensor, NDArray[np.int64]], Outputs]
 """(what the student saw, sample numbers) -> what the teacher says about it."""
@@ -132,6 +133,9 @@ def answers_once(recipe: Recipe, remedy: str) -> bool:
     what that costs in very long training). Raises RecipeError where pictures are mixed: an answer about one image says
     nothing about two.
     """
+    if recipe.distill.unlabelled is not None:
+        check_unlabelled(recipe)
+        return False
     augment = recipe.augment
     mixed = augment.mixup > 0 or augment.cutmix > 0 or remedy == "mixup_rare"
     if recipe.distill.answers == "kept" and mixed:

@@ -36,6 +36,7 @@ from sortal.train.stopping import Budget, Preempted, stop_on_signals
 from sortal.train.store import Images, prepared
 from sortal.train.teacher_source import open_network
 from sortal.train.team import device
+from sortal.train.unlabelled import Beside, unlabelled_images
 
 LONGER_HEAD = 3.0
 """Seconds that the last head takes over those of the probe's, whose features are half as many."""
@@ -49,6 +50,8 @@ class _Material:
 
     loaders: Loaders
     """By input size."""
+    beside: Loaders
+    """Of images without labels, by input size; empty where there are none."""
     val: Images | None
     findings: tuple[Finding, ...]
 
@@ -148,17 +151,23 @@ def _material(context: Context) -> Iterator[_Material]:
     findings: list[Finding] = []
     with ExitStack() as stack:
         loaders: dict[tuple[int, int], TrainLoader] = {}
+        beside: dict[tuple[int, int], TrainLoader] = {}
+        more = unlabelled_images(context)
         for size in dict.fromkeys(phase.size for phase in context.plan.phases):
             policy = _policy(context, size)
             spec = context.spec.model_copy(update={"size": size})
             images, found = stack.enter_context(_prepared(context, "train", policy.stored(spec)))
             findings += [] if loaders else found
             loaders[size] = _loader(context, images, policy, size)
+            if more is not None:
+                other = replace(context, table=more)
+                images, _ = stack.enter_context(_prepared(other, "train", policy.stored(spec)))
+                beside[size] = _loader(other, images, policy, size)
         val = None
         if len(context.labeled("val")):
             val, found = stack.enter_context(_prepared(context, "val", context.spec))
             findings += found
-        yield _Material(loaders=loaders, val=val, findings=tuple(findings))
+        yield _Material(loaders=loaders, beside=beside, val=val, findings=tuple(findings))
 
 
 def _policy(context: Context, size: tuple[int, int]) -> Policy:
@@ -306,7 +315,7 @@ def _run(context: Context, state: State, material: _Material, mode: Mode, teachi
             mode=mode,
             phases=plan.phases,
             loaders=loaders,
-            criterion=_criterion(context, teaching, wrapped),
+            criterion=_criterion(context, teaching, wrapped, material),
             stepper=stepper,
             budget=budget,
             stop=stop,
@@ -329,12 +338,13 @@ def late_stages(network: Network, early_share: float) -> int:
     return stages - int((before < early_share).sum())
 
 
-def _criterion(context: Context, teaching: DistillLoss | None, wrapped: Wrapped) -> Criterion:
+def _criterion(context: Context, teaching: DistillLoss | None, wrapped: Wrapped, material: _Material) -> Criterion:
     parents = context.parents if context.recipe.loss.coarse > 0 else None
     loss = make_loss(context.recipe.loss, context.counts, remedy=context.remedy, parents=parents)
     section = context.recipe.augment
     altered = section.mixup > 0 or section.cutmix > 0 or section.erase > 0
-    return make_criterion(loss, teaching, wrapped, altered=altered)
+    beside = Beside(material.beside, material.largest.steps) if material.beside else None
+    return make_criterion(loss, teaching, wrapped, altered=altered, beside=beside)
 
 
 def _health(context: Context, state: State) -> tuple[Finding, ...]:

@@ -150,8 +150,8 @@ def _points(
         size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".onnx", ".xml", ".bin"))
         cost = _price_of(model, engine, made, found, material, budget, size)
         verdict = budget.objection(cost) or "shipped"
-        stage = f"{found.stage.share:.0%} cut, {name}"
-        points.append(_Point(path=model, engine=engine, name=stage, verdict=verdict, size_bytes=size, price=cost))
+        title = f"{found.stage.share:.0%} cut, {name}"
+        points.append(_Point(path=model, engine=engine, name=title, verdict=verdict, size_bytes=size, price=cost))
     return points
 
 

@@ -31,6 +31,7 @@ def score_channels(
     network: Network, found: Anatomy, criterion: Criterion, batches: Iterable[tuple[Tensor, Tensor]] = ()
 ) -> Scores:
     """The scores of all sets. `batches` are training images (N, C, H, W) with labels (N,), for `taylor`."""
+    raw: Sequence[NDArray[np.float64]]
     if criterion == "l1":
         raw = [_l1(network.backbone, one) for one in found.sets]
     else:

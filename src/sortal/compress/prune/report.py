@@ -12,7 +12,16 @@ from sortal.compress.report import KIND, candidates_table
 from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.evaluate.latency import processor
 
-_COLUMNS = ("candidate", "engine", "parameters", "macs_m", "size_mb", "size_ratio", "accuracy", "accuracy_low")
+_COLUMNS: tuple[str, ...] = (
+    "candidate",
+    "engine",
+    "parameters",
+    "macs_m",
+    "size_mb",
+    "size_ratio",
+    "accuracy",
+    "accuracy_low",
+)
 _COLUMNS += ("accuracy_high", "accuracy_untrained", "drop_points", "drop_points_low", "drop_points_high")
 _COLUMNS += ("macro_drop_points", "flips", "cpu_ms", "time_ratio", "time_ratio_low", "time_ratio_high", "verdict")
 
@@ -154,7 +163,7 @@ def _findings(chain: Chain) -> list[Finding]:
             "more training (compress.prune_epochs), a better teacher (compress.teacher), or a larger compress.max_drop"
         )
         severity = "warning" if pruned.taken else "error"
-        found.append(Finding(code="cut_over_budget", severity=severity, message=message, hint=hint))  # type: ignore[arg-type]
+        found.append(Finding(code="cut_over_budget", severity=severity, message=message, hint=hint))
     if chain.int8 is not None and not chain.int8.attached:
         best = chain.int8.best
         message = f"No int8 of the pruned network: {'nothing could be tried' if best is None else best.verdict}."

@@ -41,7 +41,7 @@ def sensitivity(network: Network, ground: Ground, criterion: Criterion) -> Sensi
     accuracy: dict[str, tuple[float, ...]] = {}
     for done, number in enumerate(chosen):
         ground.listener.progress("sensitivity of layers", done, len(chosen))
-        one, seen = found.sets[number], []
+        one, seen = found.sets[number], list[float]()
         for share in SHARES:
             going = (one.count - kept_channels(one, share)) // one.fold
             if not going:

@@ -171,6 +171,7 @@ def _key(ground: Ground, number: int, share: float, measure: Measure, epochs: in
         "images": ground.material.digest,
         "steps": [number, section.prune_steps, share, measure, section.criterion, epochs],
         "calibration": section.calibration_images,
+        "unlabelled": section.unlabelled,
         "recipe": recipe_after_cut(ground, epochs).model_dump(mode="json", exclude={"compress", "distill"}),
         "teacher": section.teacher
         if section.teacher is None or isinstance(section.teacher, str)

@@ -96,8 +96,8 @@ def _head_columns(network: Network, found: Anatomy, gone: Gone) -> Iterator[tupl
     """Columns of the layers that take the embedding (and the middle map) which go."""
     lost = [set[int]() for _ in found.tap_widths]
     for number, channels in gone.items():
-        for tap, places, of in found.sets[number].taps:
-            lost[tap] |= {place for place, channel in zip(places, of, strict=True) if channel in channels}
+        for tap, seen, of in found.sets[number].taps:
+            lost[tap] |= {place for place, channel in zip(seen, of, strict=True) if channel in channels}
     if network.wiring.head == "multi_scale":
         yield "head.reduce.weight", 1, lost.pop()
     columns, begin = set[int](), 0

@@ -18,7 +18,7 @@ from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
 from sortal.core.report import Finding
 from sortal.core.run import RunFolder
-from sortal.core.sections import DistillSection, OptimSection, ScheduleSection
+from sortal.core.sections import CompressSection, DistillSection, OptimSection, ScheduleSection
 from sortal.decide import decision_of_run
 from sortal.graphs import publish
 from sortal.models.network import Network
@@ -75,7 +75,12 @@ def epochs_after_cut(asked: int | str, images: int) -> int:
 def recipe_after_cut(ground: Ground, epochs: int) -> Recipe:
     """The recipe of the run with its pictures, its loss and its contract, but rates for mending instead of learning."""
     recipe, teacher = ground.recipe, ground.recipe.compress.teacher
-    taught = DistillSection(teacher=teacher or str(ground.bundle.path), temperature=_TEMPERATURE, ce_weight=_LABELS)
+    taught = DistillSection(
+        teacher=teacher or str(ground.bundle.path),
+        temperature=_TEMPERATURE,
+        ce_weight=_LABELS,
+        unlabelled=recipe.compress.unlabelled,
+    )
     train = recipe.train.model_copy(
         update={
             "epochs": epochs,
@@ -92,6 +97,7 @@ def recipe_after_cut(ground: Ground, epochs: int) -> Recipe:
     return recipe.model_copy(
         update={
             "distill": taught,
+            "compress": CompressSection(),
             "optim": OptimSection(),
             "schedule": ScheduleSection(),
             "train": train,
