@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sortal.export.artifacts.onnx_resize import EPSILON
 from sortal.export.artifacts.openvino import DETAILS as OF_FLOATS
 from sortal.export.artifacts.openvino import convert_fused
 from sortal.runtime.network_input import ANY_SIZE
 
-DETAILS = OF_FLOATS | {"input": ANY_SIZE}
+DETAILS = OF_FLOATS | {"input": ANY_SIZE, "epsilon": EPSILON}
 
 
 def convert(onnx: Path, out: Path) -> None:
