@@ -15,7 +15,9 @@ from sortal.compress.images import Material
 from sortal.compress.int8 import quantized_artifacts
 from sortal.compress.judge import Price, answer, price
 from sortal.compress.pricing import Budget
-from sortal.compress.prune.story import Pruned, pruned
+from sortal.compress.prune.ground import ground_of
+from sortal.compress.prune.sensitivity import Sensitivity, sensitivity
+from sortal.compress.prune.story import Pruned, check_share, pruned
 from sortal.compress.report import Outcome
 from sortal.compress.speed import interleaved_ms, time_ratio
 from sortal.core.bundle import Bundle, open_bundle
@@ -53,6 +55,7 @@ class Chain:
     bundle: Bundle | None
     """The new one; None where no cut kept the budget, and then nothing was written."""
     pruned: Pruned
+    sensitivity: Sensitivity
     int8: Outcome | None
     links: tuple[Link, ...]
     material: Material
@@ -88,6 +91,9 @@ def compress_chain(
     `home` is where finished cuts are kept. See `story.pruned` for the errors.
     """
     budget = Budget(max_drop=recipe.compress.max_drop, contract=recipe.contract or bundle.contract)
+    check_share(recipe)
+    ground, network = ground_of(bundle, material, recipe=recipe, listener=listener)
+    seen = sensitivity(network, ground, recipe.compress.criterion)
     found = pruned(bundle, material, recipe=recipe, home=home, budget=budget, listener=listener)
     made = int8 = None
     if found.taken:
@@ -100,6 +106,7 @@ def compress_chain(
     return Chain(
         bundle=made,
         pruned=found,
+        sensitivity=seen,
         int8=int8,
         links=_timed(points, bundle, material, listener),
         material=material,

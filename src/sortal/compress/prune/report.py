@@ -120,7 +120,7 @@ def _row(link: Link, first: Link) -> tuple[Cell, ...]:
 
 
 def _sensitivity(chain: Chain) -> Table:
-    seen = chain.pruned.sensitivity
+    seen = chain.sensitivity
     columns = ("layer", *(f"without_{share:.0%}" for share in seen.shares))
     rows: list[tuple[Cell, ...]] = [("none", *(seen.whole for _ in seen.shares))]
     rows += [(name, *values) for name, values in seen.accuracy.items()]
@@ -175,8 +175,8 @@ def _findings(chain: Chain) -> list[Finding]:
             f"points; the budget of {chain.budget.max_drop:g} holds for what was measured."
         )
         found.append(Finding(code="few_images", severity="info", message=message))
-    if pruned.sensitivity.left_out:
-        message = f"{pruned.sensitivity.left_out} smaller sets of channels are not in the table of sensitivity."
+    if chain.sensitivity.left_out:
+        message = f"{chain.sensitivity.left_out} smaller sets of channels are not in the table of sensitivity."
         found.append(Finding(code="sensitivity_of_largest", severity="info", message=message))
     notes = dict.fromkeys(note for stage in pruned.stages for note in stage.notes)
     found += [Finding(code="training_after_cut", severity="warning", message=note) for note in notes]

@@ -10,7 +10,6 @@ from sortal.compress.pricing import Budget
 from sortal.compress.prune.amounts import Measure
 from sortal.compress.prune.ground import ground_of
 from sortal.compress.prune.latency import share_for_latency
-from sortal.compress.prune.sensitivity import Sensitivity, sensitivity
 from sortal.compress.prune.steps import Stage, cut_stages, original_stage
 from sortal.core.bundle import Bundle
 from sortal.core.errors import InputError
@@ -27,7 +26,6 @@ class Pruned:
     stages: tuple[Stage, ...]
     taken: int
     """Index in `stages`; 0 where no cut kept the budget."""
-    sensitivity: Sensitivity
     measure: Measure
     share: float
     """Of `measure`, that was to be cut."""
@@ -51,13 +49,10 @@ def pruned(
 
     Raises RecipeError where the network cannot be pruned, BundleError without weights, Preempted where a person stops.
     """
+    check_share(recipe)
     section = recipe.compress
-    if not 0 < section.prune < 1:
-        hint = "compress.prune=0.3 cuts 30 % of the multiplications away"
-        raise InputError("a share between 0 and 1 can be cut away", received=str(section.prune), hint=hint)
     ground, network = ground_of(bundle, material, recipe=recipe, listener=listener)
     original = original_stage(ground)
-    seen = sensitivity(network, ground, section.criterion)
     measure: Measure = "parameters" if section.prune_by == "parameters" else "macs"
     share = section.prune
     if section.prune_by == "latency":
@@ -67,7 +62,14 @@ def pruned(
     return Pruned(
         stages=(original, *stages),
         taken=max(held, default=0),
-        sensitivity=seen,
         measure=measure,
         share=share,
     )
+
+
+def check_share(recipe: Recipe) -> None:
+    """Raises InputError for a share that nothing, or everything, would be left of."""
+    share = recipe.compress.prune
+    if not 0 < share < 1:
+        hint = "compress.prune=0.3 cuts 30 % of the multiplications away"
+        raise InputError("a share between 0 and 1 can be cut away", received=str(share), hint=hint)

@@ -46,7 +46,7 @@ def prune_model(
 
 def _written(chain: Chain, report: Report, folder: Path) -> Report:
     candidates = draw_candidates(report, folder / "candidates.png")
-    spared = draw_sensitivity(chain.pruned.sensitivity, folder / "sensitivity.png")
+    spared = draw_sensitivity(chain.sensitivity, folder / "sensitivity.png")
     paths = {"report": str(folder / "report.html"), "json": str(folder / "report.json"), "picture": str(candidates)}
     if chain.bundle is not None:
         paths["bundle"] = str(chain.bundle.path)
