@@ -24,6 +24,7 @@ def compress(
     \b
     sortal compress runs/photos-1 compress.int8=true
     sortal compress runs/photos-1 compress.int8=true compress.max_drop=0.5 contract=contract.yaml
+    sortal compress runs/photos-1 compress.prune=0.3 compress.int8=true
     sortal compress runs/photos-1/bundle photos/ compress.int8=true --out small/
     """
     from sortal import api
