@@ -122,7 +122,7 @@ def _print_accuracy(sides: Sequence[Side], truth: np.ndarray) -> None:
         test = paired_test(first, right)
         low, high = difference_interval(test, int(first.sum()))
         lost = (
-            f"{-100 * test.difference:.2f} points ({-100 * high:.2f} to {-100 * low:.2f})"
+            f"{0.0 - 100 * test.difference:.2f} points ({-100 * high:.2f} to {-100 * low:.2f})"
             if side is not sides[0]
             else ""
         )

@@ -138,7 +138,7 @@ def _listed(axes: Axes, rows: Sequence[Row], lines: int) -> None:
 
 
 def _area(row: Row) -> float:
-    return _AREA * float(str(row["size_mb"])) ** 0.8
+    return float(_AREA * float(str(row["size_mb"])) ** 0.8)
 
 
 def _color(row: Row) -> str:

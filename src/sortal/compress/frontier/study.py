@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sortal.compress.frontier.clock import Clock
+from sortal.compress.frontier.cut import cut
 from sortal.compress.frontier.explore import Explorer
 from sortal.compress.frontier.ground import Ground, make_ground
 from sortal.compress.frontier.measured import measure
@@ -34,7 +35,7 @@ from sortal.data.table import ImageTable
 from sortal.evaluate.pages.page import render_page
 
 STATE = "frontier.json"
-STEPS: Mapping[str, Step] = {"size": sized, "int8": precise}
+STEPS: Mapping[str, Step] = {"size": sized, "cut": cut, "int8": precise}
 """Kind of candidate -> what makes it."""
 
 
@@ -65,6 +66,7 @@ def explore_frontier(
     ground = make_ground(bundle, run, source, recipe=recipe, listener=listener)
     budget = Budget(max_drop=section.max_drop, contract=ground.contract)
     with _home(run, name, ground) as home:
+        ground.home = home.path
         explorer = Explorer(
             ground,
             home.path / "candidates",
