@@ -72,7 +72,8 @@ def make_criterion(
         for branch in branches:
             hard = hard + BRANCH_WEIGHT * loss(branch[:labelled], targets)
         with torch.autocast(images.device.type, enabled=False):
-            return teaching(hard, logits, embedding, everything, batch.samples)
+            total: Tensor = teaching(hard, logits, embedding, everything, batch.samples)
+        return total
 
     def criterion(network: Network, images: Tensor, targets: Tensor, batch: Batch) -> Tensor:
         (logits, *branches), embedding = forward(network)(images)
