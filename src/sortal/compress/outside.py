@@ -26,8 +26,10 @@ NNCF = "openvino-int8"
 TIME_LIMIT_S = 900.0
 
 
-def outside_candidates(original: Path, search: Search, folder: Path, listener: Listener) -> list[Candidate]:
-    """What other tools make of the file `original`. One that fails is said and left out."""
+def outside_candidates(
+    original: Path, search: Search, folder: Path, listener: Listener, *, time_limit_s: float = TIME_LIMIT_S
+) -> list[Candidate]:
+    """What other tools make of the file `original`. One that fails, crashes or takes too long is said and left out."""
     found = list[Candidate]()
     if _is_linear(search.model):
         listener.say("trying int8: dynamic, linear layers")
@@ -35,7 +37,7 @@ def outside_candidates(original: Path, search: Search, folder: Path, listener: L
     if find_spec("nncf") is not None and find_spec("openvino") is not None:
         listener.say("trying int8: NNCF")
         try:
-            found.append(_by_nncf(original, search.pricing, folder))
+            found.append(_by_nncf(original, search.pricing, folder, time_limit_s))
         except BundleError as error:
             listener.say(f"NNCF made nothing: {error.what}")
     return found
@@ -70,10 +72,10 @@ def _dynamic(search: Search, folder: Path) -> Candidate:
     return one.with_layers({name: name not in floating for name in names})
 
 
-def _by_nncf(original: Path, pricing: Pricing, folder: Path) -> Candidate:
+def _by_nncf(original: Path, pricing: Pricing, folder: Path, time_limit_s: float) -> Candidate:
     out = folder / "nncf"
     out.mkdir()
-    convert_apart(NNCF, original, out, time_limit_s=TIME_LIMIT_S, pixels=pricing.material.calibration.pixels)
+    convert_apart(NNCF, original, out, time_limit_s=time_limit_s, pixels=pricing.material.calibration.pixels)
     member = ARTIFACTS.get(NNCF)
     path = out / member.DETAILS["model"]
     found: dict[str, bool] = member.layers(path)
