@@ -161,7 +161,7 @@ def _material(context: Context) -> Iterator[_Material]:
             loaders[size] = _loader(context, images, policy, size)
             if more is not None:
                 other = replace(context, table=more)
-                images, _ = stack.enter_context(_prepared(other, "train", policy.stored(spec)))
+                images, _ = stack.enter_context(_prepared(other, "train", policy.stored(spec), "unlabelled"))
                 beside[size] = _loader(other, images, policy, size)
         val = None
         if len(context.labeled("val")):
@@ -178,7 +178,7 @@ def _policy(context: Context, size: tuple[int, int]) -> Policy:
 
 
 @contextmanager
-def _prepared(context: Context, split: str, spec) -> Iterator[tuple[Images, tuple[Finding, ...]]]:  # type: ignore[no-untyped-def]
+def _prepared(context: Context, split: str, spec, what: str = "") -> Iterator[tuple[Images, tuple[Finding, ...]]]:  # type: ignore[no-untyped-def]
     asked = context.recipe.train.decode
     fast = split == "train" and (asked == "fast" or (asked == "auto" and fast_jpeg.available()))
     with prepared(
@@ -188,7 +188,7 @@ def _prepared(context: Context, split: str, spec) -> Iterator[tuple[Images, tupl
         folder=context.cache,
         threads=context.plan.workers,
         listener=context.listener,
-        stage=f"preparing {split} images",
+        stage=f"preparing {what or split} images",
         decode="fast" if fast else "reference",
         keep=context.recipe.train.cache,
     ) as found:
