@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -11,10 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from smalltflite import small_tflite
 from sortal.core.errors import BundleError, InputError
+from sortal.export.artifacts import ARTIFACTS
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.opening import is_installed
 from sortal.runtime.engines.protocol import Engine
 
+ENDINGS = {"litert": "tflite", "torch": "pt2", "executorch": "pte"}
 METADATA = {"sortal.format": "1", "sortal.labels": '{"names": ["a", "b"]}'}
 
 
@@ -53,7 +57,7 @@ def name(request) -> str:
 
 
 def model_file(name: str, tmp_path: Path) -> Path:
-    return tmp_path / ("model.tflite" if name == "litert" else "model.onnx")
+    return tmp_path / f"model.{ENDINGS.get(name, 'onnx')}"
 
 
 def written(name: str, batch: int | str = "batch", embedding: str = "embedding") -> bytes:
@@ -62,7 +66,17 @@ def written(name: str, batch: int | str = "batch", embedding: str = "embedding")
         return small_tflite(batch, metadata=METADATA, outputs=("logits", embedding, "feature_map"))
     made = model(batch)
     made.graph.output[1].name = made.graph.node[1].output[0] = made.graph.node[2].input[0] = embedding
-    return made.SerializeToString()
+    data: bytes = made.SerializeToString()
+    return _as_artifact(name, data) if name in ("torch", "executorch") else data
+
+
+@cache
+def _as_artifact(name: str, data: bytes) -> bytes:
+    """The graph as the artifact of that name."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "model.onnx").write_bytes(data)
+        ARTIFACTS.get(name).convert(Path(folder, "model.onnx"), Path(folder))
+        return Path(folder, f"model.{ENDINGS[name]}").read_bytes()
 
 
 def opened(name: str, tmp_path: Path, batch: int | str = "batch", threads: int = 1) -> Engine:

@@ -31,4 +31,4 @@ def convert(onnx: Path, out: Path) -> None:
             source.module, source.example(), check_trace=False
         )
         frozen = torch.jit.freeze(script.eval())
-    torch.jit.save(frozen, str(out / DETAILS["model"]), _extra_files={METADATA_FILE: said(source)})
+        torch.jit.save(frozen, str(out / DETAILS["model"]), _extra_files={METADATA_FILE: said(source)})
