@@ -22,16 +22,13 @@ from PIL import __version__ as PILLOW
 from sortal.core.errors import BundleError
 from sortal.core.preprocess import ELONGATED, PreprocessSpec
 from sortal.export.nodes import Nodes
+from sortal.export.resize_filters import FILTERS, SUPPORT, real
 
 if TYPE_CHECKING:
     import onnx
 
 RESIZED = "fused.resized"
 """The tensor behind resizing (N, channels, height, width): whole numbers 0 to 255 as float32."""
-
-SUPPORT = {"bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
-"""How far a filter reaches, in samples of the coarser side; of filters that jump (nearest, box) rounding would decide
-which samples they take."""
 
 _FLOAT, _INT64 = 1, 7
 _SMALLEST = 1e-6
@@ -158,31 +155,31 @@ def _weights(nodes: Nodes, axis: _Axis, method: str) -> tuple[str, str, str]:
     """(start, stop, weights): which samples (1,) of the image count, and how much each, (out, stop - start)."""
     length = nodes.node("Cast", axis.length, to=_FLOAT)
     ratio = nodes.node("Div", length, nodes.node("Cast", axis.resized, to=_FLOAT))
-    scale = nodes.node("Max", ratio, _real(nodes, 1.0))
+    scale = nodes.node("Max", ratio, real(nodes, 1.0))
     from_middle = nodes.node(
         "Add", nodes.store(2 * np.arange(axis.out) + 1), nodes.node("Sub", axis.shift, axis.resized)
     )
-    half = _real(nodes, 0.5)
+    half = real(nodes, 0.5)
     centers = nodes.node("Mul", nodes.node("Mul", nodes.node("Cast", from_middle, to=_FLOAT), half), ratio)
-    start, stop = _part(nodes, axis, centers, nodes.node("Mul", scale, _real(nodes, SUPPORT[method])))
+    start, stop = _part(nodes, axis, centers, nodes.node("Mul", scale, real(nodes, SUPPORT[method])))
     places = nodes.node("Range", start, stop, _whole(nodes, 1))
     twice = nodes.node("Add", nodes.node("Mul", places, _whole(nodes, 2)), _whole(nodes, 1))
     samples = nodes.node("Mul", nodes.node("Cast", nodes.node("Sub", twice, axis.length), to=_FLOAT), half)
     column = nodes.node("Unsqueeze", centers, nodes.axes(1))
     distance = nodes.node("Div", nodes.node("Abs", nodes.node("Sub", samples, column)), scale)
-    weights = _FILTERS[method](nodes, distance)
-    total = nodes.node("Max", nodes.node("ReduceSum", weights, nodes.axes(1), keepdims=1), _real(nodes, _SMALLEST))
+    weights = FILTERS[method](nodes, distance)
+    total = nodes.node("Max", nodes.node("ReduceSum", weights, nodes.axes(1), keepdims=1), real(nodes, _SMALLEST))
     ends = (nodes.node("Unsqueeze", end, nodes.axes(0)) for end in (start, stop))
     return (*ends, nodes.node("Div", weights, total))  # type: ignore[return-value]
 
 
 def _part(nodes: Nodes, axis: _Axis, centers: str, reach: str) -> tuple[str, str]:
     """The first sample that any filter may touch, and the one behind the last; two more on both sides for rounding."""
-    middle = nodes.node("Mul", nodes.node("Cast", axis.length, to=_FLOAT), _real(nodes, 0.5))
+    middle = nodes.node("Mul", nodes.node("Cast", axis.length, to=_FLOAT), real(nodes, 0.5))
     first = nodes.node("Add", nodes.node("Gather", centers, _whole(nodes, 0), axis=0), middle)
     last = nodes.node("Add", nodes.node("Gather", centers, _whole(nodes, axis.out - 1), axis=0), middle)
-    low = nodes.node("Sub", nodes.node("Sub", first, reach), _real(nodes, 3.0))
-    high = nodes.node("Add", nodes.node("Add", last, reach), _real(nodes, 3.0))
+    low = nodes.node("Sub", nodes.node("Sub", first, reach), real(nodes, 3.0))
+    high = nodes.node("Add", nodes.node("Add", last, reach), real(nodes, 3.0))
     one = _whole(nodes, 1)
     start = nodes.node("Max", nodes.node("Cast", nodes.node("Floor", low), to=_INT64), _whole(nodes, 0))
     start = nodes.node("Min", start, nodes.node("Sub", axis.length, one))
@@ -202,7 +199,7 @@ def _is_tall(nodes: Nodes, down: _Axis, across: _Axis, spec: PreprocessSpec) -> 
     if spec.resize == "crop":
         target = math.floor(spec.size[0] / spec.crop) * math.floor(spec.size[1] / spec.crop)
         area = nodes.node("Mul", *(nodes.node("Cast", size, to=_FLOAT) for size in sizes))
-        is_long = nodes.node("Greater", area, _real(nodes, ELONGATED * target))
+        is_long = nodes.node("Greater", area, real(nodes, ELONGATED * target))
         sizes = [
             nodes.node("Where", is_long, _whole(nodes, out), size) for out, size in zip(spec.size, sizes, strict=True)
         ]
@@ -221,53 +218,10 @@ def _both_ways(nodes: Nodes, planes: str, rows: str, columns: str, is_tall: str)
     return nodes.node("If", is_tall, then_branch=other, else_branch=one)
 
 
-def _bilinear(nodes: Nodes, distance: str) -> str:
-    return nodes.node("Max", nodes.node("Sub", _real(nodes, 1.0), distance), _real(nodes, 0.0))
-
-
-def _bicubic(nodes: Nodes, distance: str) -> str:
-    """Keys' cubic with a = -1/2."""
-    inner = _polynomial(nodes, distance, (1.5, -2.5, 0.0, 1.0))
-    outer = _polynomial(nodes, distance, (-0.5, 2.5, -4.0, 2.0))
-    outer = nodes.node("Where", nodes.node("Less", distance, _real(nodes, 2.0)), outer, _real(nodes, 0.0))
-    return nodes.node("Where", nodes.node("Less", distance, _real(nodes, 1.0)), inner, outer)
-
-
-def _hamming(nodes: Nodes, distance: str) -> str:
-    turned = nodes.node("Cos", nodes.node("Mul", distance, _real(nodes, math.pi)))
-    bell = nodes.node("Add", nodes.node("Mul", turned, _real(nodes, 0.46)), _real(nodes, 0.54))
-    return _within(nodes, distance, 1.0, nodes.node("Mul", _sinc(nodes, distance), bell))
-
-
-def _lanczos(nodes: Nodes, distance: str) -> str:
-    third = nodes.node("Mul", distance, _real(nodes, 1 / 3))
-    return _within(nodes, distance, 3.0, nodes.node("Mul", _sinc(nodes, distance), _sinc(nodes, third)))
-
-
-_FILTERS = {"bilinear": _bilinear, "bicubic": _bicubic, "hamming": _hamming, "lanczos": _lanczos}
-
-
-def _polynomial(nodes: Nodes, x: str, factors: tuple[float, ...]) -> str:
-    """Horner's scheme, highest power first."""
-    value = _real(nodes, factors[0])
-    for factor in factors[1:]:
-        value = nodes.node("Add", nodes.node("Mul", value, x), _real(nodes, factor))
-    return value
-
-
-def _sinc(nodes: Nodes, x: str) -> str:
-    angle = nodes.node("Max", nodes.node("Mul", x, _real(nodes, math.pi)), _real(nodes, _SMALLEST))
-    return nodes.node("Div", nodes.node("Sin", angle), angle)
-
-
-def _within(nodes: Nodes, distance: str, support: float, value: str) -> str:
-    return nodes.node("Where", nodes.node("Less", distance, _real(nodes, support)), value, _real(nodes, 0.0))
-
-
 def _rounded(nodes: Nodes, value: str) -> str:
     """To whole grey levels, halves up, as Pillow's fixed-point numbers do."""
-    whole = nodes.node("Floor", nodes.node("Add", value, _real(nodes, 0.5)))
-    return nodes.node("Clip", whole, _real(nodes, 0.0), _real(nodes, 255.0))
+    whole = nodes.node("Floor", nodes.node("Add", value, real(nodes, 0.5)))
+    return nodes.node("Clip", whole, real(nodes, 0.0), real(nodes, 255.0))
 
 
 def _bordered(nodes: Nodes, picture: str, down: _Axis, across: _Axis, spec: PreprocessSpec) -> str:
@@ -287,7 +241,3 @@ def _covered(nodes: Nodes, axis: _Axis) -> str:
 
 def _whole(nodes: Nodes, value: int) -> str:
     return nodes.store(np.asarray(value, np.int64))
-
-
-def _real(nodes: Nodes, value: float) -> str:
-    return nodes.constant(np.asarray(value, np.float32))

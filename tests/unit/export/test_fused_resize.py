@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from sortal.core.errors import BundleError
 from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
-from sortal.export.fused_resize import RESIZED, SUPPORT, add_resize
+from sortal.export.fused_resize import RESIZED, add_resize
 from sortal.export.images import odd_images
+from sortal.export.resize_filters import SUPPORT
 from sortal.export.stages import GREY_LEVELS
 from sortal.runtime.engines.openvino import import_openvino
 

@@ -6,6 +6,7 @@ Several images may go in at once if they are of one size. See `export.fused_resi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sortal.export.artifacts.onnx_uint8 import DETAILS as RESIZED_OUTSIDE
 from sortal.export.artifacts.onnx_uint8 import write_fused
@@ -14,7 +15,7 @@ from sortal.runtime.network_input import ANY_SIZE
 EPSILON = 5e-3
 """For probabilities behind samples that rounding moved by a grey level; seen: 0.0004 on photos of 81 classes."""
 
-DETAILS = RESIZED_OUTSIDE | {"input": ANY_SIZE, "epsilon": EPSILON}
+DETAILS: dict[str, Any] = RESIZED_OUTSIDE | {"input": ANY_SIZE, "epsilon": EPSILON}
 
 
 def convert(onnx: Path, out: Path) -> None:

@@ -7,13 +7,14 @@ filled, the first time it is asked. With a batch of one the network's sizes are 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sortal.export.artifacts.onnx_resize import EPSILON
 from sortal.export.artifacts.openvino import DETAILS as OF_FLOATS
 from sortal.export.artifacts.openvino import convert_fused
 from sortal.runtime.network_input import ANY_SIZE
 
-DETAILS = OF_FLOATS | {"input": ANY_SIZE, "epsilon": EPSILON}
+DETAILS: dict[str, Any] = OF_FLOATS | {"input": ANY_SIZE, "epsilon": EPSILON}
 
 
 def convert(onnx: Path, out: Path) -> None:
