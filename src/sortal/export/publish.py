@@ -133,9 +133,13 @@ def _attach(
 
 def _interface(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:
     has_score = bundle.decision.unknown is not None
-    fused = decision_outputs(bundle.decision, bundle.labels, has_score=has_score) if "input" in details else ()
+    fused = decision_outputs(bundle.decision, bundle.labels, has_score=has_score) if _takes_pixels(details) else ()
     score = [UNKNOWN_SCORE] if has_score else []
     return {"outputs": [*OUTPUTS, *score, *fused], "classes": len(bundle.labels)}
+
+
+def _takes_pixels(details: Mapping[str, Any]) -> bool:
+    return not str(details.get("input", FLOAT32)).startswith("float")
 
 
 def _input(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:

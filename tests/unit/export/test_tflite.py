@@ -12,10 +12,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from smallgraph import LABELS, SPEC, small_graph, small_images
+from sortal.core.bundle import BundleContents, open_bundle, write_bundle
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import BundleError
+from sortal.core.manifest import ModelSpec
 from sortal.core.preprocess import normalize
-from sortal.export.artifacts import tflite, tflite_int8
+from sortal.export import publish
+from sortal.export.artifacts import tflite, tflite_int8, tflite_uint8
 from sortal.export.graph import set_metadata
 from sortal.export.tflite.stamp import LABELS as LABELS_FILE
 from sortal.export.tflite.stamp import stamped
@@ -23,6 +26,8 @@ from sortal.runtime.engines import litert, onnxruntime
 from sortal.runtime.engines.delegates import operators
 from sortal.runtime.metadata import ArtifactInfo, from_metadata, to_metadata
 from sortal.runtime.network_input import FLOAT32_NHWC, KEY, network_input
+
+MEMBERS = (("tflite", tflite), ("tflite-int8", tflite_int8), ("tflite-uint8", tflite_uint8))
 
 
 def exported(folder: Path, *, bundle: str = "b") -> Path:
@@ -153,3 +158,13 @@ def test_a_layer_that_litert_cannot_take_is_named(tmp_path):
         tflite.convert(path, tmp_path)
     assert "openvino" in str(caught.value.hint)
     assert not (tmp_path / "model.tflite").exists()
+
+
+def test_only_what_takes_pixels_is_said_to_decide(tmp_path):
+    model = ModelSpec(architecture="small", classes=2, embedding=16, parameters=0)
+    contents = BundleContents(
+        labels=LABELS, preprocess=SPEC, decision=DecisionSpec(), model=model, weights_licence="MIT"
+    )
+    bundle = open_bundle(write_bundle(tmp_path / "bundle", contents))
+    decides = {name: "probabilities" in publish._interface(bundle, one.DETAILS)["outputs"] for name, one in MEMBERS}
+    assert decides == {"tflite": False, "tflite-int8": False, "tflite-uint8": True}
