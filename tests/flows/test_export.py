@@ -84,7 +84,7 @@ def test_the_python_of_the_documentation_runs(world: World, run: Path, tmp_path:
     import_openvino()  # without its telemetry
     shutil.copytree(run, tmp_path / "runs" / "photos-1")
     names = ["onnx-uint8", "onnx-uint8-nchw", "onnx-resize", "onnx-fp16", "openvino"]
-    names += ["openvino-uint8", "openvino-resize", "tflite-uint8"]
+    names += ["openvino-uint8", "openvino-resize", "tflite-uint8", "torch"]
     assert sortal(tmp_path, "export", "runs/photos-1", "--to", ",".join(names), "--count", "8").code == 0
     image = Image.open(next((world.home / "other" / "green").glob("*.png"))).resize((90, 71))
     image.save(tmp_path / "a.jpg", quality=95)

@@ -37,8 +37,9 @@ def details(_graph: Path) -> dict[str, Any]:
 def write_lowered(source: Source, program: ExportedProgram, target: Path) -> None:
     """A program of a fixed batch, lowered to XNNPACK where that has kernels, as the file `target`."""
     try:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
+        with quiet():
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+            from executorch.exir import to_edge_transform_and_lower
     except ImportError as error:
         raise MissingExtraError("executorch", "executorch") from error
     own = replace(source, shape=(source.shape[0] or 1, *source.shape[1:]))

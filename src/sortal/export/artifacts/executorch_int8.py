@@ -42,11 +42,12 @@ def calibrated(onnx: Path, out: Path, pixels: Pixels) -> None:
 
 def _quantized(source: Source, batch: np.ndarray[Any, Any]) -> GraphModule:
     try:
-        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-            XNNPACKQuantizer,
-            get_symmetric_quantization_config,
-        )
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        with quiet():
+            from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+                XNNPACKQuantizer,
+                get_symmetric_quantization_config,
+            )
+            from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     except ImportError as error:
         raise MissingExtraError("executorch", "executorch") from error
     graph = exported(source, batch=1).module()

@@ -7,6 +7,7 @@ method `sortal` of the program returns. ExecuTorch writes notes about the proces
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def open(path: Path, *, threads: int) -> ExecuTorchEngine:
     if data[4:8] != _IDENTIFIER:
         raise BundleError("not a program of ExecuTorch", where=str(path), received=f"{len(data):,} bytes")
     try:
-        from executorch.runtime import Runtime
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of ExecuTorch's own parts
+            from executorch.runtime import Runtime
     except ImportError as error:
         raise MissingExtraError("executorch", "executorch") from error
     try:
