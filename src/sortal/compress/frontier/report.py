@@ -17,10 +17,12 @@ from sortal.evaluate.latency import processor
 
 KIND = "frontier"
 CANDIDATES = "candidates"
+DEVICE = "cpu, 1 thread"
+"""What times are of; the processor's name stands in the provenance."""
 _COLUMNS = (
-    "candidate", "engine", "size_mb", "size_ratio", "accuracy", "accuracy_low", "accuracy_high", "drop_points",
-    "drop_points_low", "drop_points_high", "standard_error", "macro_drop_points", "flips", "cpu_ms", "time_ratio",
-    "time_ratio_low", "time_ratio_high", "p99_ms", "worth_it", "verdict",
+    "candidate", "engine", "device", "size_mb", "size_ratio", "accuracy", "accuracy_low", "accuracy_high",
+    "drop_points", "drop_points_low", "drop_points_high", "standard_error", "macro_drop_points", "flips",
+    "cpu_ms", "time_ratio", "time_ratio_low", "time_ratio_high", "p99_ms", "worth_it", "verdict",
 )  # fmt: skip
 
 
@@ -143,6 +145,7 @@ def _row(found: Frontier, one: Measured, *, worth: bool) -> tuple[Cell, ...]:
     return (
         one.candidate.wish.name,
         one.engine,
+        DEVICE,
         one.size_bytes / 1e6,
         one.size_bytes / found.measured[0].size_bytes,
         *_ends(cost.accuracy),
