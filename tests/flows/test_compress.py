@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sortal.api import compress
 from sortal.core.bundle import open_bundle
+from sortal.core.progress import Silent
 from worlds import COLORS, World, class_folders, refused, sortal
 
 
@@ -64,6 +66,22 @@ def test_one_command_holds_float32_int8_and_training_with_rounding_side_by_side(
     assert {splits[image["digest"]] for image in stored["images"]} == {"train"}
     answered = sortal(tmp_path, "predict", artifact, run.parent / "photos-1")
     assert answered.code in (0, 2)
+
+
+class Impatient(Silent):
+    """Stops as Ctrl-C does, in the middle of training with rounding."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if stage == "training with rounding" and done:
+            raise KeyboardInterrupt
+
+
+def test_training_that_is_broken_off_leaves_the_run_as_it_was(run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    wishes = ["compress.int8=true", "compress.method=own", "compress.qat=true", "compress.calibration_images=10"]
+    with pytest.raises(KeyboardInterrupt):
+        compress(run, settings=wishes, listener=Impatient())
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_images_of_its_own_and_a_new_bundle(run: Path, tmp_path: Path) -> None:
