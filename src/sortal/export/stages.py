@@ -17,6 +17,7 @@ from sortal.core.errors import BundleError, ImageError, InputError
 from sortal.core.preprocess import Pixels, PreprocessSpec, normalize, prepare
 from sortal.data.decode import to_pixels
 from sortal.export.parity import Answered, Side, logits_of
+from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.sources import Item, Raw
 
 Stage = Literal["decode", "resize", "normalize", "graph", "precision", "labels", "decision"]
@@ -208,9 +209,11 @@ def _reversed(
     if pixels.shape[3] != 3 or _distance(expected, found) <= _SAME_LOGITS:
         return None
     turned = logits_of(artifact, np.ascontiguousarray(pixels[..., ::-1]))
-    entered = normalize(artifact.preprocess, pixels)
+    entered = normalize(artifact.preprocess, pixels) if artifact.enter is None else artifact.enter(pixels)
     if artifact.normalized is None and _distance(expected, turned) > _SAME_LOGITS:  # reversed behind normalization
-        turned = artifact.run(np.ascontiguousarray(entered[:, ::-1]))
+        channels_first = entered.shape[1] == pixels.shape[3]
+        backwards: NetworkInput = entered[:, ::-1] if channels_first else entered[..., ::-1]
+        turned = artifact.run(np.ascontiguousarray(backwards))
     if _distance(expected, turned) > _SAME_LOGITS:
         return None
     return Divergence(stage="decode", message="the graph takes the channels in reverse order (BGR)", rows=names)

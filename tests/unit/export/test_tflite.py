@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ from sortal.core.manifest import ModelSpec
 from sortal.core.preprocess import normalize
 from sortal.export import publish
 from sortal.export.artifacts import tflite, tflite_int8, tflite_uint8
+from sortal.export.gate import check_artifact
 from sortal.export.graph import set_metadata
+from sortal.export.sides import file_side
 from sortal.export.tflite.stamp import LABELS as LABELS_FILE
 from sortal.export.tflite.stamp import stamped
 from sortal.runtime.engines import litert, onnxruntime
 from sortal.runtime.engines.delegates import operators
 from sortal.runtime.metadata import ArtifactInfo, from_metadata, to_metadata
 from sortal.runtime.network_input import FLOAT32_NHWC, KEY, network_input
+from sortal.runtime.sources import items_of
 
 MEMBERS = (("tflite", tflite), ("tflite-int8", tflite_int8), ("tflite-uint8", tflite_uint8))
 
@@ -168,3 +172,13 @@ def test_only_what_takes_pixels_is_said_to_decide(tmp_path):
     bundle = open_bundle(write_bundle(tmp_path / "bundle", contents))
     decides = {name: "probabilities" in publish._interface(bundle, one.DETAILS)["outputs"] for name, one in MEMBERS}
     assert decides == {"tflite": False, "tflite-int8": False, "tflite-uint8": True}
+
+
+def test_a_wrong_file_with_channels_last_is_told_by_its_stage(floats, tmp_path):
+    pixels = small_images(8).pixels
+    turned = file_side(floats, engine="litert", threads=1)
+    backwards = replace(turned, run=lambda batch: turned.run(np.ascontiguousarray(batch[..., ::-1])), outputs=None)
+    report = check_artifact(
+        file_side(exported(tmp_path), threads=1), backwards, list(items_of(list(pixels))), decision=DecisionSpec()
+    )
+    assert report.findings[0].code == "diverges_at_decode"
