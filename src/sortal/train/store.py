@@ -150,7 +150,8 @@ def _room(work: _Work, folder: Path | None, stage: str) -> Iterator[room.Room]:
     if work.cache is not None and size > MEMORY_BYTES and work.cache.room_for(size):
         yield room.InPacks(work.cache, work.shape, dtype, work.image)
         return
-    name = f"{stage.replace(' ', '_')}.pixels"
+    height, width = work.spec.size
+    name = f"{stage.replace(' ', '_')}_{height}x{width}.pixels"
     with room.memory_or_file(folder, name, work.shape, dtype, memory_bytes=MEMORY_BYTES) as place:
         yield place
 

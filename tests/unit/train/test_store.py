@@ -108,6 +108,18 @@ def test_the_same_pixels_wherever_they_lie_and_whoever_reads_them(
     assert np.array_equal(found.take([3, 3, 0]), expected[[3, 3, 0]])
 
 
+def test_images_of_two_sizes_do_not_share_a_file(
+    table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read(table, decode="reference")[0]
+    monkeypatch.setattr(store, "MEMORY_BYTES", 0)
+    rows, larger = table.split_rows("train"), SPEC.model_copy(update={"size": (32, 32)})
+    settings = {"folder": tmp_path / "run", "threads": 0, "listener": Silent(), "stage": "train", "keep": False}
+    with prepared(table, rows, SPEC, **settings) as (small, _), prepared(table, rows, larger, **settings) as (large, _):
+        assert large.take([0]).shape[1:3] == (32, 32)
+        assert np.array_equal(small.take(np.arange(len(small))), expected)
+
+
 @pytest.mark.parametrize("memory", [0, 1 << 30])
 def test_the_second_run_reads_no_file(table: ImageTable, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MEMORY_BYTES", memory)
