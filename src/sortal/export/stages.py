@@ -212,8 +212,8 @@ def _reversed(
     entered = normalize(artifact.preprocess, pixels) if artifact.enter is None else artifact.enter(pixels)
     if artifact.normalized is None and _distance(expected, turned) > _SAME_LOGITS:  # reversed behind normalization
         channels_first = entered.shape[1] == pixels.shape[3]
-        backwards: NetworkInput = entered[:, ::-1] if channels_first else entered[..., ::-1]
-        turned = artifact.run(np.ascontiguousarray(backwards))
+        backwards: NetworkInput = np.flip(entered, 1 if channels_first else 3)
+        turned = artifact.run(np.ascontiguousarray(backwards, entered.dtype))
     if _distance(expected, turned) > _SAME_LOGITS:
         return None
     return Divergence(stage="decode", message="the graph takes the channels in reverse order (BGR)", rows=names)

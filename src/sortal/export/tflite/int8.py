@@ -1,7 +1,7 @@
 """A float32 .tflite file in int8: weights by channel, activations by ranges seen on real images, an int8 input.
 
-Ranges run from the smallest to the largest number seen, by ai-edge-quantizer; the input's is what pixels can be, because
-the darkest image seen is not the last one: with the range that was seen, one of 204 decisions flipped, without it none.
+Ranges run from the smallest to the largest number seen, by ai-edge-quantizer; that of the input is what pixels can be,
+because darker images will come: with the range that was seen, one of 204 decisions flipped, without it none.
 Everything that leads to `feature_map` computes in integers, which is all that an accelerator has to take. What follows
 (pooled statistics with their square roots, the linear head, the unknown score) is a thousandth of the arithmetic and
 stays in float32, where int8 would cost decisions; the head's matrix is stored as int8.
