@@ -36,6 +36,8 @@ class Link:
     """One cut or step of the chain as it was measured: in turns with, and against, the network as it was."""
 
     name: str
+    method: str
+    """`FP32`, or how int8 was made."""
     engine: str
     parameters: int | None
     macs: int | None
@@ -81,6 +83,7 @@ class _Point:
     parameters: int | None = None
     macs: int | None = None
     before: float | None = None
+    method: str = "FP32"
 
 
 def compress_chain(
@@ -158,7 +161,12 @@ def _points(
         cost = _price_of(model, engine, made, found, material, budget, size)
         verdict = budget.objection(cost) or "shipped"
         title = f"{found.stage.share:.0%} cut, {name}"
-        points.append(_Point(path=model, engine=engine, name=title, verdict=verdict, size_bytes=size, price=cost))
+        method = next(
+            one.candidate.method for one in int8.judged if (one.candidate.artifact, one.verdict) == (name, "shipped")
+        )
+        points.append(
+            _Point(path=model, engine=engine, name=title, verdict=verdict, size_bytes=size, price=cost, method=method)
+        )
     return points
 
 
@@ -188,6 +196,7 @@ def _timed(points: list[_Point], bundle: Bundle, material: Material, listener: L
     return tuple(
         Link(
             name=point.name,
+            method=point.method,
             engine=point.engine,
             parameters=point.parameters,
             macs=point.macs,

@@ -14,6 +14,7 @@ from sortal.evaluate.latency import processor
 
 _COLUMNS: tuple[str, ...] = (
     "candidate",
+    "method",
     "engine",
     "parameters",
     "macs_m",
@@ -103,6 +104,7 @@ def _row(link: Link, first: Link) -> tuple[Cell, ...]:
     cost = link.price
     return (
         link.name,
+        link.method,
         link.engine,
         link.parameters,
         None if link.macs is None else link.macs / 1e6,
