@@ -213,7 +213,7 @@ def _reversed(
     if artifact.normalized is None and _distance(expected, turned) > _SAME_LOGITS:  # reversed behind normalization
         channels_first = entered.shape[1] == pixels.shape[3]
         backwards: NetworkInput = np.flip(entered, 1 if channels_first else 3)
-        turned = artifact.run(np.ascontiguousarray(backwards, entered.dtype))
+        turned = artifact.run(backwards.copy())
     if _distance(expected, turned) > _SAME_LOGITS:
         return None
     return Divergence(stage="decode", message="the graph takes the channels in reverse order (BGR)", rows=names)
