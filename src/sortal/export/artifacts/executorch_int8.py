@@ -26,7 +26,7 @@ from sortal.runtime.network_input import network_input
 __all__ = ["DETAILS", "calibrated", "details"]
 
 DETAILS: dict[str, Any] = {**OF_FLOATS, "precision": "int8", "epsilon": 0.25, "calibrated": True}
-"""What epsilon allows is measured in docs/export.md."""
+"""Epsilon is an allowance that was not yet measured on a network; `tflite-int8` has a similar one."""
 
 
 def calibrated(onnx: Path, out: Path, pixels: Pixels) -> None:
