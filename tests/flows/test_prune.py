@@ -1,0 +1,112 @@
+"""`sortal compress RUN compress.prune=...` from the command line: cut, trained, judged, and a bundle like any other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sortal.core.bundle import open_bundle
+from worlds import World, refused, sortal
+
+QUICK = ("compress.prune_steps=2", "compress.prune_epochs=1", "compress.max_drop=100", "compress.criterion=l1")
+
+
+@pytest.fixture(scope="module")
+def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: what is written into the run must not be there for other tests."""
+    folder = tmp_path_factory.mktemp("pruned")
+    shutil.copytree(world.run, folder / "photos-1")
+    shutil.copytree(world.home / "inbox", folder / "inbox")
+    return folder
+
+
+def test_a_run_is_pruned_and_becomes_int8_in_one_new_bundle(home: Path) -> None:
+    run = home / "photos-1"
+    before = {path: path.read_bytes() for path in (run / "bundle").rglob("*") if path.is_file()}
+    done = sortal(
+        home, "compress", run, "compress.prune=0.5", "compress.int8=true", "compress.method=own", *QUICK, "--json"
+    )
+    assert done.code == 0, done.err
+    assert {path: path.read_bytes() for path in before} == before
+    folder = run / "compressions" / "photos-1-1"
+    original, made = open_bundle(run / "bundle"), open_bundle(folder / "bundle")
+    assert made.manifest.parent == original.id
+    assert made.manifest.model.cut
+    assert made.manifest.model.parameters < 0.7 * original.manifest.model.parameters
+    table = done.report["tables"]["candidates"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    assert [row["candidate"] for row in rows][:3] == ["the original", "29% cut", "50% cut"]
+    macs = [row["macs_m"] for row in rows[:3]]
+    assert 0.4 * macs[0] < macs[2] <= 0.52 * macs[0] < macs[1] < macs[0]
+    assert rows[2]["verdict"] == "shipped"
+    assert set(done.report["body"]["shipped"]) == {"bundle", *made.artifacts()} - {"onnx"}
+    assert len(done.report["tables"]["sensitivity"]["rows"]) > 2
+    for name in ("report.html", "report.json", "candidates.png", "sensitivity.png"):
+        assert (folder / name).stat().st_size > 1_000
+
+    said = [sortal(home, "predict", where, home / "inbox", "--json") for where in (folder / "bundle", run)]
+    assert said[0].code == said[1].code
+    assert [one["label"] for one in json.loads(said[0].out)] == [one["label"] for one in json.loads(said[1].out)]
+
+    again = sortal(home, "compress", run, "compress.prune=0.5", *QUICK, "--out", home / "small", "--json")
+    assert again.code == 0, again.err  # both cuts are found where the first command left them
+    assert len(list((run / "compressions" / "steps").iterdir())) == 2
+    assert open_bundle(home / "small").id == made.id
+
+
+@pytest.mark.slow
+def test_a_pruned_bundle_is_exported_trained_and_pruned_again(home: Path) -> None:
+    if not (home / "small").exists():
+        pytest.skip("made by the test before this one")
+    made = open_bundle(home / "small")
+    assert sortal(home, "export", "small", "--to", "onnx-fp16", "--images", world_photos(home)).code == 0
+    trained = sortal(
+        home,
+        "train",
+        world_photos(home),
+        "model=small",
+        "train.epochs=0",
+        "train.workers=0",
+        "distill.teacher=null",
+        "--out",
+        "tuned",
+        "--json",
+    )
+    assert trained.code == 0, trained.err
+    run = next((home / "tuned").iterdir())
+    assert open_bundle(run / "bundle").manifest.model.cut == made.manifest.model.cut
+    quick = ("compress.prune_steps=1", *QUICK[1:])
+    deeper = sortal(
+        home, "compress", "small", world_photos(home), "compress.prune=0.3", *quick, "--out", "tiny", "--json"
+    )
+    assert deeper.code == 0, deeper.err
+    assert open_bundle(home / "tiny").manifest.model.parameters < made.manifest.model.parameters
+    assert open_bundle(home / "tiny").manifest.parent == made.id
+
+
+def world_photos(home: Path) -> str:
+    """Where the run's images are, as it recorded it."""
+    return str(json.loads((home / "photos-1" / "state.json").read_text(encoding="utf-8"))["origin"]["source"])
+
+
+def test_a_budget_that_no_cut_keeps_ships_nothing(home: Path) -> None:
+    run = home / "photos-1"
+    graph = np.array([path.stat().st_mtime_ns for path in sorted((run / "bundle").rglob("*"))])
+    wish = ("compress.prune=0.9", "compress.prune_steps=1", "compress.prune_epochs=1", "compress.criterion=l1")
+    done = sortal(home, "compress", run, *wish, "compress.max_drop=0", "--json")
+    assert done.code in (0, 1), done.err
+    assert (done.code == 0) == (done.report["body"]["verdict"] == "shipped")
+    if done.code == 1:
+        assert "cut_over_budget" in done.codes
+        assert "bundle" not in done.report["paths"]
+    assert (graph == [path.stat().st_mtime_ns for path in sorted((run / "bundle").rglob("*"))]).all()
+
+
+def test_what_cannot_be_cut_is_said(home: Path) -> None:
+    run = home / "photos-1"
+    refused(sortal(home, "compress", run, "compress.prune=1"), "between 0 and 1")
+    refused(sortal(home, "compress", run), "nothing was asked for", "compress.prune")
