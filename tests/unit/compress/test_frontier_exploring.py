@@ -17,6 +17,7 @@ from sortal.compress.frontier.clock import Clock
 from sortal.compress.frontier.explore import Explored, Explorer
 from sortal.compress.frontier.ground import Ground
 from sortal.compress.frontier.measured import measure
+from sortal.compress.frontier.report import Frontier, frontier_report
 from sortal.compress.frontier.steps import Made, Refusal, Step
 from sortal.compress.frontier.wish import Wish
 from sortal.compress.images import Material
@@ -189,6 +190,28 @@ def test_candidates_are_timed_and_held_against_the_budget(ground: Ground, tmp_pa
     assert measured[1].error == pytest.approx(100 * np.sqrt(3 / 40 * 37 / 40 / 39))
     assert measured[2].objection == ""
     assert measured[2].steady
+
+
+def test_the_network_itself_is_fitted_anew_for_another_contract(ground: Ground, tmp_path: Path) -> None:
+    assert not ground.remade
+    ground.recipe = Recipe.model_validate({"contract": {"max_error": 0.1}})
+    assert ground.remade
+    steps = Steps()
+    found = explore(ground, tmp_path, steps)
+    assert steps.made[0] == Wish(side=16)
+    assert found.candidates[0].origin == tmp_path / "16px-float32" / BUNDLE
+    assert found.prices[Wish(side=16)].drop == 0.0
+
+
+def test_where_that_cannot_be_done_nothing_is_compared_with_it(ground: Ground, tmp_path: Path) -> None:
+    ground.recipe = Recipe.model_validate({"contract": {"max_error": 0.1}})
+    budget = Budget(max_drop=6.0)
+    found = explore(ground, tmp_path, Steps(refused=(Wish(side=16),)))
+    assert [one.made for one in found.candidates] == [False]
+    assert measure(ground, found, budget) == ()
+    report = frontier_report(Frontier(ground=ground, explored=found, measured=(), budget=budget), "photos-1")
+    assert report.body["verdict"] == "refused"
+    assert report.tables["candidates"].rows[0][-1] == "cannot be done"
 
 
 def test_the_spec_of_a_size(ground: Ground) -> None:

@@ -25,7 +25,7 @@ from sortal.compress.frontier.wish import cuts_to_try, sides_to_try
 from sortal.compress.pricing import Budget
 from sortal.core.bundle import Bundle
 from sortal.core.canonical import parse, pretty
-from sortal.core.errors import InputError
+from sortal.core.errors import InputError, SortalError
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file, publish_folder
 from sortal.core.recipe import Recipe
@@ -86,13 +86,21 @@ def _home(run: RunFolder | None, name: str, ground: Ground) -> RunFolder:
     root = Path("compressions") if run is None else run.path / "compressions"
     key = ground.shared_key()
     for state in sorted(root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime, reverse=True):
-        known = parse(state.read_bytes(), where=str(state))
-        if isinstance(known, dict) and known.get("key") == key:
+        if _key_of(state) == key:
             ground.listener.say(f"going on in {state.parent}")
             return open_run(state.parent, write=True)
     home = new_run(root, name)
     publish_file(home.path / STATE, pretty({"format": 1, "key": key, "bundle": ground.bundle.id}).encode())
     return home
+
+
+def _key_of(state: Path) -> object:
+    """None where the file is damaged: then the folder belongs to nobody."""
+    try:
+        known = parse(state.read_bytes(), where=str(state))
+    except SortalError:
+        return None
+    return known.get("key") if isinstance(known, dict) else None
 
 
 def _written(found: Frontier, folder: Path, name: str, out: Path | None) -> Report:
