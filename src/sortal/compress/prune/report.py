@@ -26,6 +26,8 @@ _COLUMNS: tuple[str, ...] = (
 _COLUMNS += ("accuracy_high", "accuracy_untrained", "drop_points", "drop_points_low", "drop_points_high")
 _COLUMNS += ("macro_drop_points", "flips", "cpu_ms", "time_ratio", "time_ratio_low", "time_ratio_high", "verdict")
 
+_WORDS = {"macs": "multiplications", "parameters": "weights"}
+
 
 def chain_report(chain: Chain, subject: str) -> Report:
     """The report; its body's `verdict` is `shipped` or `refused`."""
@@ -70,14 +72,14 @@ def sentences(chain: Chain) -> list[str]:
     original, last, found = chain.links[0], chain.last, chain.pruned
     if chain.bundle is None:
         return [
-            f"Nothing was shipped: the smallest cut ({found.stages[1].share:.0%} of the {found.measure}) "
+            f"Nothing was shipped: the smallest cut ({found.stages[1].share:.0%} of the {_WORDS[found.measure]}) "
             f"{found.stages[1].objection}.",
             "The bundle is as it was.",
         ]
     stage = found.stage
     whole = "" if found.taken == len(found.stages) - 1 else ", the largest cut that kept the budget"
     said = [
-        f"{stage.share:.0%} of the {found.measure} cut{whole}: {stage.parameters:,} of {original.parameters or 0:,} "
+        f"{stage.share:.0%} of the {_WORDS[found.measure]} cut{whole}: {stage.parameters:,} of {original.parameters or 0:,} "
         f"parameters, {stage.macs / 1e6:,.1f} of {(original.macs or 0) / 1e6:,.1f} million multiplications.",
         f"{last.name}: {_points(last.price.accuracy_drop)} of accuracy and {_points(last.price.macro_drop)} of macro "
         f"accuracy on {last.price.accuracy.n:,} validation images; {last.size_bytes / original.size_bytes:.2f} of the "
@@ -160,7 +162,7 @@ def _findings(chain: Chain) -> list[Finding]:
     last = pruned.stages[-1]
     if last.objection:
         held = f"the largest cut that held is {pruned.stage.share:.0%}" if pruned.taken else "no cut held"
-        message = f"Cutting {last.share:.0%} of the {pruned.measure} {last.objection}; {held}."
+        message = f"Cutting {last.share:.0%} of the {_WORDS[pruned.measure]} {last.objection}; {held}."
         hint = (
             "more training (compress.prune_epochs), a better teacher (compress.teacher), or a larger compress.max_drop"
         )

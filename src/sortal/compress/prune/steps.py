@@ -97,7 +97,9 @@ def cut_stages(
         goal = (1 - share) ** (number / section.prune_steps)
         many = epochs * (LAST if number == section.prune_steps else 1)
         folder = home / _key(ground, number, share, measure, many)
-        ground.listener.say(f"cut {number} of {section.prune_steps}: {1 - goal:.1%} of the {measure} go")
+        ground.listener.say(
+            f"cut {number} of {section.prune_steps}: {1 - goal:.1%} of the {'multiplications' if measure == 'macs' else 'weights'} go"
+        )
         if not (folder / STEP).is_file():
             _make(ground, before, folder, goal=int(goal * whole), share=1 - goal, measure=measure, epochs=many)
         stage = _stage(ground, original, folder, budget)
