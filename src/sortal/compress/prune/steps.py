@@ -93,13 +93,12 @@ def cut_stages(
     whole = total(network, ground, measure)
     epochs = epochs_after_cut(section.prune_epochs, len(ground.table.split_rows("train")))
     stages, before = list[Stage](), network
+    what = "multiplications" if measure == "macs" else "weights"
     for number in range(1, section.prune_steps + 1):
         goal = (1 - share) ** (number / section.prune_steps)
         many = epochs * (LAST if number == section.prune_steps else 1)
         folder = home / _key(ground, number, share, measure, many)
-        ground.listener.say(
-            f"cut {number} of {section.prune_steps}: {1 - goal:.1%} of the {'multiplications' if measure == 'macs' else 'weights'} go"
-        )
+        ground.listener.say(f"cut {number} of {section.prune_steps}: {1 - goal:.1%} of the {what} go")
         if not (folder / STEP).is_file():
             _make(ground, before, folder, goal=int(goal * whole), share=1 - goal, measure=measure, epochs=many)
         stage = _stage(ground, original, folder, budget)
@@ -118,7 +117,7 @@ def _make(
         cut = cut_to(network, ground, goal=goal, measure=measure, criterion=ground.recipe.compress.criterion)
         before = _live_accuracy(ground, cut.network)
         found = tuned(cut.network, ground, made, epochs=epochs)
-        said = tuple(one.message for one in found if one.severity != "info")
+        said = tuple(one.message for one in found if one.severity != "info" and one.code != "weak_teacher")
         record = StepRecord(share=share, epochs=epochs, before=before, notes=said)
         (made / STEP).write_text(pretty(record.model_dump(mode="json")), encoding="utf-8")
 
