@@ -82,8 +82,8 @@ def sentences(chain: Chain) -> list[str]:
         f"{stage.share:.0%} of the {_WORDS[found.measure]} cut{whole}: {stage.parameters:,} of "
         f"{original.parameters or 0:,} parameters, {stage.macs / 1e6:,.1f} of {(original.macs or 0) / 1e6:,.1f} million multiplications.",
         f"{last.name}: {_points(last.price.accuracy_drop)} of accuracy and {_points(last.price.macro_drop)} of "
-        f"macro accuracy on {last.price.accuracy.n:,} validation images; {last.size_bytes / original.size_bytes:.2f} of the "
-        f"size, {last.ratio.value:.2f} of the time.",
+        f"macro accuracy on {last.price.accuracy.n:,} validation images; "
+        f"{last.size_bytes / original.size_bytes:.2f} of the size, {last.ratio.value:.2f} of the time.",
     ]
     if chain.int8 is not None and not chain.int8.attached:
         best = chain.int8.best
