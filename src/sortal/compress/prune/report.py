@@ -80,7 +80,8 @@ def sentences(chain: Chain) -> list[str]:
     whole = "" if found.taken == len(found.stages) - 1 else ", the largest cut that kept the budget"
     said = [
         f"{stage.share:.0%} of the {_WORDS[found.measure]} cut{whole}: {stage.parameters:,} of "
-        f"{original.parameters or 0:,} parameters, {stage.macs / 1e6:,.1f} of {(original.macs or 0) / 1e6:,.1f} million multiplications.",
+        f"{original.parameters or 0:,} parameters, "
+        f"{stage.macs / 1e6:,.1f} of {(original.macs or 0) / 1e6:,.1f} million multiplications.",
         f"{last.name}: {_points(last.price.accuracy_drop)} of accuracy and {_points(last.price.macro_drop)} of "
         f"macro accuracy on {last.price.accuracy.n:,} validation images; "
         f"{last.size_bytes / original.size_bytes:.2f} of the size, {last.ratio.value:.2f} of the time.",
