@@ -16,6 +16,7 @@ from sortal.evaluate.unknown import METHODS
 from sortal.evaluate.unknown.fit import KnownImages, UnknownFit, fit_unknown
 from sortal.evaluate.unknown.ridge import QuickHead, fit_quick_head
 from sortal.evaluate.unknown.training import Parameters
+from sortal.export.half import to_half
 from sortal.export.unknown import remove_unknown, set_unknown, unknown_gap, write_unknown
 from sortal.runtime.engines import ENGINES
 
@@ -94,6 +95,20 @@ def test_the_graph_says_what_the_arithmetic_says(
         opened.close()
     assert outputs.unknown_score is not None
     assert outputs.unknown_score.shape == (batch,)
+    assert unknown_gap(outputs, fitted.method, fitted.parameters) < 1e-5
+
+
+def test_a_graph_in_half_precision_computes_the_score_in_float32(
+    fitted: UnknownFit, head: QuickHead, tmp_path: Path
+) -> None:
+    model = graph(head)
+    write_unknown(model, fitted.method, fitted.parameters)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(to_half(model).SerializeToString())
+    opened = ENGINES.get("onnxruntime").open(path, threads=1)
+    outputs = opened.run(blobs(40, 5)[0].reshape(-1, 3, 2, 4))
+    opened.close()
+    assert np.array_equal(outputs.embedding, outputs.embedding.astype(np.float16))
     assert unknown_gap(outputs, fitted.method, fitted.parameters) < 1e-5
 
 

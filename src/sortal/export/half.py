@@ -35,12 +35,41 @@ def to_half(model: onnx.ModelProto, *, where: str = "model") -> onnx.ModelProto:
     kept = [_named(node, number) for number, node in enumerate(model.graph.node) if _is_kept(node)]
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
+    _straighten(half.graph, frozenset(kept))
     _sort(half.graph)
     return half
 
 
 def _is_kept(node: onnx.NodeProto) -> bool:
     return any(name.startswith(KEPT) for name in (node.name, *node.output))
+
+
+def _straighten(graph: onnx.GraphProto, kept: frozenset[str]) -> None:
+    """Hand numbers of nodes that stay float32 on as they are: the converter rounds each of them to float16 and back,
+    which leaves nothing of a distance beyond 65504 and little of a small difference of two large ones."""
+    from onnx import TensorProto
+
+    made_by = {output: node for node in graph.node for output in node.output}
+    straight = {}
+    for node in graph.node:
+        rounded = made_by.get(node.input[0]) if _casts_to(node, TensorProto.FLOAT) else None
+        source = made_by.get(rounded.input[0]) if rounded and _casts_to(rounded, TensorProto.FLOAT16) else None
+        if rounded and source and source.name in kept:
+            straight[node.output[0]] = rounded.input[0]
+    outputs = {value.name for value in graph.output}
+    for node in graph.node:
+        if node.output[0] in outputs & straight.keys():
+            node.input[0] = straight[node.output[0]]
+        else:
+            node.input[:] = [straight.get(name, name) for name in node.input]
+    for kind in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        used = outputs | {name for node in graph.node for name in node.input}
+        for node in [one for one in graph.node if _casts_to(one, kind) and one.output[0] not in used]:
+            graph.node.remove(node)
+
+
+def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
+    return node.op_type == "Cast" and any(item.name == "to" and item.i == kind for item in node.attribute)
 
 
 def _sort(graph: onnx.GraphProto) -> None:
