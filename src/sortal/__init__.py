@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sortal.api import (
         audit,
+        benchmark,
         calibrate,
         certify,
         compare,
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "audit": "sortal.api",
+    "benchmark": "sortal.api",
     "calibrate": "sortal.api",
     "images": "sortal.api",
     "train": "sortal.api",
@@ -86,6 +88,7 @@ __all__ = [
     "SortalError",
     "__version__",
     "audit",
+    "benchmark",
     "calibrate",
     "certify",
     "compare",

@@ -19,6 +19,8 @@ from PIL import Image
 
 from sortal.cli.app import COMMANDS, build
 from sortal.core.recipe import load_recipe
+from sortal.serve.settings import ServeSettings
+from sortal.workspace.folder import Settings
 from worlds import COLORS, World, class_folders
 
 REPOSITORY = Path(__file__).parents[2]
@@ -58,7 +60,16 @@ def test_commands_and_settings_exist(document: Path) -> None:
         assert flags <= known[words[0]] | {"--help"}, words
         settings = [word for word in words if re.fullmatch(r"[a-z_.]+=[^<].*", word)]
         settings = [word for word in settings if not re.fullmatch(r"contract=\S+\.yaml", word)]  # not here
+        _check(words[0], settings)
+
+
+def _check(command: str, settings: list[str]) -> None:
+    """Settings are those of a recipe, but where a command has its own."""
+    own = {"serve": ServeSettings, "workspace": Settings}.get(command)
+    if own is None:
         load_recipe(None, settings)
+    else:
+        own.model_validate({key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in settings)})
 
 
 def test_the_search_for_commands_finds_them() -> None:

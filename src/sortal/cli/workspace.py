@@ -68,7 +68,12 @@ def journal(
     last: int = typer.Option(20, "--last", min=1, help="How many changes to show."),
     as_json: bool = _JSON,
 ) -> None:
-    """What is live in a workspace, and what was changed when and by whom."""
+    """What is live in a workspace, and what was changed when and by whom.
+
+    \b
+    sortal journal line4/
+    sortal journal line4/ --last 5
+    """
     from sortal import production
     from sortal.cli.tables import draw
 
