@@ -16,6 +16,7 @@ from sortal.evaluate.latency import PERCENTILE, percentile_bounds
 
 
 def artifacts_table(rows: Sequence[Row], images: Images, original: Row | None) -> Table:
+    """One line for every artifact on every engine."""
     columns: tuple[str, ...] = (
         "artifact",
         "engine",
