@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from sortal.compress.search import Search
     from sortal.export.torch_graph.module import GraphModule
 
-RATE = 0.05
-"""Of AdamW, in rounding steps: weights move by a few of their 127 levels."""
+RATE = 0.003
+"""Of AdamW, in rounding steps. It is small because hundreds of weights of a channel that move together add up."""
 BATCH = 32
 _CLIP = 1.0
 _DECAY: ScheduleSection = ScheduleSection(name="cosine", warmup=0.05)
@@ -109,7 +109,7 @@ def _train(
                 _require_number(float(loss.detach()), step)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(weights, _CLIP)
+                _require_number(float(torch.nn.utils.clip_grad_norm_(weights, _CLIP)), step)
                 optimizer.step()
         listener.progress("training with rounding", epochs * steps, epochs * steps)
     finally:
@@ -131,8 +131,8 @@ def _answers(teacher: Engine, images: Tensor) -> Outputs:
     return Outputs(logits=torch.from_numpy(found.logits), embedding=torch.from_numpy(found.embedding).flatten(1))
 
 
-def _require_number(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
+def _require_number(value: float, step: int) -> None:
+    if not math.isfinite(value):
         hint = "compress.qat=false, or other images"
         raise RecipeError(f"training with rounding diverged at step {step}", where="compress.qat", hint=hint)
 

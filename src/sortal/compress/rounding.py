@@ -4,6 +4,7 @@ what is deployed agree by construction.
     trainable    activations: QuantizeLinear, DequantizeLinear -> FakeQuantize with the same scale
                  weights:     stored integers -> levels in float32, rounded on their way into the layer
                  biases:      stored integers -> units in float32
+                 roots:       Sqrt with a gradient that has an end
     put_back     levels and units -> the stored integers of the same graph
 
 Scales stay what calibration made them. The operators are `export.torch_graph.rounding`.
@@ -25,6 +26,7 @@ Floats = NDArray[np.float32]
 DOMAIN = "sortal"
 _BIAS_STEPS = 64.0
 """Steps of a bias in one unit: what it changes is then about what one level of a weight changes."""
+_LARGEST = 2**31 - 1
 _ENDS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
@@ -50,6 +52,8 @@ def trainable(model: onnx.ModelProto, floats: Mapping[str, Floats], *, narrow: b
     for node in copy.graph.node:
         if node.op_type == "QuantizeLinear":
             continue
+        if node.op_type == "Sqrt":
+            node.domain = DOMAIN
         if node.op_type != "DequantizeLinear":
             nodes.append(node)
         elif node.input[0] in stored:
@@ -80,7 +84,7 @@ def put_back(
         before = numpy_helper.to_array(stored[target])
         steps = values[name].astype(np.float64) * (_BIAS_STEPS if before.dtype == np.int32 else 1.0)
         if before.dtype == np.int32:
-            whole = np.rint(steps).astype(np.int32)
+            whole = np.clip(np.rint(steps), -_LARGEST, _LARGEST).astype(np.int32)
         else:
             low, high = _ends_of(narrow=narrow)
             whole = np.clip(np.rint(steps), low, high).astype(before.dtype)
@@ -104,11 +108,11 @@ def _of_stored(
     if whole.dtype == np.int32:
         unit = scale * np.float32(_BIAS_STEPS)
         made = helper.make_node("Scaled", [name], list(node.output), domain=DOMAIN, scale=_array(unit))
-        return made, (exact / unit).astype(np.float32)
+        return made, _in_steps(exact, unit)
     low, high = _ends_of(narrow=narrow)
     ends: dict[str, Any] = {"low": low, "high": high}
     made = helper.make_node("Rounded", [name], list(node.output), domain=DOMAIN, scale=_array(scale), **ends)
-    return made, (exact / scale).astype(np.float32)
+    return made, _in_steps(exact, scale)
 
 
 def _of_activation(
@@ -119,6 +123,13 @@ def _of_activation(
     scale = _array(np.asarray(stored[pair.input[1]], np.float32))
     facts: dict[str, Any] = {"scale": scale, "zero": int(zero.item()), "low": low, "high": high}
     return helper.make_node("FakeQuantize", [pair.input[0]], list(node.output), domain=DOMAIN, **facts)
+
+
+def _in_steps(exact: Floats, step: Floats) -> Floats:
+    """Values in units of their steps; 0 in channels that are 0 everywhere, whose step may be 0 too."""
+    steps = np.broadcast_to(step, exact.shape)
+    found: Floats = np.divide(exact, steps, out=np.zeros_like(exact), where=steps > 0)
+    return found
 
 
 def _ends_of(*, narrow: bool) -> tuple[int, int]:

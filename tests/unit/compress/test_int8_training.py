@@ -16,6 +16,7 @@ from sortal.compress.ranges import Range, min_max, see_tensors
 from sortal.compress.rounding import put_back, trainable
 from sortal.core.preprocess import normalize
 from sortal.export.torch_graph import as_module
+from sortal.export.torch_graph.operators import OPERATORS
 from sortal.runtime.engines.onnxruntime import open_session
 
 Graph = onnx.ModelProto
@@ -87,3 +88,25 @@ def test_weights_move_by_gradients_and_come_back_as_integers(graph_file: Path, r
     }
     before, after = _logits(graph), _logits(trained)
     assert np.abs(before - after).max() > 0.1 * np.abs(before).max()
+
+
+def test_a_root_of_features_that_are_zero_has_a_gradient() -> None:
+    """Roots of means are how frozen features are pooled, and a mean of rounded values is often exactly 0."""
+    means = torch.tensor([0.0, 1e-9, 0.25, 4.0], requires_grad=True)
+    found = OPERATORS["sortal.Sqrt"]({}, means)
+    assert isinstance(found, torch.Tensor)
+    torch.testing.assert_close(found, torch.sqrt(means))
+    found.sum().backward()
+    torch.testing.assert_close(means.grad, torch.tensor([0.0, 0.0, 1.0, 0.25]))
+
+
+def test_channels_without_weights_stay_numbers(graph_file: Path, ranges: dict[str, Range]) -> None:
+    plain = simplified(graph_file)
+    for tensor in plain.graph.initializer:
+        if tensor.name in ("first", "b1"):
+            value = numpy_helper.to_array(tensor).copy()
+            value[0] = 0.0
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    graph = quantized(plain, ranges, brief=False)
+    made = trainable(graph, _floats(plain), narrow=False)
+    assert all(np.isfinite(value).all() for value in _floats(made.model).values() if value.dtype == np.float32)

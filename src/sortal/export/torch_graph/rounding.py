@@ -17,6 +17,8 @@ from torch import Tensor
 
 from sortal.export.torch_graph.arithmetic import Operator
 
+_NEAR = 1e-4
+
 
 def fake_quantize(given: Mapping[str, Any], x: Tensor) -> Tensor:
     """Activations, rounded to one scale."""
@@ -35,6 +37,12 @@ def scaled(given: Mapping[str, Any], units: Tensor) -> Tensor:
     return units * _scale(given, units)
 
 
+def root(_: Mapping[str, Any], x: Tensor) -> Tensor:
+    """The square root without its gradient next to 0, which has no end: features that were rounded are often 0."""
+    away = torch.sqrt(x.clamp(min=_NEAR))
+    return away + (torch.sqrt(x) - away).detach()
+
+
 def _scale(given: Mapping[str, Any], like: Tensor) -> Tensor:
     return torch.tensor(given["scale"], dtype=like.dtype, device=like.device)
 
@@ -43,4 +51,5 @@ OPERATORS: Mapping[str, Operator] = {
     "sortal.FakeQuantize": fake_quantize,
     "sortal.Rounded": rounded,
     "sortal.Scaled": scaled,
+    "sortal.Sqrt": root,
 }
