@@ -1,12 +1,14 @@
 """The gate before an artifact is attached: the user's own images, from bytes to decisions, through the original and the
 artifact as it will be deployed. What is refused is told with the first stage that differs and the images that show it.
 
-    allowed: no probability differs by more than epsilon, so that only decisions within epsilon of a tie can flip
+    allowed: no probability differs by more than epsilon, so that only decisions within epsilon of a tie can flip;
+    artifacts in integers are held to their decisions instead, see `export.coarse`
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from sortal.core.decision import Decided, DecisionSpec
 from sortal.core.errors import BundleError, InputError
 from sortal.core.preprocess import Pixels, normalize
 from sortal.core.report import Finding, Metric, Report
+from sortal.export.coarse import CHANGED_SHARE, COARSE, HINT, compare_coarse
 from sortal.export.decisions import compare_decisions
 from sortal.export.images import MADE, odd_images
 from sortal.export.parity import Side, check_parity, is_equal, logits_of
@@ -39,6 +42,7 @@ UNKNOWN_TOLERANCE: Mapping[str, float] = {"float32": 1e-2, "float16": 5e-2}
 """By precision: of unknown scores, relative to the largest."""
 
 _BATCH = 32
+_HINT = "do not deploy this artifact; export it again from its bundle"
 
 
 def check_artifact(
@@ -64,17 +68,23 @@ def check_artifact(
         raise InputError("none of the images for the parity check can be read", received=f"{len(images)} images")
     odd = _odd(original, artifact)
     found = visible_divergence(original, artifact, seen) or visible_divergence(original, artifact, odd)
-    report = _compared(original, artifact, seen, decision, allowed)
-    report = _with_unknown(report, original, artifact, seen, decision, precision)
+    coarse = precision in COARSE
+    report = _compared(original, artifact, seen, decision, allowed, np.inf if coarse else allowed)
+    if coarse:
+        report = _with_changes(report, original, artifact, seen, decision)
+    else:
+        report = _with_unknown(report, original, artifact, seen, decision, precision)
     if found is None and not is_equal(report):
         found = hidden_divergence(original, artifact, seen, precision=precision)
+        if found.stage == "precision":
+            found = replace(found, message=f"{_worst(report)}; {found.message}")
     if found is None:
         report = _with_decisions(report, original, artifact, seen, decision, allowed, _score_allowed(precision))
         found = None if is_equal(report) else Divergence(stage="decision", message=_worst(report))
     found = found or unseen_divergence(original, artifact, odd, precision=precision)
     body = report.body | {"precision": precision, "epsilon": allowed, "stage": None if found is None else found.stage}
-    body |= {"grey_levels": GREY_LEVELS, "odd_images": len(odd)}
-    findings = report.findings if found is None else (_named(found, len(seen)), *report.findings)
+    body |= {"grey_levels": GREY_LEVELS, "odd_images": len(odd)} | ({"changed_share": CHANGED_SHARE} if coarse else {})
+    findings = report.findings if found is None else (_named(found, len(seen), coarse=coarse), *report.findings)
     grey = max(one.resize_gap for one in (*seen, *odd))
     metrics = {"images": Metric(value=float(len(seen))), "grey_levels": Metric(value=float(grey))} | report.metrics
     return report.model_copy(update={"metrics": metrics, "findings": findings, "body": body})
@@ -91,7 +101,9 @@ def _allowed(precision: str) -> float:
     return EPSILON[precision]
 
 
-def _compared(original: Side, artifact: Side, seen: Sequence[Seen], decision: DecisionSpec, allowed: float) -> Report:
+def _compared(
+    original: Side, artifact: Side, seen: Sequence[Seen], decision: DecisionSpec, tie: float, tolerance: float
+) -> Report:
     """The comparison from end to end; only a finding where the artifact cannot be run on what it prepared."""
     names = [one.name for one in seen]
     pixels = np.stack([one.pixels for one in seen])
@@ -102,8 +114,8 @@ def _compared(original: Side, artifact: Side, seen: Sequence[Seen], decision: De
             pixels,
             decision=decision,
             names=names,
-            tolerance=allowed,
-            tie=allowed,
+            tolerance=tolerance,
+            tie=tie,
             artifact_pixels=_stacked(seen),
             artifact_logits=_whole_logits(seen),
         )
@@ -150,6 +162,21 @@ def _with_unknown(
         message = f"unknown scores differ by {gap:.3g} of the largest, over {allowed:g}"
         findings = (*findings, Finding(code="unknown_differs", severity="error", message=message))
     return report.model_copy(update={"metrics": metrics, "findings": findings})
+
+
+def _with_changes(
+    report: Report, original: Side, artifact: Side, seen: Sequence[Seen], decision: DecisionSpec
+) -> Report:
+    """How many decisions are others; nothing where the artifact could not be compared at all."""
+    if not report.metrics:
+        return report
+    pixels = np.stack([one.pixels for one in seen])
+    metrics, findings = compare_coarse(
+        decision,
+        (logits_of(original, pixels), logits_of(artifact, _stacked(seen))),
+        (_scores(original, pixels), _artifact_scores(artifact, seen)),
+    )
+    return report.model_copy(update={"metrics": report.metrics | metrics, "findings": (*report.findings, *findings)})
 
 
 def _score_allowed(precision: str) -> float:
@@ -224,7 +251,7 @@ def _entered(side: Side, pixels: Pixels) -> NetworkInput:
     return normalize(side.preprocess, pixels) if side.enter is None else side.enter(pixels)
 
 
-def _named(found: Divergence, images: int) -> Finding:
+def _named(found: Divergence, images: int, *, coarse: bool) -> Finding:
     of = "made" if found.rows and found.rows[0].startswith(MADE) else str(images)
     shown = f"; seen in {len(found.rows)} of {of} images: {', '.join(found.rows[:3])}" if found.rows else ""
     more = " …" if len(found.rows) > 3 else ""
@@ -233,5 +260,5 @@ def _named(found: Divergence, images: int) -> Finding:
         severity="error",
         message=f"the first stage that differs is {found.stage}: {found.message}{shown}{more}",
         rows=found.rows[:1000],
-        hint="do not deploy this artifact; export it again from its bundle",
+        hint=HINT if coarse and found.stage == "precision" else _HINT,
     )

@@ -30,7 +30,7 @@ _SAME_INPUT = 1e-3
 """Of normalized input."""
 _SAME_LOGITS = 0.05
 """Of the spread of the logits: what is closer than this is the same function of the image, up to rounding."""
-_ROUNDING = 0.5
+ROUNDING = 0.5
 """Of the spread of the logits: what is farther than this is another function, not a coarser one."""
 
 _DECODING = ("channels", "depth", "window")
@@ -129,7 +129,7 @@ def unseen_divergence(original: Side, artifact: Side, made: Sequence[Seen], *, p
     names = tuple(one.name for one in made)
     expected, found = logits_of(original, pixels), logits_of(artifact, pixels)
     turned = _reversed(artifact, pixels, expected, found, names)
-    if turned is not None or precision != "float32" or _distance(expected, found) <= _SAME_LOGITS:
+    if turned is not None or precision != "float32" or distance(expected, found) <= _SAME_LOGITS:
         return turned
     return _in_the_graph(expected, found, names, precision)
 
@@ -206,15 +206,15 @@ def _reversed(
     found: NDArray[np.float32],
     names: tuple[str, ...],
 ) -> Divergence | None:
-    if pixels.shape[3] != 3 or _distance(expected, found) <= _SAME_LOGITS:
+    if pixels.shape[3] != 3 or distance(expected, found) <= _SAME_LOGITS:
         return None
     turned = logits_of(artifact, np.ascontiguousarray(pixels[..., ::-1]))
     entered = normalize(artifact.preprocess, pixels) if artifact.enter is None else artifact.enter(pixels)
-    if artifact.normalized is None and _distance(expected, turned) > _SAME_LOGITS:  # reversed behind normalization
+    if artifact.normalized is None and distance(expected, turned) > _SAME_LOGITS:  # reversed behind normalization
         channels_first = entered.shape[1] == pixels.shape[3]
         backwards: NetworkInput = np.flip(entered, 1 if channels_first else 3)
         turned = artifact.run(backwards.copy())
-    if _distance(expected, turned) > _SAME_LOGITS:
+    if distance(expected, turned) > _SAME_LOGITS:
         return None
     return Divergence(stage="decode", message="the graph takes the channels in reverse order (BGR)", rows=names)
 
@@ -224,11 +224,11 @@ def _at_the_labels(
 ) -> Divergence | None:
     if original.labels.names != artifact.labels.names:
         return Divergence(stage="labels", message="the classes are not the same in the same order")
-    if expected.shape != found.shape or _distance(expected, found) <= _SAME_LOGITS:
+    if expected.shape != found.shape or distance(expected, found) <= _SAME_LOGITS:
         return None
     gaps = np.abs(expected[:, :, None].astype(np.float64) - found[:, None, :]).mean(axis=0)
     order = gaps.argmin(axis=1)
-    if len(set(order.tolist())) < len(order) or _distance(expected, found[:, order]) > _SAME_LOGITS:
+    if len(set(order.tolist())) < len(order) or distance(expected, found[:, order]) > _SAME_LOGITS:
         return None
     moved = [index for index in range(len(order)) if order[index] != index]
     text = ", ".join(f"{original.labels.names[i]} answers as {original.labels.names[order[i]]}" for i in moved[:5])
@@ -240,13 +240,13 @@ def _in_the_graph(
 ) -> Divergence:
     if expected.shape != found.shape:
         return Divergence(stage="graph", message=f"logits of shape {found.shape}, not {expected.shape}", rows=names)
-    apart = _distance(expected, found)
-    rounded = precision != "float32" and (apart <= _ROUNDING or not np.isfinite(found).all())
+    apart = distance(expected, found)
+    rounded = precision != "float32" and (apart <= ROUNDING or not np.isfinite(found).all())
     message = f"with the same input, logits differ by {apart:.3g} of their spread"
     return Divergence(stage="precision" if rounded else "graph", message=message, rows=names)
 
 
-def _distance(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+def distance(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
     """Root mean square difference as a share of the spread of what is expected; infinite for another shape."""
     if expected.shape != found.shape or not np.isfinite(found).all():
         return float("inf")

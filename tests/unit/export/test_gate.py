@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import InputError
 from sortal.core.labels import LabelSet
-from sortal.core.preprocess import Pixels, PreprocessSpec
+from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
 from sortal.core.report import Report
 from sortal.export.fused import fuse
 from sortal.export.gate import check_artifact
@@ -218,6 +218,47 @@ def test_half_precision_needs_its_own_epsilon(original, changed, images):
     assert is_equal(report)
     assert report.body["epsilon"] == 0.02
     assert 0 < report.metrics["max_probability_difference"].value < 0.02
+
+
+def entered(side: Side, images: list[Item]) -> list[bytes]:
+    """What the network is given of each image."""
+    prepared = [prepare(side.preprocess, item.open()) for item in images]
+    return [side.enter(pixels[None])[0].tobytes() for pixels in prepared]
+
+
+@pytest.mark.parametrize(
+    ("changed_images", "lead", "passes", "said"),
+    [
+        (2, 0.2, True, ""),
+        (3, 0.2, False, "3 of 40 images are decided otherwise, over 5%"),
+        (1, 0.8, False, "1 of 40 decisions differ by more than a tie"),
+    ],
+)
+def test_integers_may_change_few_decisions_that_were_close(changed_images, lead, passes, said, original, images):
+    """Two classes apart by `lead` in probability: some images are answered with the other one."""
+    chances = np.array([[(1 + lead) / 2, (1 - lead) / 2, 1e-9, 1e-9]])
+    order = entered(original, images)
+    one = replace(original, run=lambda batch: np.log(np.repeat(chances, len(batch), axis=0)).astype(np.float32))
+
+    def run(batch):
+        logits = one.run(batch)
+        moved = np.isin([image.tobytes() for image in batch], order[:changed_images])
+        logits[moved] = logits[moved][:, [1, 0, 2, 3]]
+        return logits
+
+    report = gate(one, replace(one, run=run), images, precision="int8", epsilon=0.3)
+    assert is_equal(report) == passes
+    assert report.metrics["changed"].value == changed_images
+    if not passes:
+        assert said in report.findings[0].message
+        assert "sortal compress" in str(report.findings[0].hint)
+
+
+def test_integers_in_place_of_another_function_are_refused(original, changed, images):
+    assert refused_at(gate(original, changed(other_weights), images, precision="int8", epsilon=0.3)) in (
+        "graph",
+        "precision",
+    )
 
 
 def test_a_fused_graph_gives_the_same_bits(original, changed, images):
