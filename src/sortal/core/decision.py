@@ -96,19 +96,25 @@ def decide_from_probabilities(
     strange = np.zeros(len(chances), bool)
     if decision.unknown is not None and unknown_score is not None:
         strange = ~(unknown_score.astype(np.float64) <= decision.unknown.threshold)
-    abstained = strange | abstains(decision, _at(chances, index), index) | sent_away(decision, chances, index)
+    abstained = strange.copy()
+    if decision.threshold > 0 or decision.class_thresholds is not None:
+        abstained |= abstains(decision, _at(chances, index), index)
+    if decision.doubts is not None or decision.cost_limit is not None:
+        abstained |= sent_away(decision, chances, index)
     return Decided(probabilities=chances, index=index, unknown=strange, abstained=abstained)
 
 
 def probabilities(decision: DecisionSpec, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Calibrated probabilities (N, C) from logits (N, C), rows summing to 1."""
-    scaled = logits.astype(np.float64) / decision.temperature
+    scaled = logits.astype(np.float64)
+    if decision.temperature != 1.0:
+        scaled /= decision.temperature
     if decision.bias is not None:
-        scaled = scaled + np.asarray(decision.bias)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    exponential = np.exp(scaled)
-    chances: NDArray[np.float32] = (exponential / exponential.sum(axis=1, keepdims=True)).astype(np.float32)
-    return chances
+        scaled += np.asarray(decision.bias)
+    scaled -= np.maximum.reduce(scaled, axis=1, keepdims=True)
+    np.exp(scaled, out=scaled)
+    scaled /= np.add.reduce(scaled, axis=1, keepdims=True)
+    return scaled.astype(np.float32)
 
 
 def answers(decision: DecisionSpec, chances: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -145,4 +151,5 @@ def sent_away(decision: DecisionSpec, chances: NDArray[np.float32], answer: NDAr
 
 
 def _at(values: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
-    return np.take_along_axis(values, index[:, None], axis=1)[:, 0]
+    chosen: NDArray[Any] = values[np.arange(len(values)), index]
+    return chosen

@@ -174,10 +174,11 @@ def predictions_from_logits(
     chances, index, abstained = decided.probabilities, decided.index, decided.abstained
     strange = None if decision.unknown is None or unknown_score is None else decided.unknown
     scores = None if strange is None or unknown_score is None else unknown_score.astype(np.float32)
-    rows = sorted(failed)
-    chances[rows], index[rows], abstained[rows] = np.nan, -1, False
-    if strange is not None and scores is not None:
-        strange[rows], scores[rows] = False, np.nan
+    if failed:
+        rows = sorted(failed)
+        chances[rows], index[rows], abstained[rows] = np.nan, -1, False
+        if strange is not None and scores is not None:
+            strange[rows], scores[rows] = False, np.nan
     return Predictions(
         names=tuple(names),
         labels=labels,

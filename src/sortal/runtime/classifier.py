@@ -29,7 +29,14 @@ from sortal.runtime.feed import Batch, prepared_batches
 from sortal.runtime.gathered import Gathered
 from sortal.runtime.locate import locate
 from sortal.runtime.metadata import ArtifactInfo, from_metadata
-from sortal.runtime.network_input import NetworkInput, network_input, takes_any_size, upright_input
+from sortal.runtime.network_input import (
+    InputMemory,
+    NetworkInput,
+    network_input,
+    takes_any_size,
+    takes_floats,
+    upright_input,
+)
 from sortal.runtime.sources import Images, Item, items_of
 from sortal.runtime.threads import allowed_cpus
 
@@ -45,6 +52,7 @@ class Classifier:
         self._info = info
         self._threads = threads
         self._conformal = conformal
+        self._memory = InputMemory()
 
     @property
     def labels(self) -> LabelSet:
@@ -111,7 +119,7 @@ class Classifier:
 
     def predict_prepared(self, pixels: Pixels) -> Predictions:
         """Answers to pixels (N, height, width, channels) that have the network's size already."""
-        outputs = self._engine.run(self.network_input(pixels))
+        outputs = self._run_prepared(pixels)
         return predictions_from_logits(
             outputs.logits,
             names=[f"input[{row}]" for row in range(len(pixels))],
@@ -156,7 +164,7 @@ class Classifier:
         if not part.rows:
             return None
         resizes = takes_any_size(self._engine.metadata)
-        outputs = self._engine.run(upright_input(part.pixels) if resizes else self.network_input(part.pixels))
+        outputs = self._engine.run(upright_input(part.pixels)) if resizes else self._run_prepared(part.pixels)
         expected = (len(part.rows), len(self.labels))
         if outputs.logits.shape != expected:
             raise BundleError(
@@ -164,6 +172,17 @@ class Classifier:
                 received=f"logits of shape {outputs.logits.shape}",
             )
         return outputs
+
+    def _run_prepared(self, pixels: Pixels) -> Outputs:
+        """The network on prepared pixels; normalized ones are written where those of the last batch were."""
+        metadata = self._engine.metadata
+        if not takes_floats(metadata):
+            return self._engine.run(network_input(self.preprocess, pixels, metadata))
+        memory = self._memory.lend(pixels)
+        try:
+            return self._engine.run(network_input(self.preprocess, pixels, metadata, out=memory[: len(pixels)]))
+        finally:
+            self._memory.give_back(memory)
 
     def _predictions(self, items: Sequence[Item], gathered: Gathered) -> Predictions:
         return predictions_from_logits(

@@ -18,6 +18,9 @@ from sortal.core.preprocess import Pixels, PreprocessSpec, prepare
 from sortal.data.decode import to_pixels, to_source
 from sortal.runtime.sources import Item
 
+_SAMPLES = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
+"""By the bits of a sample."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -44,7 +47,7 @@ def prepared_batches(
     """
     batch = 1 if upright else batch
     work = _upright if upright else _prepare
-    if len(items) == 1 or all(_needs_nothing(item, spec) for item in items):
+    if len(items) == 1 or all(_has_the_size(item, spec) for item in items):
         for start in range(0, len(items), batch):
             rows = range(start, min(start + batch, len(items)))
             yield _collect(start, [work(items[row], spec) for row in rows], spec)
@@ -63,14 +66,27 @@ def prepared_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _needs_nothing(item: Item, spec: PreprocessSpec) -> bool:
-    """Whether the item is an array in memory that is prepared as it is."""
+def _has_the_size(item: Item, spec: PreprocessSpec) -> bool:
+    """Whether the item is an array in memory that needs no resizing."""
     if item.array is None or spec.window is not None or spec.region is not None:
         return False
     return item.array.shape[:2] == spec.size and (spec.resize != "crop" or spec.crop == 1.0)
 
 
+def _is_prepared(array: Pixels, item: Item, spec: PreprocessSpec) -> bool:
+    """Whether decoding and `prepare` would only check the item's array and give it back."""
+    return (
+        array.ndim == 3
+        and array.shape[2] == spec.channels
+        and array.dtype == _SAMPLES[spec.depth]
+        and _has_the_size(item, spec)
+    )
+
+
 def _prepare(item: Item, spec: PreprocessSpec) -> Pixels | ImageError:
+    array = item.array
+    if array is not None and _is_prepared(array, item, spec):
+        return array
     try:
         source = to_source(item.open(), channels=spec.channels, depth=spec.depth, where=item.name)
         return prepare(spec, source)
@@ -94,15 +110,16 @@ def _corrupt(item: Item, error: Exception) -> ImageError:
 
 
 def _collect(start: int, results: list[Pixels | ImageError], spec: PreprocessSpec) -> Batch:
-    good = [(start + offset, result) for offset, result in enumerate(results) if not isinstance(result, ImageError)]
-    errors = {
-        start + offset: (result.code, result.what)
-        for offset, result in enumerate(results)
-        if isinstance(result, ImageError)
-    }
-    shape = (0, *spec.size, spec.channels)
-    if len(good) == 1:
-        pixels = good[0][1][None]
+    rows, images = list[int](), list[Pixels]()
+    errors = dict[int, tuple[str, str]]()
+    for row, result in enumerate(results, start):
+        if isinstance(result, ImageError):
+            errors[row] = result.code, result.what
+        else:
+            rows.append(row)
+            images.append(result)
+    if len(images) == 1:
+        pixels = images[0][None]
     else:
-        pixels = np.stack([image for _, image in good]) if good else np.zeros(shape, np.uint8)
-    return Batch(end=start + len(results), rows=tuple(row for row, _ in good), pixels=pixels, errors=errors)
+        pixels = np.stack(images) if images else np.zeros((0, *spec.size, spec.channels), np.uint8)
+    return Batch(end=start + len(results), rows=tuple(rows), pixels=pixels, errors=errors)

@@ -15,15 +15,14 @@ class Gathered:
     def __init__(self, images: int, classes: int):
         self.logits = np.zeros((images, classes), np.float32)
         """(N, C); zeros where there was no output."""
-        self._scores = np.full(images, np.nan, np.float32)
-        self._scored = False
+        self._scores: np.ndarray[tuple[int], np.dtype[np.float32]] | None = None
         self.errors: dict[int, tuple[str, str]] = {}
         """Row -> (code, message)."""
 
     @property
     def unknown_score(self) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
         """(N,) NaN where there was no output; None where the graph computes no such score."""
-        return self._scores if self._scored else None
+        return self._scores
 
     def add(self, rows: Sequence[int], outputs: Outputs | None, errors: Mapping[int, tuple[str, str]]) -> None:
         """The outputs of some rows, and the errors of others."""
@@ -33,8 +32,9 @@ class Gathered:
         places = _slice(rows)
         self.logits[places] = outputs.logits
         if outputs.unknown_score is not None:
+            if self._scores is None:
+                self._scores = np.full(len(self.logits), np.nan, np.float32)
             self._scores[places] = outputs.unknown_score
-            self._scored = True
 
 
 def _slice(rows: Sequence[int]) -> slice | Sequence[int]:

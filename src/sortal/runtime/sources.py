@@ -38,6 +38,8 @@ class Item:
 
 def items_of(images: Images) -> Sequence[Item]:
     """Every image of `images` in order. Raises InputError for what is no image, DataError for a source without any."""
+    if isinstance(images, _LISTS):
+        return [_item(image, position) for position, image in enumerate(images)]
     if isinstance(images, ImageTable):
         return _TableItems(images)
     if isinstance(images, str | os.PathLike) and not _is_one_image(Path(images)):
@@ -49,6 +51,9 @@ def items_of(images: Images) -> Sequence[Item]:
     ):
         return [_item(images, 0)]
     return [_item(image, position) for position, image in enumerate(images)]
+
+
+_LISTS = (list, tuple)
 
 
 def _is_one_image(path: Path) -> bool:
@@ -80,13 +85,13 @@ class _TableItems(Sequence[Item]):
 
 def _item(image: Any, position: int) -> Item:
     name = f"input[{position}]"
+    if isinstance(image, np.ndarray):
+        return Item(name=name, open=lambda: image, array=image)
     if isinstance(image, str | os.PathLike):
         return Item(name=os.fspath(image), open=partial(read_file, Path(image)))
     if isinstance(image, bytes | bytearray | memoryview):
         data = bytes(image)
         return Item(name=name, open=lambda: data)
-    if isinstance(image, np.ndarray):
-        return Item(name=name, open=lambda: image, array=image)
     if isinstance(image, Image.Image):
         return Item(name=name, open=lambda: image)
     raise InputError(

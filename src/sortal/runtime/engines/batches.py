@@ -26,6 +26,8 @@ def run_batch(
 
     Raises BundleError when the batch has another shape than the model declares.
     """
+    if batch.shape[1:] == declared[1:] and declared[0] in (None, len(batch)):
+        return run(batch)
     sizes = zip(declared[1:], batch.shape[1:], strict=False)
     if batch.ndim != len(declared) or any(wanted not in (None, given) for wanted, given in sizes):
         raise BundleError(f"the model takes {_text(declared)}", where=where, received=_text(batch.shape))
