@@ -8,6 +8,7 @@ what is known already is used. One sentence says what was taken and why.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -71,14 +72,11 @@ def choose_runtime(
     if found is None:
         return None
     bundle, artifact = found
-    candidates = candidates_of(
-        bundle,
-        artifact=artifact,
-        engine=None if wish.engine == AUTO else parse_engine(wish.engine),
-        threads=wish.threads,
-        precision=wish.precision,
-        cpus=allowed_cpus(),
+    engine = None if wish.engine == AUTO else parse_engine(wish.engine)
+    able = partial(
+        candidates_of, bundle, artifact=artifact, engine=engine, precision=wish.precision, cpus=allowed_cpus()
     )
+    candidates = able(threads=wish.threads)
     usual = candidates[0]
     if len(candidates) == 1:
         return _chosen(usual, "there is no other", {})
@@ -86,11 +84,24 @@ def choose_runtime(
         again = wish.measure == "always"
         known = measured_times(candidates, bundle.preprocess, again=again, listener=listener or Silent())
     else:
-        kept = cached_times(candidates) if wish.measure == "auto" else None
+        kept = _kept(candidates, able()) if wish.measure == "auto" else None
         if kept is None:
             return _chosen(usual, "the usual one; --measure looks for a quicker one", {})
         known = kept
     return fastest(candidates, *known, batch=wish.batch)
+
+
+def _kept(candidates: list[Candidate], wider: list[Candidate]) -> tuple[Times, dict[str, str]] | None:
+    """What was measured before, for these candidates alone or among those with any number of threads."""
+    for measured in (candidates, wider):
+        kept = cached_times(measured)
+        if kept is not None:
+            own = {one.key for one in candidates}
+            times, failed = kept
+            left = {key: value for key, value in times.items() if key in own}
+            if left and own <= times.keys() | failed.keys():
+                return left, failed
+    return None
 
 
 def fastest(candidates: list[Candidate], times: Times, failed: dict[str, str], *, batch: int) -> Choice:

@@ -20,7 +20,8 @@ import numpy as np
 from sortal.core.errors import SortalError
 from sortal.core.predictions import Predictions
 from sortal.core.preprocess import PreprocessSpec
-from sortal.runtime.classifier import Classifier, open_classifier
+from sortal.runtime.choice import Wish, open_chosen
+from sortal.runtime.classifier import Classifier
 from sortal.serve.frames import FILES, PIXELS, Frame, receive, send
 
 GOLDEN_SEED = 7
@@ -31,7 +32,9 @@ def main(asked: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when to end
     channel = socket.socket(fileno=asked["channel"])
     try:
-        model = open_classifier(Path(asked["model"]), engine=asked["engine"], threads=asked["threads"])
+        # nothing is measured here, a server has to be there soon; what was measured before is used
+        wish = Wish(engine=asked["engine"], threads=asked["threads"], batch=1)
+        model, _ = open_chosen(Path(asked["model"]), wish=wish, images=0)
         golden = warm_up(model, asked["batch"])
     except SortalError as error:
         send(channel, {"kind": "failed", "what": str(error)})

@@ -55,6 +55,17 @@ def test_every_kind_of_input_gets_the_same_answer(classifier, halves, tmp_path):
     assert predictions.errors == {}
 
 
+def test_batches_that_follow_one_another_do_not_disturb_what_was_answered(classifier):
+    colors = [flat(250, 0, 0), flat(0, 250, 0), flat(0, 0, 250)]
+    apart = [classifier.predict([color]).probabilities[0].copy() for color in colors]
+    first, embeddings = classifier.predict_outputs(colors, batch=2)
+    kept = first.probabilities.copy(), embeddings.copy()
+    classifier.predict(colors[::-1], batch=1)
+    np.testing.assert_array_equal(first.probabilities, kept[0])
+    np.testing.assert_array_equal(embeddings, kept[1])
+    np.testing.assert_allclose(first.probabilities, np.stack(apart), atol=1e-6)
+
+
 def test_three_channels_are_rgb(classifier):
     assert classifier.predict([flat(250, 0, 0), flat(0, 250, 0), flat(0, 0, 250)]).answers() == ["red", "green", "blue"]
 

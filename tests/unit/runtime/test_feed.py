@@ -7,9 +7,11 @@ import threading
 import numpy as np
 import pytest
 
-from sortal.core.preprocess import PreprocessSpec, normalize
+from sortal.core.preprocess import PreprocessSpec, normalize, prepare
+from sortal.data.decode import to_pixels
 from sortal.runtime import feed
 from sortal.runtime.feed import prepared_batches
+from sortal.runtime.network_input import InputMemory
 from sortal.runtime.sources import items_of
 
 SPEC = PreprocessSpec(size=(16, 16), resize="stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -24,13 +26,13 @@ def arrays(count: int, side: int = 16) -> list[np.ndarray]:
 def threads_used(monkeypatch):
     """Names of the threads that prepare."""
     seen: set[str] = set()
-    prepare = feed.prepare
+    prepare = feed._prepare
 
     def noted(*given):
         seen.add(threading.current_thread().name)
         return prepare(*given)
 
-    monkeypatch.setattr(feed, "prepare", noted)
+    monkeypatch.setattr(feed, "_prepare", noted)
     return seen
 
 
@@ -75,6 +77,39 @@ def test_a_wrong_array_among_ready_ones_is_a_row_of_its_own():
     [found] = batches(images)
     assert found.rows == (0, 2)
     assert found.errors[1][0] == "unsupported_mode"
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize(("depth", "dtype"), [(8, np.uint8), (16, np.uint16)])
+def test_arrays_that_are_ready_are_what_preparing_makes_of_them(resize, depth, dtype):
+    spec = PreprocessSpec(size=(16, 16), resize=resize, crop=1.0, depth=depth, mean=(0.5,) * 3, std=(0.25,) * 3)
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (16, 16, *more)).astype(kind) for kind in (np.uint8, np.uint16)
+              for more in ((), (1,), (3,), (4,))]  # fmt: skip
+    [found] = batches(images, spec, batch=len(images))
+    assert found.pixels.dtype == dtype
+    assert not found.errors
+    for image, pixels in zip(images, found.pixels, strict=True):
+        np.testing.assert_array_equal(pixels, prepare(spec, to_pixels(image, depth=depth)))
+
+
+def test_normalizing_into_given_memory_is_the_same():
+    pixels = np.stack(arrays(3))
+    memory = np.full((3, 3, 16, 16), np.nan, np.float32)
+    assert normalize(SPEC, pixels, out=memory) is memory
+    np.testing.assert_array_equal(memory, normalize(SPEC, pixels))
+
+
+def test_memory_is_lent_to_one_at_a_time_and_for_batches_that_it_holds():
+    memory, many, few = InputMemory(), np.stack(arrays(4)), np.stack(arrays(2))
+    first, second = memory.lend(many), memory.lend(many)
+    assert not np.shares_memory(first, second)
+    memory.give_back(first)
+    assert memory.lend(few) is first
+    memory.give_back(first)
+    assert memory.lend(np.stack(arrays(5))).shape == (5, 3, 16, 16)
+    memory.give_back(first)
+    assert memory.lend(np.stack(arrays(1, side=8))).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize(("depth", "dtype"), [(8, np.uint8), (16, np.uint16)])

@@ -11,6 +11,7 @@ import pytest
 from sortal.core.bundle import attach, open_bundle
 from sortal.core.errors import BundleError, InputError
 from sortal.core.progress import Silent
+from sortal.runtime import choice as choosing
 from sortal.runtime import measured
 from sortal.runtime.candidates import Candidate, as_precision, candidates_of
 from sortal.runtime.choice import WORTH_IT, Wish, choose_runtime, fastest, open_chosen
@@ -116,6 +117,18 @@ def test_few_images_are_not_measured_for_and_many_are_once(own, measurements, ca
     assert len(measurements) == 1
     assert first == second
     assert "on this machine" in str(first)
+
+
+def test_what_was_measured_for_any_number_of_threads_is_known_for_one(own, measurements, monkeypatch):
+    for module in (choosing, measured):
+        monkeypatch.setattr(module, "allowed_cpus", lambda: 2)
+    choose_runtime(own, images=WORTH_IT)
+    one = choose_runtime(own, wish=Wish(threads=1), images=0)
+    assert len(measurements) == 1
+    assert one is not None
+    assert "on this machine" in one.why
+    assert one.times
+    assert all(key.endswith("|1") for key in one.times)
 
 
 def test_measuring_is_done_again_on_request_and_never_where_it_is_refused(own, measurements):
