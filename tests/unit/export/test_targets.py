@@ -67,6 +67,12 @@ def test_the_tables_have_every_artifact_and_every_scenario():
     assert not never["onnx"]
 
 
+def test_every_artifact_of_a_scenario_is_in_a_table():
+    for name, scenario in SCENARIOS.items():
+        unknown = [one for one in scenario.artifacts if one not in (*ARTIFACTS.names(), *FROM_WEIGHTS.names())]
+        assert not unknown, name
+
+
 def test_scenarios_among_names_become_artifacts(everything):
     said: list[str] = []
     wanted, kept = settle(["onnx-fp16", " intel", "any"], ["onnx"], replace=False, say=said.append)
