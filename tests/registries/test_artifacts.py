@@ -78,9 +78,11 @@ def images() -> list[np.ndarray]:
 
 CALIBRATED = [name for name in ARTIFACTS.table if ARTIFACTS.get(name).DETAILS.get("calibrated")]
 """What takes ranges from images answers a little otherwise on purpose, and has tests of its own."""
+ELSEWHERE = [name for name in ARTIFACTS.table if ARTIFACTS.get(name).DETAILS["engine"] is None]
+"""What no engine opens on this system is read back by its own check, and has tests of its own."""
 
 
-@pytest.fixture(params=[name for name in ARTIFACTS.table if name not in CALIBRATED])
+@pytest.fixture(params=[name for name in ARTIFACTS.table if name not in (*CALIBRATED, *ELSEWHERE)])
 def name(request) -> str:
     engine = ARTIFACTS.get(str(request.param)).DETAILS["engine"]
     if not is_installed(engine):
@@ -129,6 +131,15 @@ def test_what_takes_ranges_from_images_says_so(calibrated):
     assert {"format", "precision", "model", "engine", "epsilon"} <= set(member.DETAILS)
     assert callable(member.calibrated)
     assert not hasattr(member, "convert")
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+def test_what_cannot_be_opened_here_says_for_whom_it_is_and_what_stands_in(elsewhere):
+    member = ARTIFACTS.get(elsewhere)
+    assert {"format", "precision", "model", "engine", "for"} <= set(member.DETAILS)
+    assert member.DETAILS["precision"] in EPSILON or member.DETAILS["epsilon"] > 0
+    assert callable(member.convert)
+    assert callable(member.stand_in)
 
 
 def test_it_decides_as_the_original(name, graph, images, tmp_path):

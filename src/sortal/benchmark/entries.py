@@ -75,7 +75,8 @@ def _of_artifact(bundle: Bundle, name: str, asked: Sequence[str]) -> list[Entry]
         who = foreign or next(
             (who for file, who in FOREIGN_FILES.items() if (folder / file).exists()), "other programs"
         )
-        why = f"for {who}; compared with the original when it was made"
+        where = "cannot be opened here: " if model is None else ""
+        why = f"{where}for {who}; compared with the original when it was made"
         return [Entry(artifact=name, engine=str(who).split(",")[0], precision=precision, size_bytes=size, why_not=why)]
     opened_by = engines_for(model)
     engines = [one for one in asked if one.partition(":")[0] in opened_by] if asked else list(opened_by)

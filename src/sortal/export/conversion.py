@@ -1,8 +1,8 @@
 """Convert in a process of its own, with a time limit: converters and engines of others crash and hang, and then take
 nothing with them. Only files come back, and the reason where there are none.
 
-`python -m sortal.export.conversion NAME model.onnx folder [calibration.npy]` is the other side; it also opens what it
-made once.
+`python -m sortal.export.conversion NAME model.onnx folder [calibration.npy] [stand-in.onnx]` is the other side; it also
+opens what it made once, or writes what stands in for it where no engine is here.
 """
 
 from __future__ import annotations
@@ -26,18 +26,27 @@ _KINDS: dict[str, type[SortalError]] = {
 
 
 def convert_apart(
-    name: str, onnx: Path, out: Path, *, time_limit_s: float = TIME_LIMIT_S, pixels: Pixels | None = None
+    name: str,
+    onnx: Path,
+    out: Path,
+    *,
+    time_limit_s: float = TIME_LIMIT_S,
+    pixels: Pixels | None = None,
+    stand_in: Path | None = None,
 ) -> None:
     """Fill the folder `out` with the artifact `name` of an exported, stamped file.
 
-    `pixels` (N, height, width, channels) are prepared images for an artifact that is calibrated. Raises what the
-    converter raised; BundleError where it crashed or took longer than the limit.
+    `pixels` (N, height, width, channels) are prepared images for an artifact that is calibrated; `stand_in` is the file
+    to write for one that no engine opens here, see `sortal.export.artifacts`. Raises what the converter raised;
+    BundleError where it crashed or took longer than the limit.
     """
     command = [sys.executable, "-m", "sortal.export.conversion", name, str(onnx), str(out)]
     with TemporaryDirectory(prefix="sortal-calibration-") as folder:
         if pixels is not None:
             command.append(str(Path(folder, "calibration.npy")))
             np.save(command[-1], pixels, allow_pickle=False)
+        if stand_in is not None:
+            command.append(str(stand_in))
         _run(command, name, time_limit_s)
 
 
@@ -78,16 +87,21 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     return lines[-1][:300] if lines else f"exit code {done.returncode}"
 
 
-def _main(name: str, onnx: Path, out: Path, calibration: Path | None = None) -> int:
+def _main(name: str, onnx: Path, out: Path, *more: Path) -> int:
     from sortal.export.artifacts import ARTIFACTS
 
+    calibration = next((path for path in more if path.suffix == ".npy"), None)
+    stand_in = next((path for path in more if path.suffix == ".onnx"), None)
     try:
         member = ARTIFACTS.get(name)
         if calibration is None:
             member.convert(onnx, out)
         else:
             member.calibrated(onnx, out, np.load(calibration, allow_pickle=False))
-        _open_once(member.DETAILS, out)
+        if member.DETAILS["engine"] is not None:
+            _open_once(member.DETAILS, out)
+        elif stand_in is not None:
+            member.stand_in(onnx, out, stand_in)
     except SortalError as error:
         kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _KINDS or cls is SortalError)
         told = {"kind": kind, "what": error.what, "where": error.where, "received": error.received, "hint": error.hint}
@@ -111,4 +125,4 @@ def _open_once(details: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1], *(Path(argument) for argument in sys.argv[2:5])))
+    sys.exit(_main(sys.argv[1], *(Path(argument) for argument in sys.argv[2:])))

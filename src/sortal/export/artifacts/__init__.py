@@ -5,6 +5,10 @@ artifact's manifest: `format`, `precision`, `model` (the file to open) and `engi
 it takes pixels (`uint8 NHWC`), `epsilon` where its precision has none in `export.gate`, `for` where another program
 runs it. A member may offer `details(graph: Path) -> dict` with more for the manifest, from that file or its own.
 
+Where no engine opens the file on this system `engine` is None. Then `convert` reads back what it wrote and raises
+BundleError where it is not what it should be, and `stand_in(onnx: Path, out: Path, target: Path) -> None` writes an
+ONNX file with what the artifact holds, which the gate shows the user's images in its place.
+
 A member whose `DETAILS` say `"calibrated": True` takes ranges of integers from images. In place of `convert` it offers
 `calibrated(onnx: Path, out: Path, pixels) -> None`, with up to 128 of the run's training images at the network's size,
 not normalized (N, height, width, channels); and, where it can, `restamped(made: Path, onnx: Path, out: Path)`, which
@@ -45,6 +49,8 @@ ARTIFACTS = Registry(
         "executorch": "sortal.export.artifacts.executorch",
         "executorch-int8": "sortal.export.artifacts.executorch_int8",
         "executorch-uint8": "sortal.export.artifacts.executorch_uint8",
+        "coreml": "sortal.export.artifacts.coreml",
+        "coreml-int8": "sortal.export.artifacts.coreml_int8",
     },
 )
 
