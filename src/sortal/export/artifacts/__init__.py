@@ -47,7 +47,6 @@ ARTIFACTS = Registry(
         "torch-uint8": "sortal.export.artifacts.torch_uint8",
         "torchscript": "sortal.export.artifacts.torchscript",
         "executorch": "sortal.export.artifacts.executorch",
-        "executorch-int8": "sortal.export.artifacts.executorch_int8",
         "executorch-uint8": "sortal.export.artifacts.executorch_uint8",
         "coreml": "sortal.export.artifacts.coreml",
         "coreml-int8": "sortal.export.artifacts.coreml_int8",
