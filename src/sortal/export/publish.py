@@ -139,7 +139,7 @@ def _interface(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _takes_pixels(details: Mapping[str, Any]) -> bool:
-    return not str(details.get("input", FLOAT32)).startswith("float")
+    return str(details.get("input", FLOAT32)).startswith("uint8")
 
 
 def _input(bundle: Bundle, details: Mapping[str, Any]) -> dict[str, Any]:

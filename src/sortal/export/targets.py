@@ -79,7 +79,6 @@ _RUNS_ON = {
     "tensorrt-plan": "the NVIDIA GPU it was built on",
     "triton-model-repository": "Triton Inference Server, on CPUs and GPUs",
     "mlprogram": "iPhone, iPad, Mac (Core ML)",
-    "coreml": "iPhone, iPad, Mac (Core ML)",
     "executorch": "phones and boards (ExecuTorch)",
     "torch-export": "wherever PyTorch is",
     "torchscript": "wherever PyTorch is",
@@ -92,7 +91,6 @@ _MADE_BY = {
     "tflite": ("ai_edge_litert", "mobile"),
     "tensorrt-plan": ("tensorrt", "tensorrt"),
     "mlprogram": ("coremltools", "mobile"),
-    "coreml": ("coremltools", "mobile"),
     "executorch": ("executorch", "executorch"),
     "openvino-int8": ("nncf", "compress"),
 }
@@ -102,7 +100,7 @@ _NEVER_RUN = {
     "tensorrt-int8": "neither built nor run as an engine, only as ONNX",
     "tensorrt-engine": "never built: no GPU",
     "triton": "the server; only its graphs",
-    "coreml": "on Apple's systems",
+    "mlprogram": "on Apple's systems",
     "tflite": "on a phone",
     "executorch": "on a phone",
 }
@@ -213,7 +211,8 @@ def _row(name: str) -> tuple[Any, ...]:
     extra = ", ".join(extra for _, extra in _needs(name))
     missing = _missing(name)
     runs_on = _RUNS_ON.get(name) or _RUNS_ON.get(kind, kind)
-    here = "yes" if missing is None else f"no: {missing}"
+    usable = "yes" if details["engine"] is not None else "made here, cannot be opened here"
+    here = usable if missing is None else f"no: {missing}"
     never = _NEVER_RUN.get(name) or _NEVER_RUN.get(kind) or (f"{details['for']} itself" if "for" in details else "")
     return name, str(details["model"]), runs_on, str(details["precision"]), extra, here, never
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sortal.core.bundle import Bundle
 from sortal.core.errors import BundleError, InputError, nearest
 from sortal.runtime.engines.opening import BY_NAME, EngineName, engines_for, is_installed
-from sortal.runtime.locate import model_in
+from sortal.runtime.locate import locate, model_in
 from sortal.runtime.network_input import FLOAT32
 from sortal.runtime.threads import thread_steps
 
@@ -64,7 +64,7 @@ def candidates_of(
     Each of `artifact`, `engine` and `threads` that is given leaves no choice in that. `precision` is one of
     `PRECISIONS`: `auto` is float32, or what the bundle has where it has none; `fastest` any. Artifacts that resize
     images themselves, or are for other programs, are left to those who name them. Raises BundleError where nothing is
-    left.
+    left, and where the artifact that is named cannot be opened here.
     """
     steps = (threads,) if threads else thread_steps(cpus)[::-1]
     names = [artifact] if artifact else sorted(bundle.artifacts(), key=lambda name: (name != "onnx", name))
@@ -84,6 +84,8 @@ def _of_artifact(
 ) -> list[Candidate]:
     attachment = bundle.attachment(f"artifacts/{name}")
     details, model = attachment.manifest.details, model_in(attachment.path)
+    if model is None and named:
+        locate(attachment.path)  # says for whom it is
     if model is None or (not named and not _may_be_chosen(details)):
         return []
     precision, stated = str(details.get("precision", _PLAIN)), details.get("engine")

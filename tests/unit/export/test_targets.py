@@ -53,6 +53,14 @@ def test_what_is_missing_gives_way_and_is_named(nothing_optional):
     assert rows["onnx"][5] == "yes"
 
 
+def test_a_phone_of_apple_gets_core_ml_which_cannot_be_opened_here(everything):
+    assert choose("ios", XEON).artifact == "coreml"
+    rows = {row[0]: row for row in targets(XEON).tables["targets"].rows}
+    for name in ("coreml", "coreml-int8"):
+        assert rows[name][5] == "made here, cannot be opened here"
+        assert "Apple" in rows[name][6]
+
+
 def test_the_tables_have_every_artifact_and_every_scenario():
     report = targets()
     listed = [row[0] for row in report.tables["targets"].rows]

@@ -80,9 +80,12 @@ def write_stand_in(onnx: Path, package: Path, target: Path) -> None:
 
 
 def report_beside(graph: Path) -> dict[str, Any]:
-    """`{"check": ...}` of the package `graph`; nothing where no report lies beside it."""
+    """What was compared, and the outputs, of the package `graph`; nothing where no report lies beside it."""
     file = graph.parent / CHECK_FILE
-    return {"check": json.loads(file.read_text(encoding="utf-8"))} if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {"check": found, "outputs": found["outputs"]}
 
 
 def _original(onnx: Path) -> tuple[Graph, dict[str, str]]:

@@ -67,7 +67,9 @@ def step(operation: Any, flowing: Any) -> tuple[NDArray[np.float64], NDArray[np.
     if kind in ("cast", "identity"):
         return one, none
     if kind == "batch_norm":
-        given = {name: tensor_of(value) for name, value in operation.inputs.items() if value is not None}
+        given: dict[str, Any] = {
+            name: tensor_of(value) for name, value in operation.inputs.items() if value is not None
+        }
         size = len(np.ravel(given["mean"]))
         gamma, beta = given.get("gamma"), given.get("beta")
         spread = np.sqrt(given["variance"] + given.get("epsilon", 0.0))

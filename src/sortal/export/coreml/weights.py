@@ -63,7 +63,7 @@ def compare_weights(main: Any, graph: Graph, *, eight_bits: bool, where: str) ->
     Raises BundleError where layers are missing or in another order, or a weight is off by more, or 8 bits were not
     asked for (`eight_bits`).
     """
-    stored = graph.weights | graph.buffers
+    stored = {**graph.weights, **graph.buffers}
     named = _in_layers(graph, stored)
     layers = [held for one in main.operations if one.op_type in LAYERS and (held := stored_weight(one)) is not None]
     if len(layers) != len(named):
@@ -121,7 +121,8 @@ def _fitted(name: str, wanted: Tensor, held: Tensor | None, where: str, *, integ
         if best is None or gap < best[1]:
             best = turned, gap
     if best is None:
-        raise _off(f"{name} has the shape {np.shape(held)} in place of {wanted.shape}", where)
+        shape = None if held is None else held.shape
+        raise _off(f"{name} has the shape {shape} in place of {wanted.shape}", where)
     if not best[1] <= 1:
         raise _off(f"{name} is off by {best[1]:.3g} times what is allowed", where)
     return best
