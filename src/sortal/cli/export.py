@@ -57,4 +57,6 @@ def _following(name: str, path: str) -> str:
         return f"timm.create_model('local-dir:{path}', pretrained=True)   # in Python"
     if name == "tensorrt":
         return f"sh {path}/build.sh   # on the machine with the GPU"
+    if name.startswith("coreml"):
+        return f"open {path}/model.mlpackage   # in Xcode on a Mac; a sample is in examples/ios"
     return f"sortal predict {path} inbox/"
