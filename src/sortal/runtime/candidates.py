@@ -73,6 +73,12 @@ def candidates_of(
     if precision == "auto" and not artifact:
         wanted = {_PLAIN} if any(one.precision == _PLAIN for one in found) else {one.precision for one in found}
     left = [one for one in found if one.precision in wanted]
+    if not found and engine is not None:
+        able = {one for name in names for one in _engines_of(bundle, name)}
+        hint = f"what opens its artifacts: {', '.join(sorted(able))}; other files: sortal targets"
+        raise BundleError(
+            "no artifact of the bundle is for this engine", where=str(bundle.path), received=str(engine), hint=hint
+        )
     if not left:
         hint = f"precisions of its artifacts that open here: {', '.join(sorted({one.precision for one in found}))}"
         raise BundleError("no artifact fits", where=str(bundle.path), received=f"precision {precision}", hint=hint)
@@ -108,6 +114,11 @@ def _of_artifact(
         for one in engines
         for count in steps
     ]
+
+
+def _engines_of(bundle: Bundle, name: str) -> tuple[str, ...]:
+    model = model_in(bundle.attachment(f"artifacts/{name}").path)
+    return () if model is None else tuple(one for one in engines_for(model) if is_installed(one))
 
 
 def _may_be_chosen(details: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ def live(network: nn.Module, batch: np.ndarray) -> list[np.ndarray]:
     return outputs
 
 
-@pytest.mark.parametrize("engine", ENGINES.table)
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("size", [1, 2, 7, 32])
 def test_engines_agree_with_the_live_module_at_any_batch_size(engine, size, network, exported, spec, pixels):
     batch = normalize(spec, pixels[:size])
