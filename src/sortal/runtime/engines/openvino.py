@@ -22,6 +22,7 @@ from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE, as_output
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.onnx_file import read_model
+from sortal.runtime.signal_stack import kept_signal_stack
 
 _METADATA = "framework"
 _TELEMETRY = "openvino_telemetry"
@@ -73,12 +74,15 @@ def open(path: Path, *, threads: int) -> OpenVinoEngine:
     try:
         model = core.read_model(path) if path.suffix == ".xml" else core.read_model(read_model(path), b"")
         check_interface(_names(model.inputs), _names(model.outputs), str(path))
-        compiled = core.compile_model(model, "CPU", _settings(threads))
+        with kept_signal_stack():
+            compiled = core.compile_model(model, "CPU", _settings(threads))
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot open the model: {_last_line(error)}", where=str(path)) from error
     shape = tuple(size.get_length() if size.is_static else None for size in model.inputs[0].get_partial_shape())
     outputs = (*OUTPUTS, UNKNOWN_SCORE) if UNKNOWN_SCORE in _names(model.outputs) else OUTPUTS
-    return OpenVinoEngine(compiled.create_infer_request(), _metadata(model), str(path), shape=shape, outputs=outputs)
+    with kept_signal_stack():
+        request = compiled.create_infer_request()
+    return OpenVinoEngine(request, _metadata(model), str(path), shape=shape, outputs=outputs)
 
 
 def import_openvino() -> Any:
