@@ -16,8 +16,8 @@ $(STAMP): requirements.lock pyproject.toml tools/setup.sh
 demo: setup
 	@bash examples/demo.sh "$(BIN)/sortal"
 
-# Engines of others bring thread pools of their own; loaded all together in one process they end it when torch trains there
-# afterwards. So the tests that load them have processes of their own.
+# Engines of others leave things behind in a process (OpenVINO a signal stack of its own), and tests that call them directly
+# shall not share one with tests that send Ctrl-C.
 ENGINES := tests/registries/test_artifacts.py tests/registries/test_engines.py tests/unit/export
 
 test: setup

@@ -1,8 +1,7 @@
 """The alternate signal stack of the calling thread, kept as it is while a library is used that exchanges it.
 
-OpenVINO's CPU plugin installs one of twelve kilobytes for as long as a model is compiled. On processors with wide
-registers the frame of a signal is larger than what is left of it, and Ctrl-C then ends the process with a segmentation
-fault instead of being handled.
+OpenVINO's CPU plugin installs one of twelve kilobytes when it compiles a model and takes it away with the model, which
+may happen in another thread. Training that was interrupted after that ended with a segmentation fault.
 """
 
 from __future__ import annotations
