@@ -59,12 +59,15 @@ def test_workers_that_are_killed_lose_no_request(
 ) -> None:
     server = start(bundles[0], "workers=2")
     load = Load(server, colors["red"])
-    for _ in range(3):
+    for deaths in (1, 2, 3):
         load.wait(10)
         os.kill(server.workers()[0], signal.SIGKILL)
         load.wait(10)
         end = time.monotonic() + 60
-        while server.numbers()["sortal_workers_ready"] < 2 and time.monotonic() < end:
+        while time.monotonic() < end:
+            numbers = server.numbers()
+            if (numbers["sortal_workers_died"], numbers["sortal_workers_ready"]) == (deaths, 2):
+                break
             time.sleep(0.05)
     load.stop()
     assert set(load.statuses) == {200}

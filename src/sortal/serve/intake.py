@@ -22,6 +22,8 @@ from sortal.serve.settings import ServeSettings
 
 _MOST_FIELDS = 16
 _DEEPEST = 8
+_DRAINED = 4
+"""Bodies that are too large are read, and thrown away, up to so many times what is allowed."""
 
 
 class TooLargeError(InputError):
@@ -53,20 +55,21 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
     """The whole body. Raises TooLargeError or DeadlineError."""
     most = int(settings.body_mb * 1e6)
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > most:
-        raise _too_large(settings, stated)
     parts, size = [], 0
     try:
         async with asyncio.timeout(settings.body_s):
             async for part in request.stream():
                 size += len(part)
-                if size > most:
-                    raise _too_large(settings, f"more than {most:,}")
-                parts.append(part)
+                if size > _DRAINED * most:  # a client that is still sending would not read the refusal
+                    break
+                if size <= most:
+                    parts.append(part)
     except TimeoutError as error:
         raise DeadlineError(f"the body was not there within {settings.body_s:g} s") from error
     except ClientDisconnect as error:
         raise InputError("the client went away") from error
+    if size > most:
+        raise _too_large(settings, stated if stated.isdigit() else f"more than {most:,}")
     return b"".join(parts)
 
 
