@@ -19,7 +19,6 @@ from sortal.core.bundle import Bundle
 from sortal.core.errors import InputError
 from sortal.core.preprocess import Pixels, normalize
 from sortal.core.progress import Listener
-from sortal.core.publish import publish_file
 from sortal.core.reference import Reference, read_reference
 from sortal.core.report import Finding, Report
 from sortal.core.run import RunFolder, new_run
@@ -30,7 +29,8 @@ from sortal.evaluate.explain.neighbors import nearest, training_folder
 from sortal.evaluate.explain.picture import draw_explanation
 from sortal.evaluate.explain.report import explanation_report
 from sortal.evaluate.explain.viewed import Viewed, randomized, viewed
-from sortal.evaluate.pages.page import Picture, render_page
+from sortal.evaluate.pages.page import Picture
+from sortal.evaluate.pages.write import write_report
 from sortal.runtime.threads import allowed_cpus
 
 
@@ -124,12 +124,8 @@ def _written(report: Report, told: Sequence[Explanation], folder: Path) -> Repor
     for number, one in enumerate(told, start=1):
         path = folder / f"{number:03d}-{Path(one.name).stem}.png"
         shown[f"{number}. {Path(one.name).name}: {one.answer}"] = draw_explanation(one, path)
-    paths = {"report": str(folder / "report.html"), "json": str(folder / "report.json")}
-    paths |= {f"image_{number}": str(path) for number, path in enumerate(shown.values(), start=1)}
-    report = report.model_copy(update={"paths": paths})
-    publish_file(folder / "report.html", render_page(report, shown).encode())
-    publish_file(folder / "report.json", report.to_json().encode())
-    return report
+    paths = {f"image_{number}": str(path) for number, path in enumerate(shown.values(), start=1)}
+    return write_report(report.model_copy(update={"paths": paths}), folder, shown)
 
 
 @contextmanager

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from scripts import load_benchmark, need_strace
 
-def _load() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "publish_crash.py"
-    spec = importlib.util.spec_from_file_location("publish_crash", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-crash = _load()
+crash = load_benchmark("publish_crash")
 
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    _need_strace()
+    need_strace()
     folder = tmp_path_factory.mktemp("crash")
     crash.prepare(folder)
     return folder
-
-
-def _need_strace() -> None:
-    """Skip where nothing can be traced, but not in continuous integration: there the check has to run."""
-    tried = shutil.which("strace") and subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True)
-    if not tried or tried.returncode != 0:
-        reason = "strace is not installed or may not trace processes here"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
 
 
 SAMPLE = [

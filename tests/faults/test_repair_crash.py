@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scripts import need_strace
 from sortal.core.errors import DataError, MachineError
 from sortal.data.repair import moves
 from sortal.data.repair.fix import repair, resume, take_back
@@ -40,7 +40,7 @@ CONTROL = [("naive", "write", 0, "error=ENOSPC")]
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
     """What came of every sampled state. In a process of its own: this one may have threads, and is not forked."""
-    _need_strace()
+    need_strace()
     command = [sys.executable, str(BENCHMARK), "--sample", *(_text(*state) for state in (*SAMPLE, *CONTROL))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
@@ -49,14 +49,6 @@ def outcomes() -> dict[str, dict[str, Any]]:
 
 def _text(operation: str, call: str, index: int, fault: str) -> str:
     return f"{operation}/{call}/{index}/{fault}"
-
-
-def _need_strace() -> None:
-    """Skip where nothing can be traced, but not in continuous integration: there the check has to run."""
-    tried = shutil.which("strace") and subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True)
-    if not tried or tried.returncode != 0:
-        reason = "strace is not installed or may not trace processes here"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
 
 
 @pytest.mark.parametrize("state", SAMPLE, ids=lambda state: "-".join(map(str, state)))

@@ -26,12 +26,12 @@ from sortal.core.contract import Contract, load_contract
 from sortal.core.errors import BundleError
 from sortal.core.predictions import Predictions, predictions_from_logits
 from sortal.core.progress import Listener
-from sortal.core.publish import disk_errors, publish_file
+from sortal.core.publish import disk_errors
 from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run
 from sortal.data.table import ImageTable
 from sortal.evaluate.compare.sides import bundle_of, run_of
-from sortal.evaluate.pages.page import render_page
+from sortal.evaluate.pages.write import write_report
 from sortal.runtime.threads import allowed_cpus
 
 ROUNDS = 5
@@ -189,16 +189,13 @@ def _put(images: Images, folder: Path) -> list[str]:
 
 def _written(report: Report, folder: Path) -> Report:
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {"report": str(folder / "report.html"), "json": str(folder / "report.json")}
+    paths = dict[str, str]()
     figures = {}
     if report.tables["artifacts"].rows and report.body["counts"]["ok"]:
         picture = draw_benchmark(report, folder / "benchmark.png")
         figures = {"Time, accuracy and size": picture}
         paths["picture"] = str(picture)
-    report = report.model_copy(update={"paths": paths})
-    publish_file(folder / "report.html", render_page(report, figures).encode())
-    publish_file(folder / "report.json", report.to_json().encode())
-    return report
+    return write_report(report.model_copy(update={"paths": paths}), folder, figures)
 
 
 @contextmanager

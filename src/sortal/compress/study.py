@@ -19,13 +19,12 @@ from sortal.core.bundle import Bundle
 from sortal.core.contract import check_classes
 from sortal.core.errors import BundleError, InputError
 from sortal.core.progress import Listener
-from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
 from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run
 from sortal.data.table import ImageTable
 from sortal.evaluate.compare.sides import bundle_of, run_of
-from sortal.evaluate.pages.page import render_page
+from sortal.evaluate.pages.write import write_report
 
 
 def compress_model(
@@ -80,12 +79,8 @@ def _opened(where: Path, recipe: Recipe, out: Path | None) -> tuple[Bundle, RunF
 def _written(report: Report, folder: Path) -> Report:
     folder.mkdir(parents=True, exist_ok=True)
     picture = draw_candidates(report, folder / "candidates.png")
-    paths = {"report": str(folder / "report.html"), "json": str(folder / "report.json"), "picture": str(picture)}
-    report = report.model_copy(update={"paths": {**report.paths, **paths}})
-    page = render_page(report, {"accuracy, time and size of every candidate": picture})
-    publish_file(folder / "report.html", page.encode())
-    publish_file(folder / "report.json", report.to_json().encode())
-    return report
+    report = report.model_copy(update={"paths": {**report.paths, "picture": str(picture)}})
+    return write_report(report, folder, {"accuracy, time and size of every candidate": picture})
 
 
 @contextmanager

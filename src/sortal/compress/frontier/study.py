@@ -32,7 +32,7 @@ from sortal.core.recipe import Recipe
 from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run, open_run
 from sortal.data.table import ImageTable
-from sortal.evaluate.pages.page import render_page
+from sortal.evaluate.pages.write import write_report
 
 STATE = "frontier.json"
 STEPS: Mapping[str, Step] = {"size": sized, "cut": cut, "int8": precise}
@@ -105,7 +105,7 @@ def _key_of(state: Path) -> object:
 
 def _written(found: Frontier, folder: Path, name: str, out: Path | None) -> Report:
     report = frontier_report(found, name)
-    paths = {"report": str(folder / "report.html"), "json": str(folder / "report.json")}
+    paths = dict[str, str]()
     pictures = {}
     if found.measured:
         picture = draw_frontier(found, report, folder / "frontier.png")
@@ -117,10 +117,7 @@ def _written(found: Frontier, folder: Path, name: str, out: Path | None) -> Repo
         if out is not None:
             bundle = publish_folder(out, lambda made: _copied(taken.candidate.origin, made))
         paths["bundle"] = str(bundle / "artifacts" / taken.candidate.record.artifact)
-    report = report.model_copy(update={"paths": paths})
-    publish_file(folder / "report.html", render_page(report, pictures).encode())
-    publish_file(folder / "report.json", report.to_json().encode())
-    return report
+    return write_report(report.model_copy(update={"paths": paths}), folder, pictures)
 
 
 def _copied(source: Path, target: Path) -> None:

@@ -11,11 +11,10 @@ from sortal.compress.prune.picture import draw_sensitivity
 from sortal.compress.prune.report import chain_report
 from sortal.core.bundle import Bundle
 from sortal.core.progress import Listener
-from sortal.core.publish import publish_file
 from sortal.core.recipe import Recipe
 from sortal.core.report import Report
 from sortal.core.run import RunFolder, new_run
-from sortal.evaluate.pages.page import render_page
+from sortal.evaluate.pages.write import write_report
 
 
 def prune_model(
@@ -47,7 +46,7 @@ def prune_model(
 def _written(chain: Chain, report: Report, folder: Path) -> Report:
     candidates = draw_candidates(report, folder / "candidates.png")
     spared = draw_sensitivity(chain.sensitivity, folder / "sensitivity.png")
-    paths = {"report": str(folder / "report.html"), "json": str(folder / "report.json"), "picture": str(candidates)}
+    paths = {"picture": str(candidates)}
     if chain.bundle is not None:
         paths["bundle"] = str(chain.bundle.path)
     if chain.int8 is not None:
@@ -57,6 +56,4 @@ def _written(chain: Chain, report: Report, folder: Path) -> Report:
         "accuracy, time and size of every step": candidates,
         "accuracy when one set of channels is cut alone, before training": spared,
     }
-    publish_file(folder / "report.html", render_page(report, pictures).encode())
-    publish_file(folder / "report.json", report.to_json().encode())
-    return report
+    return write_report(report, folder, pictures)

@@ -23,7 +23,8 @@ from sortal.evaluate.compare.gather import Gathered, Side, Timed, gather
 from sortal.evaluate.compare.pictures import draw_changes, draw_trade_off
 from sortal.evaluate.compare.sides import Contender, contenders
 from sortal.evaluate.measure.slices import slicings
-from sortal.evaluate.pages.page import Picture, render_page
+from sortal.evaluate.pages.page import Picture
+from sortal.evaluate.pages.write import write_report
 from sortal.runtime.classifier import Classifier, open_classifier
 
 BATCHES = (1, 32)
@@ -130,7 +131,7 @@ def _written(made: Gathered, folder: Path) -> Report:
     """The files of the report: page, JSON, pictures, and for two models all images on which they differ."""
     folder.mkdir(parents=True, exist_ok=True)
     shown: dict[str, Picture] = {}
-    paths = {"report": str(folder / "report.html"), "json": str(folder / "report.json")}
+    paths = dict[str, str]()
     if len(made.compared) == 1:
         one = made.compared[0]
         for title, chosen in (("worse", one.pair.worse), ("better", one.pair.better)):
@@ -142,10 +143,7 @@ def _written(made: Gathered, folder: Path) -> Report:
     if any(row.latency_1_ms is not None for row in made.costs):
         shown["accuracy against latency"] = draw_trade_off(made.costs, folder / "accuracy_latency.png")
     paths |= {path.stem: str(path) for path in shown.values() if isinstance(path, Path)}
-    report = made.report.model_copy(update={"paths": paths})
-    publish_file(folder / "report.html", render_page(report, shown).encode())
-    publish_file(folder / "report.json", report.to_json().encode())
-    return report
+    return write_report(made.report.model_copy(update={"paths": paths}), folder, shown)
 
 
 @contextmanager
