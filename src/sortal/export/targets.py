@@ -62,7 +62,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "server": Scenario(artifacts=("triton",), why="Triton batches the requests of many clients"),
     "android": Scenario(
         artifacts=("tflite", "onnx-uint8"),
-        why="LiteRT is Android's own; tflite-int8 is smaller and quicker where its check holds",
+        why="LiteRT is Android's own; tflite-int8 is a third of the size where its check holds",
     ),
     "ios": Scenario(artifacts=("coreml", "onnx-uint8"), why="Core ML reaches the Neural Engine"),
     "pytorch": Scenario(artifacts=("torch", "onnx"), why="PyTorch opens it without the code of the model"),
