@@ -66,6 +66,13 @@ class Server:
                 found.append(int(folder.name))
         return found
 
+    def wait_for_workers(self, count: int) -> None:
+        """Until so many can answer; the server calls itself ready with the first one."""
+        end = time.monotonic() + PATIENCE_S
+        while self.numbers()["sortal_workers_ready"] < count:
+            assert time.monotonic() < end, self.log.read_text(encoding="utf-8")
+            time.sleep(0.05)
+
     def numbers(self) -> dict[str, float]:
         """The metrics."""
         text = self.ask("GET", "/metrics")[2].decode()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with everything that the demo and the tests need, and one below it for the program dvc. Used by `make setup`.
+# Makes a virtual environment with everything that the demo and the tests need, and one each below it for programs of others. Used by `make setup`.
 # System programs come from apt when this runs as root; otherwise it says what to install. With CI=true a missing one is a failure.
 set -euo pipefail
 venv=${1:-.venv}
@@ -27,10 +27,16 @@ fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv==0.13.9
 "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
-# DVC is a program that Sortal calls and never imports: an environment of its own keeps its packages out of ours.
-programs="$venv/programs/dvc"
-if [ ! -x "$programs/bin/dvc" ] && ! command -v dvc >/dev/null; then
-  { "$venv/bin/uv" venv --quiet --python "$venv/bin/python" "$programs" && "$venv/bin/uv" pip install --quiet --python "$programs/bin/python" dvc==3.67.1; } ||
-    { rm -rf "$programs"; echo "setup: dvc was not installed, so its test is skipped" >&2; }
-fi
+# Programs that Sortal calls or is tested with, and never imports, have environments of their own that keep their packages out of ours:
+# DVC, the clients that other servers' users have, and a generator of odd requests.
+program() { # FOLDER, the file that shows that it is there, packages ...
+  local folder="$venv/programs/$1" shown="$2"
+  shift 2
+  [ -e "$folder/bin/$shown" ] && return
+  { "$venv/bin/uv" venv --quiet --python "$venv/bin/python" "$folder" && "$venv/bin/uv" pip install --quiet --python "$folder/bin/python" "$@"; } ||
+    { rm -rf "$folder"; echo "setup: $* was not installed, so its tests are skipped" >&2; [ "${CI:-}" != true ]; }
+}
+command -v dvc >/dev/null || program dvc dvc dvc==3.67.1
+program triton python 'tritonclient[http,grpc]==2.73.0'
+program schemathesis schemathesis schemathesis==4.32.5
 echo "setup: ready in $venv"

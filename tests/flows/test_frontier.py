@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sortal.compress.frontier.pick import AS_SMALL
 from sortal.core.bundle import open_bundle
 from worlds import World, refused, sortal
 
@@ -61,8 +62,11 @@ def test_sizes_cuts_and_int8_of_a_run_and_the_same_command_again(run: Path, tmp_
         assert min(child.preprocess.size) == int(name.partition("px")[0])
     assert open_bundle(home / "candidates" / "24px-float32" / "bundle").manifest.parent == original.id
     small = open_bundle(tmp_path / "small")
-    parameters = small.manifest.model.parameters
-    assert parameters < original.manifest.model.parameters
+    table, taken = done.report["tables"]["candidates"], done.report["body"]["taken"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    good = {row["candidate"]: row["size_mb"] for row in rows if row["verdict"] in ("taken", "fits")}
+    assert good[taken] <= AS_SMALL * min(good.values())
+    assert ("cut" in taken) == (small.manifest.model.parameters < original.manifest.model.parameters)
     answered = sortal(tmp_path, "predict", tmp_path / "small", run.parent / "photos-1", "--json")
     assert answered.code in (0, 2)
     before = {path: path.stat().st_mtime_ns for path in home.glob("candidates/*/candidate.json")}

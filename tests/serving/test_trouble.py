@@ -58,6 +58,7 @@ def test_workers_that_are_killed_lose_no_request(
     start: Start, bundles: tuple[Path, Path], colors: dict[str, bytes]
 ) -> None:
     server = start(bundles[0], "workers=2")
+    server.wait_for_workers(2)
     load = Load(server, colors["red"])
     for deaths in (1, 2, 3):
         load.wait(10)

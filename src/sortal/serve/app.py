@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,20 +21,21 @@ from sortal.core.errors import (
     ConflictError,
     DeadlineError,
     InputError,
+    InternalError,
     MachineError,
     NotFoundError,
     OverloadError,
     SortalError,
 )
+from sortal.serve.account import Account, Call
 from sortal.serve.batcher import CRASHES
 from sortal.serve.intake import TooLargeError, images_of, parse_json, read_body
-from sortal.serve.metrics import Metrics, Outcome
+from sortal.serve.metrics import Outcome
+from sortal.serve.models import Models
+from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.oip.routes import Protocol
-from sortal.serve.recorder import Recorder
-from sortal.serve.service import TOP, Service
-
-Told = Callable[[dict[str, Any]], None]
-"""Receives one event of the log as plain data."""
+from sortal.serve.service import TOP
+from sortal.serve.settings import ServeSettings
 
 _STATED: dict[type[SortalError], int] = {NotFoundError: 404, ConflictError: 409, MachineError: 507}
 """The status of an error about feedback; 507 is a disk that refuses."""
@@ -44,16 +44,15 @@ _LONGEST_ID = 128
 
 
 class Front:
-    """The routes of one server over one service."""
+    """The routes of one server over its models."""
 
-    def __init__(self, service: Service, log: Told, recorder: Recorder | None = None):
-        self._service, self._log, self._recorder = service, log, recorder
-        self.metrics = Metrics()
+    def __init__(self, models: Models, account: Account, dialogue: Dialogue, settings: ServeSettings):
+        self._models, self._account, self._dialogue, self._settings = models, account, dialogue, settings
         self.is_ending = False
 
-    def app(self, name: str) -> Starlette:
-        """The ASGI application; `name` is the model's for clients of the Open Inference Protocol."""
-        protocol = Protocol(self._service, self.metrics, name, refused=_refused, finished=self._finish)
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        protocol = Protocol(self._dialogue, self._account, self._settings, refused=_refused)
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/feedback", self.feedback, methods=["POST"]),
@@ -67,30 +66,29 @@ class Front:
 
     async def predict(self, request: Request) -> Response:
         """Answer the images of a request."""
-        self.metrics.received.inc()
-        started_s, name = time.monotonic(), _request_id(request)
+        call = self._account.begin("http", _request_id(request))
         try:
-            response, outcome, count = await self._predicted(request, name)
+            response, outcome = await self._predicted(request, call)
         except asyncio.CancelledError:
-            self._finish(name, "cancelled", 499, 0, started_s)
+            self._account.finish(call, "cancelled", 499)
             raise
         except SortalError as error:
             status, outcome = _status(error)
-            response, count = _refusal(error, status, name), 0
+            response = _refusal(error, status, call.name)
         except Exception:
-            self._finish(name, "failed", 500, 0, started_s)
+            self._account.finish(call, "failed", 500)
             raise
-        self._finish(name, outcome, response.status_code, count, started_s)
-        response.headers[_ID_HEADER] = name
+        self._account.finish(call, outcome, response.status_code)
+        response.headers[_ID_HEADER] = call.name
         return response
 
     async def feedback(self, request: Request) -> Response:
         """Store a label that somebody gives an image; acknowledged when it is on the disk."""
-        name = _request_id(request)
+        name, recorder = _request_id(request), self._models.find().recorder
         try:
-            if self._recorder is None:
+            if recorder is None:
                 raise NotFoundError("labels are kept by a workspace", hint="sortal serve WORKSPACE")
-            stored = await self._recorder.say(parse_json(await read_body(request, self._service.settings)))
+            stored = await recorder.say(parse_json(await read_body(request, self._settings)))
         except SortalError as error:
             status = _STATED.get(type(error), 422 if type(error) is InputError else _status(error)[0])
             return _refusal(error, status, name)
@@ -103,22 +101,24 @@ class Front:
 
     async def readyz(self, _: Request) -> Response:
         """Whether a request would be answered now."""
-        ready = self._service.is_ready and not self.is_ending
-        told = {"ready": ready} | ({"reason": self._service.trouble} if self._service.trouble and not ready else {})
+        ready = self._models.is_ready and not self.is_ending
+        trouble = next((one.service.trouble for one in self._models if one.service.trouble), "")
+        told = {"ready": ready} | ({"reason": trouble} if trouble and not ready else {})
         return JSONResponse(told, 200 if ready else 503)
 
     async def health(self, request: Request) -> Response:
         """As readyz, with what is known about workers and the classifier."""
         ready = await self.readyz(request)
-        description = {key: value for key, value in self._service.description.items() if key != "labels"}
+        service = self._models.find().service
+        description = {key: value for key, value in service.description.items() if key != "labels"}
         return JSONResponse(
             {
                 "ready": ready.status_code == 200,
                 "ending": self.is_ending,
-                "workers": self._service.workers,
-                "workers_wanted": self._service.settings.workers,
-                "workers_died": self._service.deaths,
-                "waiting": self._service.waiting,
+                "workers": service.workers,
+                "workers_wanted": self._settings.workers,
+                "workers_died": service.deaths,
+                "waiting": service.waiting,
                 "classifier": description,
             },
             ready.status_code,
@@ -126,43 +126,34 @@ class Front:
 
     async def numbers(self, _: Request) -> Response:
         """Metrics for Prometheus."""
-        seen = self._service.measured
+        metrics, first = self._account.metrics, self._models.find()
+        seen = first.service.measured
         sizes, seen.sizes = seen.sizes, []
-        self.metrics.note_batches(sizes)
-        self.metrics.waiting.set(self._service.waiting)
-        self.metrics.workers.set(self._service.workers)
-        self.metrics.deaths.set(self._service.deaths)
-        self.metrics.queue_seconds.set(seen.queue_s)
-        self.metrics.answer_seconds.set(seen.answer_s)
-        self.metrics.lost.set(0 if self._recorder is None else self._recorder.lost)
-        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        metrics.note_batches(sizes)
+        metrics.waiting.set(first.service.waiting)
+        metrics.workers.set(first.service.workers)
+        metrics.deaths.set(first.service.deaths)
+        metrics.queue_seconds.set(seen.queue_s)
+        metrics.answer_seconds.set(seen.answer_s)
+        metrics.lost.set(0 if first.recorder is None else first.recorder.lost)
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def _predicted(self, request: Request, name: str) -> tuple[Response, Outcome, int]:
+    async def _predicted(self, request: Request, call: Call) -> tuple[Response, Outcome]:
         if self.is_ending:
             raise OverloadError("the server is ending", retry_after_s=5.0)
-        top, started_s = _top(request), time.monotonic()
-        images = await images_of(request, self._service.settings)
-        description, answers = await self._service.answer(images)
-        if self._recorder is not None:
-            passed_ms = 1e3 * (time.monotonic() - started_s)
-            self._recorder.note(name, images, answers, description, milliseconds=passed_ms)
-        for answer in answers:
-            self.metrics.images.labels("error" if "error" in answer else "ok").inc()
+        top = _top(request)
+        images = await images_of(request, self._settings)
+        answered = await self._models.find().answer(call, images)
+        for answer in answered.answers:
+            self._account.metrics.images.labels("error" if "error" in answer else "ok").inc()
+        labels = answered.description["labels"]
         body = {
-            "request_id": name,
-            "bundle_id": description["bundle_id"],
-            "predictions": [_told(answer, description["labels"], top) for answer in answers],
+            "request_id": call.name,
+            "bundle_id": answered.description["bundle_id"],
+            "predictions": [_told(answer, labels, top) for answer in answered.answers],
         }
-        status, outcome = _worst(answers)
-        return JSONResponse(body, status), outcome, len(images)
-
-    def _finish(self, name: str, outcome: Outcome, status: int, images: int, started_s: float) -> None:
-        seconds = time.monotonic() - started_s
-        self.metrics.finish(outcome, seconds)
-        self._log(
-            {"event": "predict", "request_id": name, "outcome": outcome, "status": status, "images": images}
-            | {"ms": round(1e3 * seconds, 2)}
-        )
+        status, outcome = _worst(answered.answers)
+        return JSONResponse(body, status), outcome
 
 
 def _request_id(request: Request) -> str:
@@ -203,6 +194,8 @@ def _status(error: SortalError) -> tuple[int, Outcome]:
         return (408, "client_error") if "body" in error.what else (504, "expired")
     if isinstance(error, TooLargeError):
         return 413, "client_error"
+    if isinstance(error, InternalError):
+        return 500, "failed"
     return (400, "client_error") if isinstance(error, InputError) else (503, "failed")
 
 

@@ -22,7 +22,11 @@ import uvicorn
 
 from sortal.core.errors import InputError, MachineError, SortalError
 from sortal.runtime.locate import locate
+from sortal.serve.account import Account
 from sortal.serve.app import Front
+from sortal.serve.metrics import Metrics
+from sortal.serve.models import Models, Served
+from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.protocol import timed_protocol
 from sortal.serve.recorder import Recorder
 from sortal.serve.service import Service
@@ -56,9 +60,10 @@ def serve(model: Path, settings: ServeSettings, *, anyone: bool = False) -> None
 async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings) -> None:
     service = Service(_live(workspace) if workspace else _checked(model), settings)
     recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
-    front = Front(service, _log, recorder)
+    models = Models([Served(settings.name or model.resolve().name, service, recorder)])
+    front = Front(models, Account(Metrics(), _log), Dialogue(models, settings), settings)
     config = uvicorn.Config(
-        front.app(settings.name or model.resolve().name),
+        front.app(),
         host=settings.host,
         port=settings.port,
         http=timed_protocol(settings.header_s),

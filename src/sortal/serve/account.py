@@ -1,0 +1,51 @@
+"""The account of one server: every request has one outcome, whatever way it came, and one line of the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sortal.serve.metrics import Metrics, Outcome
+
+Told = Callable[[dict[str, Any]], None]
+"""Receives one event of the log as plain data."""
+Way = Literal["http", "oip", "grpc"]
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One request for answers, from its first byte to its last."""
+
+    name: str
+    """The request's id; a way that reads it later sets it then."""
+    way: Way
+    images: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since it was received."""
+        return time.monotonic() - self.started_s
+
+
+class Account:
+    """Counts and logs calls: `begin` each, and `finish` each exactly once."""
+
+    def __init__(self, metrics: Metrics, log: Told):
+        self.metrics, self._log = metrics, log
+
+    def begin(self, way: Way, name: str = "") -> Call:
+        """A request was received."""
+        self.metrics.received.inc()
+        return Call(name=name, way=way)
+
+    def finish(self, call: Call, outcome: Outcome, status: int | str) -> None:
+        """A request has its outcome; `status` is HTTP's number or gRPC's name."""
+        seconds = call.seconds
+        self.metrics.finish(outcome, seconds)
+        self._log(
+            {"event": "predict", "way": call.way, "request_id": call.name, "outcome": outcome, "status": status}
+            | {"images": call.images, "ms": round(1e3 * seconds, 2)}
+        )
