@@ -17,28 +17,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sortal.core.errors import (
-    ConflictError,
-    DeadlineError,
-    InputError,
-    InternalError,
-    MachineError,
-    NotFoundError,
-    OverloadError,
-    SortalError,
-)
+from sortal.core.errors import InputError, NotFoundError, OverloadError, SortalError
 from sortal.serve.account import Account, Call
 from sortal.serve.batcher import CRASHES
-from sortal.serve.intake import TooLargeError, images_of, parse_json, read_body
+from sortal.serve.intake import images_of, parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import Models
 from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.oip.routes import Protocol
+from sortal.serve.refusals import failed, not_allowed, not_found, refusal, refused, statement_status
 from sortal.serve.service import TOP
 from sortal.serve.settings import ServeSettings
 
-_STATED: dict[type[SortalError], int] = {NotFoundError: 404, ConflictError: 409, MachineError: 507}
-"""The status of an error about feedback; 507 is a disk that refuses."""
 _ID_HEADER = "x-request-id"
 _LONGEST_ID = 128
 
@@ -52,7 +42,7 @@ class Front:
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        protocol = Protocol(self._dialogue, self._account, self._settings, refused=_refused)
+        protocol = Protocol(self._dialogue, self._account, self._settings, refused=refused)
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/feedback", self.feedback, methods=["POST"]),
@@ -62,7 +52,7 @@ class Front:
             Route("/metrics", self.numbers),
             *protocol.routes(),
         ]
-        return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed})
+        return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_allowed, 500: failed})
 
     async def predict(self, request: Request) -> Response:
         """Answer the images of a request."""
@@ -73,8 +63,7 @@ class Front:
             self._account.finish(call, "cancelled", 499)
             raise
         except SortalError as error:
-            status, outcome = _status(error)
-            response = _refusal(error, status, call.name)
+            response, outcome = refused(error, call.name)
         except Exception:
             self._account.finish(call, "failed", 500)
             raise
@@ -90,8 +79,7 @@ class Front:
                 raise NotFoundError("labels are kept by a workspace", hint="sortal serve WORKSPACE")
             stored = await recorder.say(parse_json(await read_body(request, self._settings)))
         except SortalError as error:
-            status = _STATED.get(type(error), 422 if type(error) is InputError else _status(error)[0])
-            return _refusal(error, status, name)
+            return refusal(error, statement_status(error), name)
         told = {"key": stored.statement.key, "stored": stored.outcome, "disputed": stored.disputed}
         return JSONResponse(told | {"label": stored.statement.label, "image_sha256": stored.statement.image_sha256})
 
@@ -184,46 +172,3 @@ def _worst(answers: Sequence[dict[str, Any]]) -> tuple[int, Outcome]:
     if len(failed) < len(answers) or not failed:
         return 200, "ok"
     return (500, "failed") if any(answer["code"] == CRASHES for answer in failed) else (422, "client_error")
-
-
-def _status(error: SortalError) -> tuple[int, Outcome]:
-    """What a kind of error is in HTTP."""
-    if isinstance(error, OverloadError):
-        return 503, "rejected"
-    if isinstance(error, DeadlineError):
-        return (408, "client_error") if "body" in error.what else (504, "expired")
-    if isinstance(error, TooLargeError):
-        return 413, "client_error"
-    if isinstance(error, InternalError):
-        return 500, "failed"
-    return (400, "client_error") if isinstance(error, InputError) else (503, "failed")
-
-
-def _refusal(error: SortalError, status: int, name: str) -> Response:
-    told = {"error": error.what, "received": error.received, "hint": error.hint, "request_id": name}
-    headers = {}
-    if isinstance(error, OverloadError):
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    if status in (408, 413):
-        headers["connection"] = "close"
-    return JSONResponse({key: value for key, value in told.items() if value is not None}, status, headers=headers)
-
-
-def _refused(error: SortalError, name: str) -> tuple[Response, Outcome]:
-    """What a client of the Open Inference Protocol is told."""
-    if isinstance(error, NotFoundError):
-        return _refusal(error, 404, name), "client_error"
-    status, outcome = _status(error)
-    return _refusal(error, status, name), outcome
-
-
-async def _not_found(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": "there is nothing at this address", "hint": "POST /predict"}, 404)
-
-
-async def _not_allowed(request: Request, _: Exception) -> Response:
-    return JSONResponse({"error": f"{request.method} is not for this address"}, 405)
-
-
-async def _failed(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": "an internal fault; the log of the server says more"}, 500)
