@@ -2,6 +2,7 @@
 
 POST /predict?top=5    an image as body, a form with files, or JSON with base64
 POST /feedback         what an image really shows, where a workspace is served
+GET  /model            the classifier, its classes and the limits of a request
 GET  /livez /readyz /health /metrics
 """
 
@@ -12,6 +13,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -46,6 +48,7 @@ class Front:
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/feedback", self.feedback, methods=["POST"]),
+            Route("/model", self.model),
             Route("/livez", self.livez),
             Route("/readyz", self.readyz),
             Route("/health", self.health),
@@ -83,6 +86,16 @@ class Front:
         told = {"key": stored.statement.key, "stored": stored.outcome, "disputed": stored.disputed}
         return JSONResponse(told | {"label": stored.statement.label, "image_sha256": stored.statement.image_sha256})
 
+    async def model(self, request: Request) -> Response:
+        """The classifier, its classes, and what one request may bring."""
+        try:
+            served = self._models.find(request.query_params.get("model"))
+            told = {key: value for key, value in served.description.items() if key != "labels"}
+        except SortalError as error:
+            return refused(error, _request_id(request))[0]
+        limits = {"images": self._settings.images, "body_mb": self._settings.body_mb, "top": TOP}
+        return JSONResponse({"name": served.name, **told, "limits": limits, "feedback": served.recorder is not None})
+
     async def livez(self, _: Request) -> Response:
         """Whether the process answers at all."""
         return JSONResponse({"live": True})
@@ -98,7 +111,6 @@ class Front:
         """As readyz, with what is known about workers and the classifier."""
         ready = await self.readyz(request)
         service = self._models.find().service
-        description = {key: value for key, value in service.description.items() if key != "labels"}
         return JSONResponse(
             {
                 "ready": ready.status_code == 200,
@@ -107,7 +119,7 @@ class Front:
                 "workers_wanted": self._settings.workers,
                 "workers_died": service.deaths,
                 "waiting": service.waiting,
-                "classifier": description,
+                "classifier": service.in_short,
             },
             ready.status_code,
         )
@@ -129,17 +141,18 @@ class Front:
     async def _predicted(self, request: Request, call: Call) -> tuple[Response, Outcome]:
         if self.is_ending:
             raise OverloadError("the server is ending", retry_after_s=5.0)
-        top = _top(request)
+        top, full = _top(request), _switch(request, "probabilities")
+        served = self._models.find(request.query_params.get("model"))
         images = await images_of(request, self._settings)
-        answered = await self._models.find().answer(call, images)
+        answered = await served.answer(call, images)
         for answer in answered.answers:
             self._account.metrics.images.labels("error" if "error" in answer else "ok").inc()
         labels = answered.description["labels"]
         body = {
             "request_id": call.name,
             "bundle_id": answered.description["bundle_id"],
-            "predictions": [_told(answer, labels, top) for answer in answered.answers],
-        }
+            "predictions": [_told(answer, labels, top, full=full) for answer in answered.answers],
+        } | ({"label_set": answered.description["label_set"]} if full else {})
         status, outcome = _worst(answered.answers)
         return JSONResponse(body, status), outcome
 
@@ -157,13 +170,21 @@ def _top(request: Request) -> int:
     return int(text)
 
 
-def _told(answer: dict[str, Any], labels: Sequence[str], top: int) -> dict[str, Any]:
-    """An answer with names for classes."""
+def _switch(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise InputError(f"{name} is true or false", received=text[:40])
+    return text == "true"
+
+
+def _told(answer: dict[str, Any], labels: Sequence[str], top: int, *, full: bool) -> dict[str, Any]:
+    """An answer with names for classes; with `full`, the probability of every class in their order."""
     if "error" in answer:
-        return answer
+        return {"code": answer["code"], "error": answer["error"]}
     likely = [{"label": labels[index], "probability": chance} for index, chance in answer["top"][:top]]
-    rest = {key: value for key, value in answer.items() if key not in ("index", "top")}
-    return {"label": labels[answer["index"]], **rest, "top": likely}
+    rest = {key: value for key, value in answer.items() if key not in ("index", "top", "probabilities")}
+    told = {"label": labels[answer["index"]], **rest, "top": likely}
+    return told | {"probabilities": np.frombuffer(answer["probabilities"], np.float32).tolist()} if full else told
 
 
 def _worst(answers: Sequence[dict[str, Any]]) -> tuple[int, Outcome]:

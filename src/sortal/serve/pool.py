@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sortal.core.errors import InternalError, MachineError, SortalError
-from sortal.serve.frames import FILES, PIXELS, Frame, pack, read_frame
+from sortal.serve.frames import FILES, Frame, pack, read_frame
 from sortal.serve.settings import ServeSettings
 
 Answer = dict[str, Any]
@@ -56,7 +56,7 @@ class Worker:
             raise
 
     async def ask(self, images: Sequence[bytes], *, what: str, top: int, limit_s: float) -> list[Answer]:
-        """Answers to some images. Raises WorkerLostError."""
+        """Answers to some images, each with the bytes of its probabilities (C,) float32. Raises WorkerLostError."""
         self._asked += 1
         try:
             self._writer.writelines(pack({"id": self._asked, "top": top, "what": what}, images))
@@ -65,12 +65,11 @@ class Worker:
             raise WorkerLostError("the worker died") from error
         frame = await self.hear(limit_s)
         answers = frame.header.get("answers")
-        if frame.header.get("id") != self._asked or not isinstance(answers, list) or len(answers) != len(images):
+        told = len(answers) if isinstance(answers, list) else -1
+        if frame.header.get("id") != self._asked or not told == len(images) == len(frame.blobs):
             await self.end()
             raise WorkerLostError("the worker answered something else")
-        if what == PIXELS:
-            return [{**answer, "probabilities": row} for answer, row in zip(answers, frame.blobs, strict=True)]
-        return answers
+        return [{**answer, "probabilities": row} for answer, row in zip(answers or (), frame.blobs, strict=True)]
 
     async def end(self) -> None:
         """Kill the process and wait until it is gone."""
@@ -214,7 +213,7 @@ class Pool:
             await worker.end()
             raise InternalError("a worker answers the made-up image otherwise than the first one")
         self.state.golden = [float(value) for value in first]
-        self.state.description = {key: header[key] for key in ("bundle_id", "labels", "engine", "input")}
+        self.state.description = {key: header[key] for key in ("bundle_id", "labels", "label_set", "engine", "input")}
 
     def _watch(self, worker: Worker) -> None:
         """Notice a free worker that dies by itself."""

@@ -45,6 +45,11 @@ class Service:
         return self._batcher.pool.state.description or {}
 
     @property
+    def in_short(self) -> dict[str, Any]:
+        """The description without the classes, of which there may be thousands."""
+        return {key: value for key, value in self.description.items() if key not in ("labels", "label_set")}
+
+    @property
     def trouble(self) -> str:
         """Why workers cannot start; empty where they can."""
         return self._batcher.pool.state.trouble

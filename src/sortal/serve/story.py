@@ -133,8 +133,7 @@ async def _announce(server: uvicorn.Server, service: Service, settings: ServeSet
     _log({"event": "listening", "url": f"http://{settings.host}:{port}"})
     while not service.is_ready:
         await asyncio.sleep(0.02)
-    told = {key: value for key, value in service.description.items() if key != "labels"}
-    _log({"event": "ready", "workers": settings.workers, **told})
+    _log({"event": "ready", "workers": settings.workers, **service.in_short})
 
 
 async def _follow(workspace: Workspace, service: Service) -> None:

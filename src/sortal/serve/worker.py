@@ -22,7 +22,7 @@ from sortal.core.predictions import Predictions
 from sortal.core.preprocess import PreprocessSpec
 from sortal.runtime.choice import Wish, open_chosen
 from sortal.runtime.classifier import Classifier
-from sortal.serve.frames import FILES, PIXELS, Frame, receive, send
+from sortal.serve.frames import FILES, Frame, receive, send
 
 GOLDEN_SEED = 7
 
@@ -46,8 +46,7 @@ def main(asked: dict[str, Any]) -> int:
             return 0
         predictions = answered(model, frame)
         told = {"kind": "answers", "id": frame.header["id"], "answers": answers(predictions, frame.header["top"])}
-        pixels = frame.header["what"] == PIXELS
-        send(channel, told, [row.tobytes() for row in predictions.probabilities] if pixels else [])
+        send(channel, told, [row.tobytes() for row in predictions.probabilities])
 
 
 def answered(model: Classifier, frame: Frame) -> Predictions:
@@ -82,6 +81,7 @@ def description(model: Classifier) -> dict[str, Any]:
     return {
         "bundle_id": model.bundle_id,
         "labels": list(model.labels.names),
+        "label_set": model.labels.model_dump(mode="json"),
         "engine": model.engine,
         "input": {"height": spec.size[0], "width": spec.size[1], "channels": spec.channels},
     }
