@@ -22,6 +22,10 @@ class Call:
     """The request's id; a way that reads it later sets it then."""
     way: Way
     images: int = 0
+    key: str = ""
+    """What keeps a client with a canary or away from it; where it is empty, the request's id does."""
+    model: str = ""
+    """The name of the model that was asked; empty where none was found."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property

@@ -10,6 +10,7 @@ from sortal.runtime.threads import allowed_cpus
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_WORKERS = 8
@@ -53,6 +54,20 @@ class ServeSettings(BaseModel):
     """Which images a workspace keeps: those left to a person or unknown, all, or none."""
     drain_s: Positive = 30.0
     """How long open requests are waited for when the server ends."""
+    canary_errors: Share = 0.05
+    """By which a canary's share of failed requests may exceed that of the live classifier; see `rollout.guard`."""
+    canary_latency: Annotated[float, Field(ge=1)] = 2.0
+    """How many times the live one's 99th percentile of latency its own may be."""
+    canary_abstained: Share = 0.2
+    """By which its share of images left to a person may exceed that of the live one."""
+    canary_disagreed: Share = 0.3
+    """The share of images for which it may name another class than the live one."""
+    canary_requests: Count = 20
+    """Requests to it before anything is said about it."""
+    canary_chance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Of ending by chance, ever, a canary that keeps these limits."""
+    canary_gone_s: Positive = 20.0
+    """A canary of which no worker was ready for so long is ended."""
 
     @property
     def is_loopback(self) -> bool:
