@@ -69,15 +69,16 @@ def publish_folder(target: Path, write: Callable[[Path], None], *, replace: bool
     return target
 
 
-def publish_file(path: Path, data: bytes) -> None:
-    """Put one file in place as a whole, replacing what was there. Raises MachineError when the machine refuses."""
+def publish_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Put one file in place as a whole, replacing what was there; `mode` is who may read it, less the umask, from its
+    first byte on. Raises MachineError when the machine refuses."""
     path = _absolute(path)
     with disk_errors(path):
         _make_parents(path.parent)
         _sweep_once(path.parent)
         temporary = _temporary_name(path)
         with _removed_on_error(temporary):
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
