@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.errors import InputError, InternalError, MachineError
+from sortal.core.errors import DeadlineError, InputError, InternalError, MachineError, OverloadError
 from sortal.serve.account import Call
 from sortal.serve.batcher import CRASHES
 from sortal.serve.frames import PIXELS
@@ -25,6 +27,8 @@ from sortal.serve.settings import ServeSettings
 
 INPUT, PROBABILITIES, ANSWER, ABSTAINED = "image", "probabilities", "answer", "abstained"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
+ENDING_S = 5.0
+"""When a client that a server refuses at its end should ask another one."""
 
 
 @dataclass(kw_only=True)
@@ -52,11 +56,18 @@ class Dialogue:
     def __init__(self, models: Models, settings: ServeSettings):
         self._models, self._settings = models, settings
         self._seen: dict[str, Seen] = {}
+        self.is_ending = False
 
     @property
     def is_ready(self) -> bool:
         """Whether every model would answer now."""
-        return self._models.is_ready
+        return self._models.is_ready and not self.is_ending
+
+    def check(self, name: str, version: str = "") -> None:
+        """Raises NotFoundError where there is no such model, OverloadError where the server is ending."""
+        self._models.find(name, version)
+        if self.is_ending:
+            raise OverloadError("the server is ending", retry_after_s=ENDING_S)
 
     def server(self) -> dict[str, Any]:
         """Name, version, and what is spoken beside the core."""
@@ -109,7 +120,7 @@ class Dialogue:
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         """Raises NotFoundError."""
-        return self._models.find(name, version).is_ready
+        return self._models.find(name, version).is_ready and not self.is_ending
 
     def statistics(self, name: str | None = None, version: str = "") -> list[dict[str, Any]]:
         """How many requests of one model or all, and how long they took, in nanoseconds. Raises NotFoundError."""
@@ -117,16 +128,30 @@ class Dialogue:
         return [_statistics(one, self._seen.get(one.name, Seen())) for one in chosen]
 
     async def infer(self, call: Call, name: str, version: str, asked: InferRequest) -> Inferred:
-        """Answer pixels. Raises NotFoundError, InputError for tensors that do not fit, and as `Served.answer`."""
+        """Answer pixels. Raises NotFoundError, InputError for tensors that do not fit, DeadlineError where the client
+        waits no longer, and as `Served.answer`."""
         served = self._models.find(name, version)
         pixels, wanted = self._pixels(served, asked), _wanted(asked)
-        answered = await served.answer(call, [image.tobytes() for image in pixels], what=PIXELS)
+        try:
+            async with asyncio.timeout(asked.timeout_s):
+                answered = await served.answer(call, [image.tobytes() for image in pixels], what=PIXELS)
+        except TimeoutError as error:
+            raise DeadlineError(f"not answered within the {asked.timeout_s:g} s that were asked for") from error
         failed = next((answer for answer in answered.answers if "error" in answer), None)
         if failed is not None:
             raise (InternalError if failed["code"] == CRASHES else InputError)(failed["error"])
         labels = answered.description["labels"]
         values = _values(answered)
         return Inferred(model=served.name, outputs=[(one, _shown(one, values, labels)) for one in wanted])
+
+    def whole(self, name: str, version: str, body: bytes) -> InferRequest:
+        """A body that is nothing but the one tensor. Raises as `metadata`, and InputError for what is no such tensor."""
+        shape = _shape(self._models.find(name, version))
+        size = math.prod(shape)
+        if not body or len(body) % size:
+            raise InputError(f"one image takes {size} bytes", received=f"{len(body)} bytes")
+        pixels = np.frombuffer(body, np.uint8).reshape(-1, *shape)
+        return InferRequest(name=None, tensors={INPUT: pixels}, outputs=None, binary=True)
 
     def note(self, name: str, outcome: Outcome, call: Call) -> None:
         """Count a request for a model that is there."""

@@ -122,19 +122,20 @@ class Protocol:
 
     async def _inferred(self, request: Request, call: Call) -> Response:
         name, version = _named(request)
-        self._dialogue.is_model_ready(name, version)  # whether there is one is said before the body is read
+        self._dialogue.check(name, version)  # said before the body is read
         body = await read_body(request, self._settings)
         encoding = request.headers.get("content-encoding", "").strip().lower()
-        asked = read_request(unpacked(body, encoding, int(self._settings.body_mb * 1e6)), request.headers.get(HEADER))
+        plain, length = unpacked(body, encoding, int(self._settings.body_mb * 1e6)), request.headers.get(HEADER)
+        asked = self._dialogue.whole(name, version, plain) if length == "0" else read_request(plain, length)
         call.name = asked.name or ""
         inferred = await self._dialogue.infer(call, name, version, asked)
         head = {"model_name": inferred.model, "model_version": VERSION} | ({"id": asked.name} if asked.name else {})
-        body, length = write_response(head, inferred.outputs)
-        headers = {} if length is None else {HEADER: str(length)}
+        body, size = write_response(head, inferred.outputs)
+        headers = {} if size is None else {HEADER: str(size)}
         body, packing = packed(body, request.headers.get("accept-encoding", ""))
         if packing is not None:
             headers["content-encoding"] = packing
-        kind = "application/json" if length is None else "application/octet-stream"
+        kind = "application/json" if size is None else "application/octet-stream"
         self._dialogue.note(name, "ok", call)
         return Response(body, media_type=kind, headers=headers)
 

@@ -11,7 +11,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,8 @@ class InferRequest:
     """None asks for all."""
     binary: bool
     """Whether outputs go as bytes where nothing else is said."""
+    timeout_s: float | None = None
+    """How long the client waits for the answer; None leaves it to the server."""
 
 
 def unpacked(body: bytes, encoding: str, most: int) -> bytes:
@@ -93,9 +95,11 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     found = parse_json(head)
     if not isinstance(found, dict) or not isinstance(found.get("inputs"), list):
         raise InputError("a request is an object with a list of inputs")
-    tensors = {}
+    tensors = dict[str, NDArray[Any]]()
     for item in found["inputs"]:
         name, value, rest = _tensor(item, rest)
+        if name in tensors:
+            raise InputError("an input is there twice", received=name[:80])
         tensors[name] = value
     if rest:
         raise InputError("there are more bytes than the inputs take", received=f"{len(rest)} bytes left")
@@ -105,6 +109,7 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
         tensors=tensors,
         outputs=None if outputs is None else tuple(_asked(one, parameters) for one in _list(outputs)),
         binary=parameters.get("binary_data_output") is True,
+        timeout_s=timeout_of(parameters),
     )
 
 
@@ -112,15 +117,14 @@ def write_response(head: dict[str, Any], outputs: Sequence[tuple[Asked, NDArray[
     """The body of an answer, and the length of its JSON where tensors follow. Arrays of texts become BYTES."""
     told, blobs = [], list[bytes]()
     for asked, value in outputs:
-        texts = value.dtype == object
-        kind = "BYTES" if texts else next(name for name, dtype in KINDS.items() if dtype == value.dtype)
+        kind = datatype_of(value)
         item: dict[str, Any] = {"name": asked.name, "datatype": kind, "shape": list(value.shape)}
         if asked.binary:
-            blob = _bytes_of(value) if texts else np.ascontiguousarray(value).tobytes()
+            blob = bytes_of(value)
             item["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            item["data"] = [str(one) for one in value.reshape(-1)] if texts else value.reshape(-1).tolist()
+            item["data"] = [str(one) for one in value.reshape(-1)] if kind == "BYTES" else value.reshape(-1).tolist()
         if asked.classes:
             item["parameters"] = {**item.get("parameters", {}), "classification": asked.classes}
         told.append(item)
@@ -128,36 +132,26 @@ def write_response(head: dict[str, Any], outputs: Sequence[tuple[Asked, NDArray[
     return (b"".join([text, *blobs]), len(text)) if blobs else (text, None)
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
-    if header_length is None:
-        return body, b""
-    if not (header_length.isascii() and header_length.isdigit()) or not 0 < int(header_length[:12]) <= len(body):
-        raise InputError("Inference-Header-Content-Length is no length within the body", received=header_length[:40])
-    return body[: int(header_length)], body[int(header_length) :]
-
-
-def _tensor(item: Any, rest: bytes) -> tuple[str, NDArray[Any], bytes]:
-    """(name, values, bytes that are left)."""
-    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-        raise InputError("an input is an object with a name")
-    name, kind, shape = item["name"], item.get("datatype"), _shape(item.get("shape"))
+def dtype_of(kind: Any, name: str) -> np.dtype[Any]:
+    """Of an input called `name`. Raises InputError for a datatype that inputs cannot have."""
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(
             "no such datatype of an input", where=name[:80], received=str(kind)[:40], hint=", ".join(KINDS)
         )
-    dtype, size = KINDS[kind], _object(item.get("parameters")).get("binary_data_size")
-    needed = math.prod(shape) * dtype.itemsize
-    if size is None:
-        return name, _from_json(item.get("data"), dtype, shape, name), rest
-    if size != needed or len(rest) < needed:
-        raise InputError(
-            f"{kind} of shape {list(shape)} takes {needed} bytes", where=name[:80], received=str(size)[:40]
-        )
-    return name, np.frombuffer(rest[:needed], dtype).reshape(shape), rest[needed:]
+    return KINDS[kind]
 
 
-def _from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
-    """Numbers of a list, nested or flat."""
+def shape_of(value: Any) -> tuple[int, ...]:
+    """Sizes as a client states them. Raises InputError for what is no shape or a huge one."""
+    sizes = _list(value)
+    good = all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST for size in sizes)
+    if not good or len(sizes) > _MOST_DIMENSIONS or math.prod(sizes) >= _LARGEST:
+        raise InputError("a shape is a list of sizes", received=str(value)[:80])
+    return tuple(sizes)
+
+
+def numbers_of(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    """Numbers of a list, nested or flat. Raises InputError for what are no numbers of the datatype and shape."""
     if not isinstance(data, list):
         raise InputError("an input has data, or bytes behind the JSON", where=name[:80])
     try:
@@ -176,22 +170,64 @@ def _from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: st
     return cast.reshape(shape)
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    sizes = _list(value)
-    good = all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST for size in sizes)
-    if not good or len(sizes) > _MOST_DIMENSIONS or math.prod(sizes) >= _LARGEST:
-        raise InputError("a shape is a list of sizes", received=str(value)[:80])
-    return tuple(sizes)
+def timeout_of(parameters: Mapping[str, Any]) -> float | None:
+    """Seconds, of the parameter `timeout`, which is in microseconds; 0 is none. Raises InputError."""
+    found = parameters.get("timeout", 0)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise InputError("timeout is a number of microseconds", received=str(found)[:40])
+    return found / 1e6 if found else None
+
+
+def datatype_of(value: NDArray[Any]) -> str:
+    """The protocol's name; texts are BYTES."""
+    return "BYTES" if value.dtype == object else next(name for name, dtype in KINDS.items() if dtype == value.dtype)
+
+
+def bytes_of(value: NDArray[Any]) -> bytes:
+    """A tensor as it goes over the wire."""
+    if value.dtype != object:
+        return np.ascontiguousarray(value).tobytes()
+    raw = [str(text).encode() for text in value.reshape(-1)]
+    return b"".join(struct.pack("<I", len(one)) + one for one in raw)
+
+
+def asked_output(name: str, parameters: Mapping[str, Any], *, binary: Any = False) -> Asked:
+    """An output with its parameters; `binary` where they do not say. Raises InputError."""
+    classes, binary = parameters.get("classification", 0), parameters.get("binary_data", binary)
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0 or not isinstance(binary, bool):
+        raise InputError("classification is a number and binary_data is true or false", received=str(parameters)[:80])
+    return Asked(name=name, classes=classes, binary=binary)
+
+
+def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
+    if header_length is None:
+        return body, b""
+    if not (header_length.isascii() and header_length.isdigit()) or not 0 < int(header_length[:12]) <= len(body):
+        raise InputError("Inference-Header-Content-Length is no length within the body", received=header_length[:40])
+    return body[: int(header_length)], body[int(header_length) :]
+
+
+def _tensor(item: Any, rest: bytes) -> tuple[str, NDArray[Any], bytes]:
+    """(name, values, bytes that are left)."""
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+        raise InputError("an input is an object with a name")
+    name, kind, shape = item["name"], item.get("datatype"), shape_of(item.get("shape"))
+    dtype, size = dtype_of(kind, name), _object(item.get("parameters")).get("binary_data_size")
+    needed = math.prod(shape) * dtype.itemsize
+    if size is None:
+        return name, numbers_of(item.get("data"), dtype, shape, name), rest
+    if size != needed or len(rest) < needed:
+        raise InputError(
+            f"{kind} of shape {list(shape)} takes {needed} bytes", where=name[:80], received=str(size)[:40]
+        )
+    return name, np.frombuffer(rest[:needed], dtype).reshape(shape), rest[needed:]
 
 
 def _asked(item: Any, parameters: dict[str, Any]) -> Asked:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise InputError("an output is an object with a name")
     own = _object(item.get("parameters"))
-    classes, binary = own.get("classification", 0), own.get("binary_data", parameters.get("binary_data_output", False))
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0 or not isinstance(binary, bool):
-        raise InputError("classification is a number and binary_data is true or false", received=str(own)[:80])
-    return Asked(name=item["name"], classes=classes, binary=binary)
+    return asked_output(item["name"], own, binary=parameters.get("binary_data_output", False))
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -206,8 +242,3 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise InputError("a list is missing", received=str(value)[:40])
     return value
-
-
-def _bytes_of(texts: NDArray[Any]) -> bytes:
-    raw = [str(text).encode() for text in texts.reshape(-1)]
-    return b"".join(struct.pack("<I", len(one)) + one for one in raw)
