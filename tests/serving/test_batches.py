@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sortal.core.errors import DeadlineError, OverloadError
 from sortal.serve.batcher import CRASHES, Batcher
-from sortal.serve.pool import WorkerLostError
+from sortal.serve.metrics import Metrics
+from sortal.serve.pool import PoolState, WorkerLostError
 from sortal.serve.settings import ServeSettings
 
 
@@ -21,27 +23,31 @@ class Mortal:
         self.batches: list[list[bytes]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self._free: asyncio.Queue[str] = asyncio.Queue()
-        self._free.put_nowait("worker")
+        self.state = PoolState(description={"labels": [str(size) for size in range(9)], "label_set": {"parents": None}})
+        self._free: asyncio.Queue[SimpleNamespace] = asyncio.Queue()
+        self._free.put_nowait(SimpleNamespace(decode_s=0.02, network_s=0.01))
 
-    async def free_worker(self) -> str:
+    async def free_worker(self) -> SimpleNamespace:
         return await self._free.get()
 
-    def give_back(self, worker: str) -> None:
+    def give_back(self, worker: SimpleNamespace) -> None:
         self._free.put_nowait(worker)
 
-    async def answer(self, worker: str, images: Sequence[bytes], *, top: int, what: str) -> list[dict[str, Any]]:
+    async def answer(
+        self, worker: SimpleNamespace, images: Sequence[bytes], *, top: int, what: str
+    ) -> list[dict[str, Any]]:
         self.batches.append(list(images))
         await self.gate.wait()
         self._free.put_nowait(worker)
         if any(image.startswith(b"poison") for image in images):
             raise WorkerLostError("the worker died")
-        return [{"index": len(image)} for image in images]
+        return [{"index": len(image), "probability": 0.5, "abstained": False} for image in images]
 
 
 def made(**settings: Any) -> tuple[Mortal, Batcher]:
     pool = Mortal()
-    batcher = Batcher(pool, ServeSettings(workers=1, **settings))  # type: ignore[arg-type]
+    metrics = Metrics().of("lengths")
+    batcher = Batcher(pool, ServeSettings(workers=1, **settings), metrics)  # type: ignore[arg-type]
     batcher.start()
     return pool, batcher
 

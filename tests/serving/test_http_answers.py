@@ -138,5 +138,5 @@ def test_the_hostile_files_get_the_verdict_of_predict(shared: Server, bundles: t
             assert (status, answer["code"]) == (422, expected.errors[row][0]), name
         else:
             assert (status, answer["label"]) == (200, expected.answers()[row]), name
-    assert shared.numbers()["sortal_workers_died"] == 0
+    assert shared.numbers()["sortal_worker_deaths_total"] == 0
     shared.account()

@@ -67,12 +67,12 @@ def test_workers_that_are_killed_lose_no_request(
         end = time.monotonic() + 60
         while time.monotonic() < end:
             numbers = server.numbers()
-            if (numbers["sortal_workers_died"], numbers["sortal_workers_ready"]) == (deaths, 2):
+            if (numbers["sortal_worker_deaths_total"], numbers["sortal_workers_ready"]) == (deaths, 2):
                 break
             time.sleep(0.05)
     load.stop()
     assert set(load.statuses) == {200}
-    assert server.numbers()["sortal_workers_died"] == 3
+    assert server.numbers()["sortal_worker_deaths_total"] == 3
     assert json.loads(server.ask("GET", "/health")[2])["workers"] == 2
     server.account()
 
@@ -82,7 +82,7 @@ def test_a_worker_that_hangs_is_replaced(start: Start, bundles: tuple[Path, Path
     os.kill(server.workers()[0], signal.SIGSTOP)
     status, answer = server.predict(colors["blue"])
     assert (status, answer["predictions"][0]["label"]) == (200, "blue")
-    assert server.numbers()["sortal_workers_died"] == 1
+    assert server.numbers()["sortal_worker_deaths_total"] == 1
 
 
 def test_an_image_is_answered_in_time_or_told_that_it_was_not(

@@ -9,6 +9,7 @@ orientation is applied to paths, bytes and Pillow images alike. Preprocessing is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +54,8 @@ class Classifier:
         self._threads = threads
         self._conformal = conformal
         self._memory = InputMemory()
+        self.network_s = 0.0
+        """Seconds that the network has run so far, all in all."""
 
     @property
     def labels(self) -> LabelSet:
@@ -164,7 +167,7 @@ class Classifier:
         if not part.rows:
             return None
         resizes = takes_any_size(self._engine.metadata)
-        outputs = self._engine.run(upright_input(part.pixels)) if resizes else self._run_prepared(part.pixels)
+        outputs = self._timed(upright_input(part.pixels)) if resizes else self._run_prepared(part.pixels)
         expected = (len(part.rows), len(self.labels))
         if outputs.logits.shape != expected:
             raise BundleError(
@@ -177,12 +180,18 @@ class Classifier:
         """The network on prepared pixels; normalized ones are written where those of the last batch were."""
         metadata = self._engine.metadata
         if not takes_floats(metadata):
-            return self._engine.run(network_input(self.preprocess, pixels, metadata))
+            return self._timed(network_input(self.preprocess, pixels, metadata))
         memory = self._memory.lend(pixels)
         try:
-            return self._engine.run(network_input(self.preprocess, pixels, metadata, out=memory[: len(pixels)]))
+            return self._timed(network_input(self.preprocess, pixels, metadata, out=memory[: len(pixels)]))
         finally:
             self._memory.give_back(memory)
+
+    def _timed(self, batch: NetworkInput) -> Outputs:
+        started_s = time.perf_counter()
+        outputs = self._engine.run(batch)
+        self.network_s += time.perf_counter() - started_s
+        return outputs
 
     def _predictions(self, items: Sequence[Item], gathered: Gathered) -> Predictions:
         return predictions_from_logits(

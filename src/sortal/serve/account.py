@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from sortal.serve.metrics import Metrics, Outcome
+from sortal.serve.batcher import Went
+from sortal.serve.metrics import Metrics, Outcome, Way
 
 Told = Callable[[dict[str, Any]], None]
 """Receives one event of the log as plain data."""
-Way = Literal["http", "oip", "grpc"]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Call:
     """One request for answers, from its first byte to its last."""
 
@@ -27,11 +27,19 @@ class Call:
     model: str = ""
     """The name of the model that was asked; empty where none was found."""
     started_s: float = field(default_factory=time.monotonic)
+    body_s: float | None = None
+    """How long it took until its images were there; None where they never were."""
+    went: list[Went] = field(default_factory=list)
+    """The batches that its images went in."""
 
     @property
     def seconds(self) -> float:
         """Since it was received."""
         return time.monotonic() - self.started_s
+
+    def arrived(self) -> None:
+        """Its images are there."""
+        self.body_s = self.seconds
 
 
 class Account:
@@ -42,13 +50,14 @@ class Account:
 
     def begin(self, way: Way, name: str = "") -> Call:
         """A request was received."""
-        self.metrics.received.inc()
-        return Call(name=name, way=way)
+        call = Call(name=name, way=way)
+        self.metrics.begin(call, way)
+        return call
 
     def finish(self, call: Call, outcome: Outcome, status: int | str) -> None:
         """A request has its outcome; `status` is HTTP's number or gRPC's name."""
         seconds = call.seconds
-        self.metrics.finish(outcome, seconds)
+        self.metrics.finish(call, call.way, outcome, seconds, call.body_s)
         self._log(
             {"event": "predict", "way": call.way, "request_id": call.name, "outcome": outcome, "status": status}
             | {"images": call.images, "ms": round(1e3 * seconds, 2)}

@@ -93,7 +93,11 @@ class Front:
             told = {key: value for key, value in served.description.items() if key != "labels"}
         except SortalError as error:
             return refused(error, _request_id(request))[0]
-        limits = {"images": self._settings.images, "body_mb": self._settings.body_mb, "top": TOP}
+        limits = {
+            "images": min(self._settings.images, self._settings.queue),
+            "body_mb": self._settings.body_mb,
+            "top": TOP,
+        }
         return JSONResponse({"name": served.name, **told, "limits": limits, "feedback": served.recorder is not None})
 
     async def livez(self, _: Request) -> Response:
@@ -126,17 +130,7 @@ class Front:
 
     async def numbers(self, _: Request) -> Response:
         """Metrics for Prometheus."""
-        metrics, first = self._account.metrics, self._models.find()
-        seen = first.service.measured
-        sizes, seen.sizes = seen.sizes, []
-        metrics.note_batches(sizes)
-        metrics.waiting.set(first.service.waiting)
-        metrics.workers.set(first.service.workers)
-        metrics.deaths.set(first.service.deaths)
-        metrics.queue_seconds.set(seen.queue_s)
-        metrics.answer_seconds.set(seen.answer_s)
-        metrics.lost.set(0 if first.recorder is None else first.recorder.lost)
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._account.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _predicted(self, request: Request, call: Call) -> tuple[Response, Outcome]:
         if self.is_ending:
@@ -145,8 +139,6 @@ class Front:
         served = self._models.find(request.query_params.get("model"))
         images = await images_of(request, self._settings)
         answered = await served.answer(call, images)
-        for answer in answered.answers:
-            self._account.metrics.images.labels("error" if "error" in answer else "ok").inc()
         labels = answered.description["labels"]
         body = {
             "request_id": call.name,

@@ -11,18 +11,29 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sortal.core.errors import DeadlineError, OverloadError
 from sortal.serve.frames import FILES
 from sortal.serve.pool import KILLS, Answer, Pool, Worker, WorkerLostError
 from sortal.serve.settings import ServeSettings
+from sortal.serve.telemetry.model_metrics import ModelMetrics
 
 CRASHES = "crashes"
 """The code of an answer that is none, because workers died with the image."""
 SOONEST_S = 0.1
 """A refused client is not told to ask again earlier."""
 _SMOOTHING = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Went:
+    """When a worker had a batch, by the monotonic clock, and what it did in that time."""
+
+    started_s: float
+    ended_s: float
+    decode_s: float
+    network_s: float
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,6 +46,8 @@ class Waiting:
     what: str = FILES
     kills: int = 0
     """Workers that died while they had it."""
+    went: Went | None = None
+    """The batch that it was answered in."""
 
     @property
     def is_wanted(self) -> bool:
@@ -50,15 +63,13 @@ class Measured:
     images: int = 0
     queue_s: float = 0.0
     answer_s: float = 0.0
-    sizes: list[int] = field(default_factory=list)
-    """Of batches since somebody last looked."""
 
 
 class Batcher:
     """The queue before one pool."""
 
-    def __init__(self, pool: Pool, settings: ServeSettings, *, top: int = 5):
-        self.pool = pool
+    def __init__(self, pool: Pool, settings: ServeSettings, metrics: ModelMetrics, *, top: int = 5):
+        self.pool, self._metrics = pool, metrics
         self.measured = Measured()
         self._settings, self._top = settings, top
         self._queue: deque[Waiting] = deque()
@@ -72,12 +83,19 @@ class Batcher:
         self._runner = asyncio.create_task(self._run())
 
     @property
+    def busy(self) -> int:
+        """Batches that workers have now."""
+        return len(self._batches)
+
+    @property
     def length(self) -> int:
         """Images that wait."""
         return len(self._queue)
 
-    async def submit(self, images: Sequence[bytes], *, what: str = FILES) -> list[Answer]:
-        """Answers to all images of one request; `what` they are, see `frames`.
+    async def submit(
+        self, images: Sequence[bytes], *, what: str = FILES, went: list[Went] | None = None
+    ) -> list[Answer]:
+        """Answers to all images of one request; `what` they are, see `frames`. Their batches are added to `went`.
 
         An image that cannot be read, or with which workers died (`CRASHES`), has an answer with `code` and `error`.
         Raises OverloadError where they do not fit into the queue (none is taken then), DeadlineError where they are
@@ -90,12 +108,15 @@ class Batcher:
         self._arrived.set()
         try:
             async with asyncio.timeout(self._settings.answer_s):
-                return [await one.answer for one in mine]
+                answers = [await one.answer for one in mine]
         except TimeoutError as error:
             raise DeadlineError(f"not answered within {self._settings.answer_s:g} s") from error
         finally:
             for one in mine:
                 one.answer.cancel()
+        if went is not None:
+            went += dict.fromkeys(one.went for one in mine if one.went is not None)
+        return answers
 
     async def drain(self) -> None:
         """Wait until nothing waits or is answered, then stop."""
@@ -163,10 +184,14 @@ class Batcher:
             self._ask_again(batch)
             return
         ended_s = time.monotonic()
-        self._note(batch, started_s, ended_s)
+        went = Went(started_s=started_s, ended_s=ended_s, decode_s=worker.decode_s, network_s=worker.network_s)
+        self._note(batch, went)
+        description = self.pool.state.description or {}
         for one, answer in zip(batch, answers, strict=True):
             if one.is_wanted:
+                one.went = went
                 one.answer.set_result(answer)
+                self._metrics.answered(answer, description)
 
     def _ask_again(self, batch: list[Waiting]) -> None:
         """Put the images of a dead worker back to the front, each to be asked alone; refuse the one that kills."""
@@ -175,18 +200,20 @@ class Batcher:
             if not one.is_wanted:
                 continue
             if one.kills >= KILLS:
+                self._metrics.crashed()
                 one.answer.set_result({"code": CRASHES, "error": "the processes that should answer this image died"})
             else:
                 self._queue.appendleft(one)
         if self._queue:
             self._arrived.set()
 
-    def _note(self, batch: list[Waiting], started_s: float, ended_s: float) -> None:
-        seen = self.measured
+    def _note(self, batch: list[Waiting], went: Went) -> None:
+        seen, waited_s = self.measured, [went.started_s - one.since_s for one in batch]
+        busy_s = went.ended_s - went.started_s
         seen.batches += 1
         seen.images += len(batch)
-        seen.queue_s += sum(started_s - one.since_s for one in batch)
-        seen.answer_s += ended_s - started_s
-        seen.sizes.append(len(batch))
-        each_s = (ended_s - started_s) / len(batch)
+        seen.queue_s += sum(waited_s)
+        seen.answer_s += busy_s
+        self._metrics.batch(waited_s, busy_s, went.decode_s, went.network_s)
+        each_s = busy_s / len(batch)
         self._image_s = each_s if self._image_s == 0.0 else _SMOOTHING * self._image_s + (1 - _SMOOTHING) * each_s

@@ -46,7 +46,8 @@ class Served:
 
     async def answer(self, call: Call, images: list[bytes], *, what: str = FILES) -> Answered:
         """Answers to the images of a request, each `what` the frames say. Raises as `Service.answer`."""
-        description, answers = await self.service.answer(images, what=what)
+        call.arrived()
+        description, answers = await self.service.answer(images, what=what, went=call.went)
         call.images = len(images)
         if self.recorder is not None and what == FILES:
             self.recorder.note(call.name, images, answers, description, milliseconds=1e3 * call.seconds)

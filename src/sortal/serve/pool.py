@@ -41,6 +41,8 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.process, self._reader, self._writer = process, reader, writer
         self._asked = 0
+        self.decode_s = self.network_s = 0.0
+        """How long the last batch took it: reading and preparing the images, and the network."""
 
     async def hear(self, limit_s: float) -> Frame:
         """The next frame. Raises WorkerLostError where there is none in time; the process is dead then."""
@@ -69,6 +71,7 @@ class Worker:
         if frame.header.get("id") != self._asked or not told == len(images) == len(frame.blobs):
             await self.end()
             raise WorkerLostError("the worker answered something else")
+        self.decode_s, self.network_s = frame.header["decode_s"], frame.header["network_s"]
         return [{**answer, "probabilities": row} for answer, row in zip(answers or (), frame.blobs, strict=True)]
 
     async def end(self) -> None:
@@ -118,6 +121,11 @@ class Pool:
     def is_ready(self) -> bool:
         """Whether at least one worker can answer now."""
         return self.state.ready > 0
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the workers that are alive."""
+        return [worker.process.pid for worker in self._alive]
 
     async def free_worker(self) -> Worker:
         """A worker that has nothing to do, which the caller has to give back by `answer`."""

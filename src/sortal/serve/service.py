@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sortal.core.errors import MachineError
-from sortal.serve.batcher import Batcher
+from sortal.serve.batcher import Batcher, Went
 from sortal.serve.frames import FILES
 from sortal.serve.pool import Pool
 from sortal.serve.settings import ServeSettings
+from sortal.serve.telemetry.model_metrics import ModelMetrics
 
 TOP = 20
 """Classes that workers tell of an answer; a request sees as many of them as it asks for."""
@@ -23,10 +24,11 @@ TOP = 20
 class Service:
     """What requests are handed to."""
 
-    def __init__(self, model: Path, settings: ServeSettings):
-        self.settings = settings
+    def __init__(self, model: Path, settings: ServeSettings, metrics: ModelMetrics):
+        self.settings, self._metrics = settings, metrics
         self._batcher = self._made(model)
-        self._deaths = 0
+        self._deaths = self._starts = 0
+        self._leaving: list[Batcher] = []
         self._endings: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -67,20 +69,37 @@ class Service:
     @property
     def deaths(self) -> int:
         """Workers that died since the server began."""
-        return self._deaths + self._batcher.pool.state.deaths
+        return self._deaths + sum(one.pool.state.deaths for one in (self._batcher, *self._leaving))
+
+    @property
+    def starts(self) -> int:
+        """Workers that were started since the server began."""
+        return self._starts + sum(one.pool.state.starts for one in (self._batcher, *self._leaving))
+
+    @property
+    def busy(self) -> int:
+        """Workers that have a batch now."""
+        return self._batcher.busy
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Processes of all workers, those of a classifier that is leaving included."""
+        return [pid for one in (self._batcher, *self._leaving) for pid in one.pool.pids]
 
     @property
     def measured(self) -> Any:
         """See `batcher.Measured`."""
         return self._batcher.measured
 
-    async def answer(self, images: list[bytes], *, what: str = FILES) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async def answer(
+        self, images: list[bytes], *, what: str = FILES, went: list[Went] | None = None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """(description of the classifier, an answer for each image). Raises as `Batcher.submit`, and MachineError where
-        no worker was ever ready. `what` the images are, see `frames`."""
+        no worker was ever ready. `what` the images are, see `frames`; their batches are added to `went`."""
         batcher = self._batcher
         if batcher.pool.state.description is None:
             raise MachineError("the classifier is not ready yet", hint="ask /readyz")
-        answers = await batcher.submit(images, what=what)
+        answers = await batcher.submit(images, what=what, went=went)
         return batcher.pool.state.description, answers
 
     async def exchange(self, model: Path) -> None:
@@ -102,6 +121,7 @@ class Service:
             raise
         fresh.start()
         old, self._batcher = self._batcher, fresh
+        self._leaving.append(old)
         ending = asyncio.create_task(self._end(old))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
@@ -118,8 +138,10 @@ class Service:
 
     async def _end(self, old: Batcher) -> None:
         await old.drain()
-        self._deaths += old.pool.state.deaths
         await old.pool.stop()
+        self._leaving.remove(old)
+        self._deaths += old.pool.state.deaths
+        self._starts += old.pool.state.starts
 
     def _made(self, model: Path) -> Batcher:
-        return Batcher(Pool(model, self.settings), self.settings, top=TOP)
+        return Batcher(Pool(model, self.settings), self.settings, self._metrics, top=TOP)

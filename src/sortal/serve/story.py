@@ -31,6 +31,7 @@ from sortal.serve.protocol import timed_protocol
 from sortal.serve.recorder import Recorder
 from sortal.serve.service import Service
 from sortal.serve.settings import ServeSettings
+from sortal.serve.telemetry.state import State
 from sortal.workspace.deployment import deployment
 from sortal.workspace.folder import BUNDLES, Workspace, is_workspace, open_workspace
 
@@ -58,10 +59,12 @@ def serve(model: Path, settings: ServeSettings, *, anyone: bool = False) -> None
 
 
 async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings) -> None:
-    service = Service(_live(workspace) if workspace else _checked(model), settings)
+    metrics, name = Metrics(), settings.name or model.resolve().name
+    service = Service(_live(workspace) if workspace else _checked(model), settings, metrics.of(name))
     recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
-    models = Models([Served(settings.name or model.resolve().name, service, recorder)])
-    front = Front(models, Account(Metrics(), _log), Dialogue(models, settings), settings)
+    models = Models([Served(name, service, recorder)])
+    metrics.watch(State(models, settings))
+    front = Front(models, Account(metrics, _log), Dialogue(models, settings), settings)
     config = uvicorn.Config(
         front.app(),
         host=settings.host,

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,11 @@ def main(asked: dict[str, Any]) -> int:
         frame = receive(channel)
         if frame is None:
             return 0
+        started_s, network_s = time.perf_counter(), model.network_s
         predictions = answered(model, frame)
         told = {"kind": "answers", "id": frame.header["id"], "answers": answers(predictions, frame.header["top"])}
+        network_s = model.network_s - network_s
+        told |= {"network_s": network_s, "decode_s": time.perf_counter() - started_s - network_s}
         send(channel, told, [row.tobytes() for row in predictions.probabilities])
 
 
@@ -83,7 +87,7 @@ def description(model: Classifier) -> dict[str, Any]:
         "labels": list(model.labels.names),
         "label_set": model.labels.model_dump(mode="json"),
         "engine": model.engine,
-        "input": {"height": spec.size[0], "width": spec.size[1], "channels": spec.channels},
+        "input": {"height": spec.size[0], "width": spec.size[1], "channels": spec.channels, "depth": spec.depth},
     }
 
 
