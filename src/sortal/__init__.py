@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         synthesize,
         train,
     )
+    from sortal.client.awaiting import AsyncClient
+    from sortal.client.client import Client
     from sortal.core.contract import Contract
     from sortal.core.errors import SortalError
     from sortal.core.labels import LabelSet
@@ -69,6 +71,8 @@ _WHERE = {
     "synthesize": "sortal.api",
     "learning_curve": "sortal.explore",
     "sweep": "sortal.explore",
+    "AsyncClient": "sortal.client.awaiting",
+    "Client": "sortal.client.client",
     "Contract": "sortal.core.contract",
     "LabelSet": "sortal.core.labels",
     "Predictions": "sortal.core.predictions",
@@ -79,6 +83,8 @@ _WHERE = {
 }
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "Contract",
     "LabelSet",
     "Predictions",

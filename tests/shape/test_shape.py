@@ -131,7 +131,8 @@ def test_help_loads_only_the_command_line() -> None:
 
 def test_public_names_are_pinned() -> None:
     assert set(sortal.__all__) == {
-        "Contract", "LabelSet", "Predictions", "PreprocessSpec", "Recipe", "Report", "SortalError", "__version__",
+        "AsyncClient", "Client", "Contract", "LabelSet", "Predictions", "PreprocessSpec", "Recipe", "Report",
+        "SortalError", "__version__",
         "audit", "benchmark", "calibrate", "certify", "compare", "compress", "evaluate", "explain", "export", "images",
         "import_model", "learning_curve", "load_model", "predict", "reproduce", "resume", "split", "sweep",
         "synthesize", "train",

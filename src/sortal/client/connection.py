@@ -1,0 +1,100 @@
+"""What both clients are made of: where the server is, what they are allowed, and requests as httpx takes them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sortal.client.talk import Failure, Patience, Reply, Send
+from sortal.core.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    import httpx
+
+_CONNECT_S = 5.0
+"""The longest that one attempt to connect may take."""
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Common:
+    """What both clients are made of."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        model: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 4,
+        batch: int | None = None,
+        ca: str | os.PathLike[str] | None = None,
+    ):
+        """`url` of the server; `key` where it asks for API keys; `model`, its name where several are served.
+
+        `timeout`: seconds that one request may take with all its repetitions; `retries`: repetitions at most.
+        `batch`: images in one request at most, by default as many as the server takes. `ca`: a file of certificates to
+        trust instead of the system's. Raises InputError for what is no address, and MissingExtraError.
+        """
+        self._url = _checked(url)
+        self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        self._query = {} if model is None else {"model": model}
+        self._patience = Patience(timeout_s=timeout, retries=retries)
+        self._once = Patience(timeout_s=timeout, retries=0)
+        self._batch = batch
+        self._ca = ca
+
+    def _options(self) -> dict[str, Any]:
+        """For httpx; a server of this machine is not asked through a proxy."""
+        trust = True if self._ca is None else ssl.create_default_context(cafile=os.fspath(self._ca))
+        local = urlsplit(self._url).hostname in _LOOPBACK
+        return {"base_url": self._url, "headers": self._headers, "verify": trust, "trust_env": not local}
+
+
+def request(step: Send) -> dict[str, Any]:
+    """A request as httpx takes it."""
+    ask = step.ask
+    timeout = package().Timeout(step.limit_s, connect=min(step.limit_s, _CONNECT_S))
+    return {
+        "method": ask.method,
+        "url": ask.path,
+        "params": dict(ask.query),
+        "content": ask.body or None,
+        "headers": dict(ask.headers),
+        "timeout": timeout,
+    }
+
+
+def reply(response: httpx.Response, body: bytes) -> Reply:
+    """What came back."""
+    return Reply(status=response.status_code, headers={k.lower(): v for k, v in response.headers.items()}, body=body)
+
+
+def failure(error: Exception, end_s: float) -> Failure:
+    """Why nothing came back until `end_s`."""
+    return Failure(reason=str(error) or type(error).__name__, late=time.monotonic() >= end_s)
+
+
+def explained(query: dict[str, str], class_name: str | None) -> dict[str, str]:
+    """The query that asks for an explanation."""
+    return query if class_name is None else {**query, "class": class_name}
+
+
+def _checked(url: str) -> str:
+    """Raises InputError for what is no address of HTTP."""
+    found = urlsplit(url)
+    if found.scheme not in ("http", "https") or not found.hostname:
+        raise InputError("this is no address of a server", received=url[:200], hint="http://127.0.0.1:8000")
+    return url.rstrip("/")
+
+
+def package() -> Any:
+    """httpx. Raises MissingExtraError."""
+    try:
+        import httpx
+    except ImportError as error:
+        raise MissingExtraError("httpx", "client") from error
+    return httpx
