@@ -9,11 +9,7 @@ GET  /livez /readyz /health /metrics
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,18 +17,15 @@ from starlette.routing import Route
 
 from sortal.core.errors import InputError, NotFoundError, OverloadError, SortalError
 from sortal.serve.account import Account, Call
-from sortal.serve.batcher import CRASHES
+from sortal.serve.answers import ID_HEADER, request_id, told, worst
 from sortal.serve.intake import images_of, parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import Models
-from sortal.serve.oip.dialogue import Dialogue
+from sortal.serve.oip.dialogue import ENDING_S, Dialogue
 from sortal.serve.oip.routes import Protocol
 from sortal.serve.refusals import failed, not_allowed, not_found, refusal, refused, statement_status
 from sortal.serve.service import TOP
 from sortal.serve.settings import ServeSettings
-
-_ID_HEADER = "x-request-id"
-_LONGEST_ID = 128
 
 
 class Front:
@@ -59,7 +52,7 @@ class Front:
 
     async def predict(self, request: Request) -> Response:
         """Answer the images of a request."""
-        call = self._account.begin("http", _request_id(request))
+        call = self._account.begin("http", request_id(request.headers))
         try:
             response, outcome = await self._predicted(request, call)
         except asyncio.CancelledError:
@@ -71,12 +64,12 @@ class Front:
             self._account.finish(call, "failed", 500)
             raise
         self._account.finish(call, outcome, response.status_code)
-        response.headers[_ID_HEADER] = call.name
+        response.headers[ID_HEADER] = call.name
         return response
 
     async def feedback(self, request: Request) -> Response:
         """Store a label that somebody gives an image; acknowledged when it is on the disk."""
-        name, recorder = _request_id(request), self._models.find().recorder
+        name, recorder = request_id(request.headers), self._models.find().recorder
         try:
             if recorder is None:
                 raise NotFoundError("labels are kept by a workspace", hint="sortal serve WORKSPACE")
@@ -92,7 +85,7 @@ class Front:
             served = self._models.find(request.query_params.get("model"))
             told = {key: value for key, value in served.description.items() if key != "labels"}
         except SortalError as error:
-            return refused(error, _request_id(request))[0]
+            return refused(error, request_id(request.headers))[0]
         limits = {
             "images": min(self._settings.images, self._settings.queue),
             "body_mb": self._settings.body_mb,
@@ -134,7 +127,7 @@ class Front:
 
     async def _predicted(self, request: Request, call: Call) -> tuple[Response, Outcome]:
         if self.is_ending:
-            raise OverloadError("the server is ending", retry_after_s=5.0)
+            raise OverloadError("the server is ending", retry_after_s=ENDING_S)
         top, full = _top(request), _switch(request, "probabilities")
         served = self._models.find(request.query_params.get("model"))
         images = await images_of(request, self._settings)
@@ -143,16 +136,10 @@ class Front:
         body = {
             "request_id": call.name,
             "bundle_id": answered.description["bundle_id"],
-            "predictions": [_told(answer, labels, top, full=full) for answer in answered.answers],
+            "predictions": [told(answer, labels, top, full=full) for answer in answered.answers],
         } | ({"label_set": answered.description["label_set"]} if full else {})
-        status, outcome = _worst(answered.answers)
+        status, outcome = worst(answered.answers)
         return JSONResponse(body, status), outcome
-
-
-def _request_id(request: Request) -> str:
-    """The client's own, where it is a plain one; else a new one."""
-    own = request.headers.get(_ID_HEADER, "")
-    return own if 0 < len(own) <= _LONGEST_ID and own.isascii() and own.isprintable() else secrets.token_hex(16)
 
 
 def _top(request: Request) -> int:
@@ -167,21 +154,3 @@ def _switch(request: Request, name: str) -> bool:
     if text not in ("true", "false"):
         raise InputError(f"{name} is true or false", received=text[:40])
     return text == "true"
-
-
-def _told(answer: dict[str, Any], labels: Sequence[str], top: int, *, full: bool) -> dict[str, Any]:
-    """An answer with names for classes; with `full`, the probability of every class in their order."""
-    if "error" in answer:
-        return {"code": answer["code"], "error": answer["error"]}
-    likely = [{"label": labels[index], "probability": chance} for index, chance in answer["top"][:top]]
-    rest = {key: value for key, value in answer.items() if key not in ("index", "top", "probabilities")}
-    told = {"label": labels[answer["index"]], **rest, "top": likely}
-    return told | {"probabilities": np.frombuffer(answer["probabilities"], np.float32).tolist()} if full else told
-
-
-def _worst(answers: Sequence[dict[str, Any]]) -> tuple[int, Outcome]:
-    """The status of a request: that of its image where it is one; 200 where others were answered."""
-    failed = [answer for answer in answers if "error" in answer]
-    if len(failed) < len(answers) or not failed:
-        return 200, "ok"
-    return (500, "failed") if any(answer["code"] == CRASHES for answer in failed) else (422, "client_error")

@@ -145,7 +145,7 @@ class Dialogue:
         return Inferred(model=served.name, outputs=[(one, _shown(one, values, labels)) for one in wanted])
 
     def whole(self, name: str, version: str, body: bytes) -> InferRequest:
-        """A body that is nothing but the one tensor. Raises as `metadata`, and InputError for what is no such tensor."""
+        """A body that is one tensor and nothing else. Raises as `metadata`, and InputError for what is none."""
         shape = _shape(self._models.find(name, version))
         size = math.prod(shape)
         if not body or len(body) % size:
