@@ -24,6 +24,8 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
     port: int = 0
+    grpc: str = ""
+    """Its address for gRPC."""
 
     def events(self) -> list[dict[str, Any]]:
         lines = self.log.read_text(encoding="utf-8").splitlines()
@@ -111,5 +113,6 @@ def start_server(model: Path, log: Path, *settings: str) -> Server:
     with log.open("wb") as file:
         process = subprocess.Popen(command, stderr=file, stdout=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
     server = Server(process=process, log=log)
-    server.port = int(server.wait_for("listening")["url"].rpartition(":")[2])
+    listening = server.wait_for("listening")
+    server.port, server.grpc = int(listening["url"].rpartition(":")[2]), listening.get("grpc", "")
     return server

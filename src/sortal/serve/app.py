@@ -33,7 +33,11 @@ class Front:
 
     def __init__(self, models: Models, account: Account, dialogue: Dialogue, settings: ServeSettings):
         self._models, self._account, self._dialogue, self._settings = models, account, dialogue, settings
-        self.is_ending = False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no new request is taken."""
+        return self._dialogue.is_ending
 
     def app(self) -> Starlette:
         """The ASGI application."""

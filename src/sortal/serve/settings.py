@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sortal.runtime.threads import allowed_cpus
 
@@ -16,6 +16,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_WORKERS = 8
 
 
+def _unless_off(port: object) -> object:
+    """None where a port is `off`, which YAML reads as false."""
+    return None if port is False or port == "off" else port
+
+
 class ServeSettings(BaseModel):
     """Where a server listens, how much it takes at once, and how long it waits."""
 
@@ -24,6 +29,19 @@ class ServeSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free one."""
+    grpc_port: Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_unless_off)] = Field(
+        default_factory=lambda others: 0 if others.get("port") == 0 else 8001
+    )
+    """Of gRPC; 0 takes a free one, None opens none. By default a free one where `port` is one."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Where metrics are told instead of on `port`; 0 takes a free one."""
+    origins: tuple[str, ...] = ()
+    """Sites whose pages may ask this server from a browser, such as https://line4.example; `*` is all."""
+    urls: bool = False
+    """Whether images are fetched that a request names by their address."""
+    connections: Count = 512
+    """Open at once at most, and not more than the system has descriptors for; others are refused with 503."""
     workers: Count = Field(default_factory=lambda: min(allowed_cpus(), _MOST_WORKERS))
     """Processes that decode and answer."""
     threads: Count = 1
@@ -44,6 +62,8 @@ class ServeSettings(BaseModel):
     """How long a client may take to send its headers."""
     body_s: Positive = 20.0
     """How long a client may take to send its body."""
+    send_s: Positive = 20.0
+    """How long a client may take to read the next part of its answer."""
     answer_s: Positive = 10.0
     """How long an image may take from being received to being answered."""
     hang_s: Positive = 20.0
@@ -73,3 +93,9 @@ class ServeSettings(BaseModel):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return self.host in LOOPBACK
+
+    @property
+    def open_hosts(self) -> tuple[str, ...]:
+        """The addresses that other machines can reach."""
+        hosts = (self.host,) if self.metrics_port is None else (self.host, self.metrics_host)
+        return tuple(host for host in hosts if host not in LOOPBACK)

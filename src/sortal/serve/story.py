@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -27,13 +27,16 @@ from sortal.serve.app import Front
 from sortal.serve.metrics import Metrics
 from sortal.serve.models import Models, Served
 from sortal.serve.oip.dialogue import Dialogue
-from sortal.serve.protocol import timed_protocol
+from sortal.serve.protocol import limited_protocol
 from sortal.serve.recorder import Recorder
 from sortal.serve.service import Service
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.state import State
 from sortal.workspace.deployment import deployment
 from sortal.workspace.folder import BUNDLES, Workspace, is_workspace, open_workspace
+
+if TYPE_CHECKING:
+    from sortal.serve.grpc.server import GrpcServer
 
 _LOOK_S = 0.25
 
@@ -64,12 +67,13 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
     recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
     models = Models([Served(name, service, recorder)])
     metrics.watch(State(models, settings))
-    front = Front(models, Account(metrics, _log), Dialogue(models, settings), settings)
+    account, dialogue = Account(metrics, _log), Dialogue(models, settings)
+    front = Front(models, account, dialogue, settings)
     config = uvicorn.Config(
         front.app(),
         host=settings.host,
         port=settings.port,
-        http=timed_protocol(settings.header_s),
+        http=limited_protocol(settings),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -79,8 +83,9 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
         timeout_graceful_shutdown=int(settings.drain_s) + 1,
         backlog=1024,
     )
-    server = _Server(config, front)
-    logging.getLogger("uvicorn.error").addHandler(_Lines())
+    server = _Server(config, dialogue, _rpc(models, account, dialogue, settings))
+    for logger in ("uvicorn.error", "grpc"):
+        logging.getLogger(logger).addHandler(_Lines())
     service.start()
     if recorder is not None:
         recorder.start()
@@ -103,9 +108,10 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
 class _Server(uvicorn.Server):
     """Says that it is ending before it stops to listen."""
 
-    def __init__(self, config: uvicorn.Config, front: Front):
+    def __init__(self, config: uvicorn.Config, dialogue: Dialogue, rpc: GrpcServer | None):
         super().__init__(config)
-        self._front = front
+        self.rpc_address: str | None = None
+        self._dialogue, self._rpc = dialogue, rpc
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,23 +123,41 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A signal came."""
-        self._front.is_ending = True
+        self._dialogue.is_ending = True
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Open the port. Raises MachineError where it is taken."""
+        """Open the ports. Raises MachineError where one is taken."""
         try:
             await super().startup(sockets)
         except SystemExit as error:
             where = f"{self.config.host}:{self.config.port}"
-            raise MachineError("the port cannot be opened", where=where, hint="choose another: port=8001") from error
+            raise MachineError("the port cannot be opened", where=where, hint="choose another: port=8080") from error
+        if self._rpc is not None:
+            self.rpc_address = self._rpc.open()
+            await self._rpc.start()
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Answer what is open, on both ports, and close them."""
+        ways = [super().shutdown(sockets)] + ([] if self._rpc is None else [self._rpc.stop()])
+        await asyncio.gather(*ways)
 
 
-async def _announce(server: uvicorn.Server, service: Service, settings: ServeSettings) -> None:
-    while not server.started:
+def _rpc(models: Models, account: Account, dialogue: Dialogue, settings: ServeSettings) -> GrpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would say is no line of JSON
+    from sortal.serve.grpc.server import GrpcServer
+
+    return GrpcServer(models, account, dialogue, settings)
+
+
+async def _announce(server: _Server, service: Service, settings: ServeSettings) -> None:
+    while not server.started or (settings.grpc_port is not None and server.rpc_address is None):
         await asyncio.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
-    _log({"event": "listening", "url": f"http://{settings.host}:{port}"})
+    rpc = {} if server.rpc_address is None else {"grpc": server.rpc_address}
+    _log({"event": "listening", "url": f"http://{settings.host}:{port}", **rpc})
     while not service.is_ready:
         await asyncio.sleep(0.02)
     _log({"event": "ready", "workers": settings.workers, **service.in_short})
@@ -187,7 +211,7 @@ def _log(event: dict[str, Any]) -> None:
 
 
 class _Lines(logging.Handler):
-    """What uvicorn has to say, as lines of the same kind."""
+    """What uvicorn and gRPC have to say, as lines of the same kind."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass on warnings and errors."""
