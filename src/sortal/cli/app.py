@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "benchmark": "sortal.cli.benchmark:benchmark",
     "predict": "sortal.cli.predict:predict",
     "serve": "sortal.cli.serve:serve",
+    "keys": "sortal.cli.keys:keys",
     "promote": "sortal.cli.workspace:promote",
     "rollback": "sortal.cli.workspace:rollback",
     "journal": "sortal.cli.workspace:journal",

@@ -1,0 +1,125 @@
+"""What keeps a server safe, put together: its keys, its certificates, and the ports that it listens on with them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from sortal.serve.account import Told
+from sortal.serve.guard.gate import counter, guard
+from sortal.serve.guard.ring import KeyRing
+from sortal.serve.guard.safety import Safety
+from sortal.serve.guard.tls import Certificates
+from sortal.serve.guard.watch import Watched
+from sortal.serve.protocol import limited_protocol
+from sortal.serve.settings import ServeSettings
+
+_BACKLOG = 1024
+_LOGGERS = ("uvicorn.error", "asyncio")
+
+
+class Guard:
+    """Of one server, for all its ports."""
+
+    def __init__(self, safety: Safety, settings: ServeSettings, log: Told):
+        """Raises InputError for an address that may not be listened on so, and for keys and certificates that are
+        none."""
+        safety.check(settings)
+        self._settings, self._log = settings, log
+        self.refused = counter()
+        self.ring = None if safety.auth is None else KeyRing(safety.auth)
+        self.certificates = None
+        self._watched = []
+        if safety.auth is not None and self.ring is not None:
+            self._watched.append(Watched("keys", [safety.auth], self.ring.load, log))
+        if safety.certificate is not None and safety.certificate_key is not None:
+            self.certificates = Certificates(safety.certificate, safety.certificate_key, safety.client_ca)
+            self._watched.append(Watched("certificates", self.certificates.paths, self.certificates.load, log))
+
+    @property
+    def scheme(self) -> str:
+        """`https` where there are certificates."""
+        return "http" if self.certificates is None else "https"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """For the log: whether keys and TLS are asked for."""
+        ends = {} if self.certificates is None else {"certificate_ends": self.certificates.not_after}
+        return {"keys": self.ring is not None, "tls": self.certificates is not None} | ends
+
+    def config(self, app: Starlette, host: str, port: int) -> uvicorn.Config:
+        """How `app` listens, behind the gate."""
+        certificates = self.certificates
+        guarded = guard(app, self.ring, self.refused, self._settings, self._log)
+        return uvicorn.Config(
+            guarded,
+            host=host,
+            port=port,
+            http=limited_protocol(self._settings),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,  # an address that a client may choose would not be worth counting by
+            log_config=None,
+            timeout_graceful_shutdown=int(self._settings.drain_s) + 1,
+            backlog=_BACKLOG,
+            ssl_context_factory=None if certificates is None else lambda _, __: certificates.context,
+        )
+
+    async def follow(self) -> None:
+        """Read keys and certificates again when they change, until cancelled."""
+        await asyncio.gather(*(one.follow() for one in self._watched))
+
+
+def hurry_handshakes(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """Let servers of `loop` give up a TLS handshake after so long, not after asyncio's minute; uvicorn cannot say it."""
+    create: Any = loop.create_server
+
+    def created(factory: Callable[[], Any], *places: Any, ssl: Any = None, **more: Any) -> Any:
+        patience = {} if ssl is None else {"ssl_handshake_timeout": seconds}
+        return create(factory, *places, ssl=ssl, **more, **patience)
+
+    setattr(loop, "create_server", created)  # noqa: B010  mypy allows no assignment to a method
+
+
+def log_library_lines(log: Told) -> None:
+    """What uvicorn and asyncio have to say, as lines of our own."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addHandler(_Lines(log))
+        logger.propagate = False
+
+
+class _Lines(logging.Handler):
+    def __init__(self, log: Told):
+        super().__init__(logging.WARNING)
+        self._log_line = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Warnings and errors. Of an exception its kind and place: its text may hold what a client sent."""
+        event: dict[str, Any] = {"event": "server", "level": record.levelname.lower()}
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            self._log_line(event | {"message": record.getMessage()})
+            return
+        self._log_line(event | {"message": record.msg.strip()} | {"error": type(error).__name__, "at": _places(error)})
+
+
+_DEEPEST = 12
+
+
+def _places(error: BaseException) -> list[str]:
+    """`file.py:12 function` of the innermost calls."""
+    found, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return found[-_DEEPEST:]
