@@ -9,6 +9,8 @@ from typing import Any
 
 from sortal.serve.batcher import Went
 from sortal.serve.metrics import Metrics, Outcome, Way
+from sortal.serve.telemetry.trace_parent import TraceParent, parse_trace_parent
+from sortal.serve.telemetry.tracing import Tracing
 
 Told = Callable[[dict[str, Any]], None]
 """Receives one event of the log as plain data."""
@@ -29,6 +31,8 @@ class Call:
     started_s: float = field(default_factory=time.monotonic)
     body_s: float | None = None
     """How long it took until its images were there; None where they never were."""
+    parent: TraceParent | None = None
+    """The span of the client that it belongs to."""
     went: list[Went] = field(default_factory=list)
     """The batches that its images went in."""
 
@@ -45,12 +49,12 @@ class Call:
 class Account:
     """Counts and logs calls: `begin` each, and `finish` each exactly once."""
 
-    def __init__(self, metrics: Metrics, log: Told):
-        self.metrics, self._log = metrics, log
+    def __init__(self, metrics: Metrics, log: Told, tracing: Tracing | None = None):
+        self.metrics, self._log, self._tracing = metrics, log, tracing
 
-    def begin(self, way: Way, name: str = "") -> Call:
-        """A request was received."""
-        call = Call(name=name, way=way)
+    def begin(self, way: Way, name: str = "", *, trace_parent: str = "") -> Call:
+        """A request was received; `trace_parent` is the header of that name."""
+        call = Call(name=name, way=way, parent=parse_trace_parent(trace_parent) if trace_parent else None)
         self.metrics.begin(call, way)
         return call
 
@@ -58,7 +62,11 @@ class Account:
         """A request has its outcome; `status` is HTTP's number or gRPC's name."""
         seconds = call.seconds
         self.metrics.finish(call, call.way, outcome, seconds, call.body_s)
+        trace = call.parent.trace_id if call.parent else ""
+        if self._tracing is not None:
+            trace = self._tracing.tell(call, outcome, status, seconds)
         self._log(
             {"event": "predict", "way": call.way, "request_id": call.name, "outcome": outcome, "status": status}
             | {"images": call.images, "ms": round(1e3 * seconds, 2)}
+            | ({"trace_id": trace} if trace else {})
         )

@@ -26,6 +26,7 @@ from sortal.serve.oip.routes import Protocol
 from sortal.serve.refusals import failed, not_allowed, not_found, refusal, refused, statement_status
 from sortal.serve.service import TOP
 from sortal.serve.settings import ServeSettings
+from sortal.serve.telemetry.trace_parent import HEADER as TRACE
 
 
 class Front:
@@ -56,7 +57,7 @@ class Front:
 
     async def predict(self, request: Request) -> Response:
         """Answer the images of a request."""
-        call = self._account.begin("http", request_id(request.headers))
+        call = self._account.begin("http", request_id(request.headers), trace_parent=request.headers.get(TRACE, ""))
         try:
             response, outcome = await self._predicted(request, call)
         except asyncio.CancelledError:

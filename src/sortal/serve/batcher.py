@@ -34,6 +34,7 @@ class Went:
     ended_s: float
     decode_s: float
     network_s: float
+    images: int
 
 
 @dataclass(kw_only=True, eq=False)
@@ -184,7 +185,13 @@ class Batcher:
             self._ask_again(batch)
             return
         ended_s = time.monotonic()
-        went = Went(started_s=started_s, ended_s=ended_s, decode_s=worker.decode_s, network_s=worker.network_s)
+        went = Went(
+            started_s=started_s,
+            ended_s=ended_s,
+            decode_s=worker.decode_s,
+            network_s=worker.network_s,
+            images=len(batch),
+        )
         self._note(batch, went)
         description = self.pool.state.description or {}
         for one, answer in zip(batch, answers, strict=True):

@@ -32,6 +32,7 @@ from sortal.serve.recorder import Recorder
 from sortal.serve.service import Service
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.state import State
+from sortal.serve.telemetry.tracing import open_tracing
 from sortal.workspace.deployment import deployment
 from sortal.workspace.folder import BUNDLES, Workspace, is_workspace, open_workspace
 
@@ -67,7 +68,8 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
     recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
     models = Models([Served(name, service, recorder)])
     metrics.watch(State(models, settings))
-    account, dialogue = Account(metrics, _log), Dialogue(models, settings)
+    tracing = open_tracing(settings, _Lines())
+    account, dialogue = Account(metrics, _log, tracing), Dialogue(models, settings)
     front = Front(models, account, dialogue, settings)
     config = uvicorn.Config(
         front.app(),
@@ -102,6 +104,8 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
         await service.stop()
         if recorder is not None:
             await recorder.stop()
+        if tracing is not None:
+            await tracing.stop()
         _log({"event": "ended"})
 
 

@@ -25,6 +25,7 @@ from sortal.serve.models import VERSION
 from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.oip.tensors import HEADER, packed, read_request, unpacked, write_response
 from sortal.serve.settings import ServeSettings
+from sortal.serve.telemetry.trace_parent import HEADER as TRACE
 
 Refused = Callable[[SortalError, str], tuple[Response, Outcome]]
 _OK: Outcome = "ok"
@@ -104,7 +105,7 @@ class Protocol:
 
     async def infer(self, request: Request) -> Response:
         """Answer pixels."""
-        call = self._account.begin("oip")
+        call = self._account.begin("oip", trace_parent=request.headers.get(TRACE, ""))
         try:
             response, outcome = await self._inferred(request, call), _OK
         except asyncio.CancelledError:
