@@ -1,47 +1,177 @@
-"""uvicorn's HTTP, with a limit on how long a client may take to send its headers, which uvicorn has not.
+"""uvicorn's HTTP within limits that uvicorn has not: on time, headers, connections, and clients that do not read.
 
-See https://github.com/Kludex/uvicorn/discussions/157; bodies are limited by `intake`.
+See https://github.com/Kludex/uvicorn/discussions/157. What a body may weigh is `intake`'s; here a request has to be
+there in time whether or not somebody reads it, since an answer can come before the body (a refusal, an address that is
+none). Whatever is refused here is JSON too, and its connection ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sortal.serve.settings import ServeSettings
 
-def timed_protocol(header_s: float) -> type[asyncio.Protocol]:
-    """A protocol class that closes connections whose headers are not there after `header_s` seconds."""
+_MOST_HEAD = 65_536
+"""Bytes of headers, trailers, or anything else that is no body."""
+_GRACE_S = 2.0
+"""How much longer than the application a connection waits for a body, so that the application can say so."""
+_RESERVED = 16
+"""File descriptors of the process itself."""
+_OF_A_WORKER = 6
 
-    class Timed(HttpToolsProtocol):
+ASGI = Callable[[Any, Any, Any], Any]
+
+
+def most_connections(settings: ServeSettings) -> int:
+    """What the settings say, and no more than leaves descriptors for workers and files."""
+    if sys.platform == "win32":
+        return settings.connections
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return settings.connections
+    reserved = _RESERVED + _OF_A_WORKER * 2 * settings.workers  # twice: another classifier may be starting
+    return max(4, min(settings.connections, limit - min(reserved, limit // 2)))
+
+
+def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
+    """A protocol class that holds these limits."""
+    most = most_connections(settings)
+
+    class Limited(HttpToolsProtocol):
         _patience: asyncio.TimerHandle | None = None
+        """Until the client has sent what it has to send."""
+        _unread: asyncio.TimerHandle | None = None
+        """Until the client has read what it was sent."""
+        _head = 0
+        """Bytes since the last of a body."""
+        _has_begun = False
+        """Whether a request has begun and not ended."""
+        _has_head = False
+        """Whether its headers are there."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._wait()
+            if len(self.connections) > most:
+                self._refuse(503, "too many connections are open", {"retry-after": "1"})
+                return
+            self._wait(settings.header_s)
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            self._head += len(data)
+            was_idle = self.timeout_keep_alive_task is not None
+            super().data_received(data)
+            if was_idle and self._patience is None and not self._has_begun:  # bytes between requests buy no time
+                self._wait(settings.header_s)
+            if self._head > _MOST_HEAD + len(data) and not self.transport.is_closing():
+                self._refuse(431, "the headers are too large")
 
         def on_message_begin(self) -> None:
-            self._wait()
+            self._has_begun, self._has_head = True, False
+            self._wait(settings.header_s)
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._stop_waiting()
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            self.app = _headers_too_large if size > _MOST_HEAD else self.config.loaded_app
+            self._head, self._has_head = 0, True
+            self._wait(settings.body_s + _GRACE_S)
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            self._head = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._head, self._has_begun = 0, False
+            self._patience = _stopped(self._patience)
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.get_write_buffer_size():
+                self._expect_reading()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._expect_reading()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._unread = _stopped(self._unread)
+
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
+            self._patience, self._unread = _stopped(self._patience), _stopped(self._unread)
             super().connection_lost(exc)
 
-        def _wait(self) -> None:
-            self._stop_waiting()
-            self._patience = self.loop.call_later(header_s, self._too_slow)
+        def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn says it in plain text
+            """What uvicorn says of bytes that are no HTTP."""
+            self._refuse(400, "this is no HTTP request that can be read")
 
-        def _stop_waiting(self) -> None:
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+        def _refuse(self, status: int, what: str, headers: dict[str, str] | None = None) -> None:
+            self.transport.write(_answer(status, what, headers or {}))
+            self._end()
+
+        def _end(self) -> None:
+            """Close; at once where the client does not read what is left."""
+            self._patience = _stopped(self._patience)
+            self.transport.close()
+            self._expect_reading()
+
+        def _wait(self, seconds: float) -> None:
+            _stopped(self._patience)
+            self._patience = self.loop.call_later(seconds, self._too_slow)
 
         def _too_slow(self) -> None:
-            self.transport.close()
+            is_unanswered = self.cycle is None or self.cycle.response_complete
+            if self._has_begun and not self._has_head and is_unanswered:
+                self._refuse(408, "the request was not there in time")
+            else:
+                self._end()
 
-    return Timed
+        def _expect_reading(self) -> None:
+            _stopped(self._unread)
+            self._unread = self.loop.call_later(settings.send_s, self._give_up)
+
+        def _give_up(self) -> None:
+            if self.transport.get_write_buffer_size() or self.transport.is_closing():
+                self.transport.abort()
+
+    return Limited
+
+
+def _stopped(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+async def _headers_too_large(_: Any, __: Any, send: Any) -> None:
+    body = _told("the headers are too large")
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 431, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _answer(status: int, what: str, more: dict[str, str]) -> bytes:
+    body = _told(what)
+    headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close", **more}
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _told(what: str) -> bytes:
+    return json.dumps({"error": what}).encode()

@@ -79,7 +79,7 @@ class Guard:
 
 
 def hurry_handshakes(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-    """Let servers of `loop` give up a TLS handshake after so long, not after asyncio's minute; uvicorn cannot say it."""
+    """Let servers of `loop` give up a TLS handshake after so long, not after a minute; uvicorn cannot say it."""
     create: Any = loop.create_server
 
     def created(factory: Callable[[], Any], *places: Any, ssl: Any = None, **more: Any) -> Any:

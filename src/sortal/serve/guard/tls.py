@@ -1,8 +1,8 @@
 """TLS for HTTP and gRPC: certificates that are checked before they are used, and exchanged while requests come in.
 
 A certificate is checked by shaking hands with itself in memory: that finds dates that are over and purposes that are
-others, as a client would find them. One context listens for good; at each handshake it hands over to the context made of
-the files that are in force, so no connection is lost when they change.
+others, as a client would find them. One context listens for good; at each handshake it hands over to the context made
+of the files that are in force, so no connection is lost when they change.
 """
 
 from __future__ import annotations
