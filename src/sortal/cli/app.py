@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "benchmark": "sortal.cli.benchmark:benchmark",
     "predict": "sortal.cli.predict:predict",
     "serve": "sortal.cli.serve:serve",
+    "stream": "sortal.cli.stream:stream",
     "keys": "sortal.cli.keys:keys",
     "promote": "sortal.cli.workspace:promote",
     "rollback": "sortal.cli.workspace:rollback",

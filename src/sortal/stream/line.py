@@ -1,0 +1,277 @@
+"""The line: newest frames to workers, and exactly one result for every frame that was taken.
+
+Frames wait in a bounded buffer; of a live source the oldest is dropped for a newer one. A free worker takes as many as
+a batch holds. A frame that is not answered in time is rejected on time, whatever the worker does; a worker that hangs
+is killed and replaced by the pool, and the line goes on. Results leave in the order of frames.
+
+    received = answered + abstained + unknown + rejected (dropped, late, crashes, or why the image cannot be read)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sortal.serve.batcher import CRASHES
+from sortal.serve.pool import KILLS, Answer, Pool, Worker, WorkerLostError
+from sortal.stream.memory import FrameMemory
+from sortal.stream.settings import StreamSettings
+from sortal.stream.sizes import Sizes
+
+ANSWERED, ABSTAINED, UNKNOWN, REJECTED = "answered", "abstained", "unknown", "rejected"
+STATES = (ANSWERED, ABSTAINED, UNKNOWN, REJECTED)
+DROPPED, LATE, TOO_LARGE = "dropped", "late", "too_large"
+_NAP_S = 0.01
+
+
+@dataclass(kw_only=True, eq=False)
+class Frame:
+    """One frame on its way."""
+
+    number: int
+    time_s: float
+    """When it was taken, as people count; for records only."""
+    taken_s: float
+    """When it was taken, by the clock that nobody sets."""
+    slot: int | None = None
+    size: int = 0
+    name: str | None = None
+    data: bytes | None = None
+    """The image file, once it left its slot."""
+    kills: int = 0
+    answer: Answer | None = None
+    reason: str = ""
+    """Why it was rejected; empty where it was answered, or is not decided yet."""
+    done_s: float = 0.0
+    pixels: str = ""
+    """Which input size answered, where there are several."""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it has its result."""
+        return self.answer is not None or bool(self.reason)
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        if self.answer is None or self.reason:
+            return REJECTED
+        if self.answer.get("unknown"):
+            return UNKNOWN
+        return ABSTAINED if self.answer["abstained"] else ANSWERED
+
+    @property
+    def age_ms(self) -> float:
+        """From being taken to being decided."""
+        return 1e3 * (self.done_s - self.taken_s)
+
+    @property
+    def time(self) -> str:
+        """When it was taken: UTC, ISO 8601."""
+        return datetime.fromtimestamp(self.time_s, UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What became of frames."""
+
+    received: int = 0
+    missed: int = 0
+    """Found no free memory in the capturing process, and were never taken."""
+    states: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    reasons: dict[str, int] = field(default_factory=dict)
+    batches: int = 0
+
+
+class Line:
+    """Takes frames of one camera and decides each."""
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        memory: FrameMemory,
+        settings: StreamSettings,
+        *,
+        live: bool,
+        top: int,
+        free: Callable[[int], None],
+        decided: Callable[[Frame], None],
+        keeps_up: Callable[[], bool] = lambda: True,
+    ):
+        self.counts = Counts()
+        self._sizes, self._memory, self._settings = sizes, memory, settings
+        self._live, self._top = live, top
+        self._free, self._decided, self._keeps_up = free, decided, keeps_up
+        self._waiting: deque[Frame] = deque()
+        self._open: deque[Frame] = deque()
+        self._arrived, self._opened = asyncio.Event(), asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batches: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to hand out frames and to watch their age."""
+        self._tasks = {asyncio.create_task(self._run())}
+        if self._live:
+            self._tasks.add(asyncio.create_task(self._reap()))
+
+    def take(self, message: dict[str, Any]) -> None:
+        """A frame lies in a slot."""
+        frame = self._received(message)
+        frame.slot, frame.size = message["slot"], message["size"]
+        self.counts.missed += message["missed"]
+        self._waiting.append(frame)
+        while self._live and len(self._waiting) > self._settings.buffer:
+            self._reject(self._waiting.popleft(), DROPPED)
+        self._arrived.set()
+
+    def skip(self, message: dict[str, Any]) -> None:
+        """A frame that no slot can hold."""
+        now = {"time_s": time.time(), "taken_s": time.monotonic()}
+        self._reject(self._received(message | now), TOO_LARGE)
+
+    async def drain(self) -> None:
+        """Wait until every frame has its result."""
+        while self._open:
+            await asyncio.sleep(_NAP_S)
+
+    async def stop(self) -> None:
+        """Reject what is left and end."""
+        while self._open:
+            self._reject(self._open[0], LATE)
+        tasks = [*self._tasks, *self._batches]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait for a worker."""
+        return len(self._waiting)
+
+    def _received(self, message: dict[str, Any]) -> Frame:
+        self.counts.received += 1
+        number = self.counts.received - 1
+        frame = Frame(number=number, time_s=message["time_s"], taken_s=message["taken_s"], name=message["name"])
+        self._open.append(frame)
+        self._opened.set()
+        return frame
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            while not self._keeps_up():  # what nobody reads need not be answered yet
+                await asyncio.sleep(_NAP_S)
+            size = self._sizes.current
+            worker = await size.pool.free_worker()
+            batch = await self._collect()
+            if not batch:
+                size.pool.give_back(worker)
+                continue
+            task = asyncio.create_task(self._answer(size.pool, worker, batch, size.name))
+            self._batches.add(task)
+            task.add_done_callback(self._batches.discard)
+
+    async def _collect(self) -> list[Frame]:
+        """The frames that have waited longest, as many as a batch holds; one that a worker died with, alone."""
+        if self._settings.delay_ms and self._waiting:
+            await self._wait_for_others()
+        batch: list[Frame] = []
+        while self._waiting and len(batch) < self._settings.batch:
+            if batch and self._waiting[0].kills:
+                break
+            frame = self._waiting.popleft()
+            if not frame.is_decided:
+                self._lift(frame)
+                batch.append(frame)
+            if frame.kills and batch:
+                break
+        if not self._waiting:
+            self._arrived.clear()
+        return batch
+
+    async def _wait_for_others(self) -> None:
+        end_s = time.monotonic() + self._settings.delay_ms / 1e3
+        while len(self._waiting) < self._settings.batch and time.monotonic() < end_s:
+            await asyncio.sleep(min(self._settings.delay_ms / 1e3, _NAP_S))
+
+    async def _answer(self, pool: Pool, worker: Worker, batch: list[Frame], size: str) -> None:
+        started_s = time.monotonic()
+        try:
+            answers = await pool.answer(worker, [frame.data or b"" for frame in batch], top=self._top)
+        except WorkerLostError:
+            self._ask_again(batch)
+            return
+        self.counts.batches += 1
+        self._sizes.observe(1e3 * (time.monotonic() - started_s) / len(batch))
+        for frame, answer in zip(batch, answers, strict=True):
+            frame.pixels = size
+            self._decide(frame, answer)
+
+    def _ask_again(self, batch: list[Frame]) -> None:
+        """Frames of a dead worker go to the front, each alone; the one that kills is rejected."""
+        for frame in reversed(batch):
+            frame.kills += 1
+            if frame.is_decided:
+                continue
+            if frame.kills >= KILLS:
+                self._reject(frame, CRASHES)
+            else:
+                self._waiting.appendleft(frame)
+        if self._waiting:
+            self._arrived.set()
+
+    def _decide(self, frame: Frame, answer: Answer) -> None:
+        if frame.is_decided:
+            return
+        if self._live and time.monotonic() > self._end_s(frame):
+            self._reject(frame, LATE)
+        elif "error" in answer:
+            self._reject(frame, str(answer.get("code", "error")))
+        else:
+            frame.answer, frame.done_s = answer, time.monotonic()
+            self._leave()
+
+    def _reject(self, frame: Frame, reason: str) -> None:
+        if frame.is_decided:
+            return
+        self._lift(frame)
+        frame.reason, frame.done_s = reason, time.monotonic()
+        self._leave()
+
+    def _lift(self, frame: Frame) -> None:
+        """Copy a frame out of its slot, which is free then."""
+        if frame.slot is None:
+            return
+        frame.data = self._memory.copied(frame.slot, frame.size)
+        self._free(frame.slot)
+        frame.slot = None
+
+    def _leave(self) -> None:
+        """Results leave in order."""
+        while self._open and self._open[0].is_decided:
+            frame = self._open.popleft()
+            self.counts.states[frame.state] += 1
+            if frame.reason:
+                self.counts.reasons[frame.reason] = self.counts.reasons.get(frame.reason, 0) + 1
+            self._decided(frame)
+
+    async def _reap(self) -> None:
+        """Reject frames when their time is over."""
+        while True:
+            if not self._open:
+                self._opened.clear()
+                await self._opened.wait()
+                continue
+            wait_s = self._end_s(self._open[0]) - time.monotonic()
+            if wait_s <= 0:
+                self._reject(self._open[0], LATE)
+                continue
+            await asyncio.sleep(wait_s)
+
+    def _end_s(self, frame: Frame) -> float:
+        return frame.taken_s + self._settings.max_age_ms / 1e3

@@ -1,0 +1,80 @@
+"""How fast and how old: counted over the newest frames, in a bounded memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from sortal.stream.line import DROPPED, Counts, Frame
+
+NEWEST = 2000
+_RATE_S = 5.0
+_TO_MB = 1e-6 if sys.platform == "darwin" else 1e-6 * 1024
+
+
+class Meter:
+    """Ages of the newest frames that were answered or rejected in time, and how many a second."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        """Decided, without those that were dropped."""
+        self._ages: deque[float] = deque(maxlen=NEWEST)
+        self._times: deque[float] = deque(maxlen=NEWEST)
+        self._first_s: float | None = None
+
+    def see(self, frame: Frame) -> None:
+        """A frame was decided."""
+        if frame.reason == DROPPED:
+            return
+        self.frames += 1
+        self._first_s = frame.done_s if self._first_s is None else self._first_s
+        self._times.append(frame.done_s)
+        self._ages.append(frame.age_ms)
+
+    @property
+    def rate(self) -> float:
+        """Decisions a second, over the last seconds."""
+        now_s = time.monotonic()
+        newest = sum(now_s - at_s <= _RATE_S for at_s in self._times)
+        since_s = min(_RATE_S, now_s - (self._first_s or now_s))
+        return newest / since_s if since_s > 0.5 else 0.0
+
+    @property
+    def mean_rate(self) -> float:
+        """Decisions a second from the first to the last."""
+        if self._first_s is None or self.frames < 2:
+            return 0.0
+        return (self.frames - 1) / max(self._times[-1] - self._first_s, 1e-9)
+
+    def age_ms(self, share: float) -> float:
+        """A quantile of the ages in milliseconds; 0 where there is none."""
+        return float(np.quantile(self._ages, share)) if self._ages else 0.0
+
+    def line(self, counts: Counts, state: str) -> str:
+        """One line for people."""
+        dropped = counts.reasons.get(DROPPED, 0) + counts.missed
+        rejected = counts.states["rejected"] - counts.reasons.get(DROPPED, 0)
+        return (
+            f"{state}  {self.rate:5.1f} frames/s  age {self.age_ms(0.5):4.0f} ms, p99 {self.age_ms(0.99):4.0f} ms  "
+            f"{self.frames:,} decided  {dropped:,} dropped  {rejected:,} rejected"
+        )
+
+    def numbers(self, counts: Counts) -> dict[str, Any]:
+        """All of them, for the last event of the log."""
+        return {
+            "received": counts.received,
+            **counts.states,
+            "reasons": dict(counts.reasons),
+            "missed": counts.missed,
+            "frames_per_s": round(self.mean_rate, 2),
+            "age_ms_p50": round(self.age_ms(0.5), 1),
+            "age_ms_p99": round(self.age_ms(0.99), 1),
+            "batches": counts.batches,
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _TO_MB, 1),
+            "peak_mb_largest_child": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _TO_MB, 1),
+        }

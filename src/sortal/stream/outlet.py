@@ -1,0 +1,81 @@
+"""Lines of results to a stream that may be slow, full or gone, written by a thread that nobody waits for.
+
+Of a live source the oldest lines are dropped for newer ones and counted; otherwise the line waits, see `is_full`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from sortal.core.errors import MachineError
+
+MOST_LINES = 1000
+
+
+class Outlet:
+    """One descriptor that JSON lines are written to."""
+
+    def __init__(self, descriptor: int, *, most: int = MOST_LINES):
+        self.dropped, self.written = 0, 0
+        self.is_broken = False
+        """Whether nobody reads any more, or the disk refuses."""
+        self._descriptor, self._most = descriptor, most
+        self._lines: deque[bytes] = deque()
+        self._change = threading.Condition()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="sortal-outlet", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a line more would drop another."""
+        return len(self._lines) >= self._most and not self.is_broken
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Write a record soon; never waits."""
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+        with self._change:
+            if len(self._lines) >= self._most:
+                self._lines.popleft()
+                self.dropped += 1
+            self._lines.append(line)
+            self._change.notify()
+
+    def close(self, limit_s: float) -> None:
+        """Write what is left, for `limit_s` at most."""
+        with self._change:
+            self._ending = True
+            self._change.notify()
+        self._thread.join(limit_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                while not self._lines and not self._ending:
+                    self._change.wait()
+                if not self._lines:
+                    return
+                line = self._lines.popleft()
+            try:
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            except OSError:
+                self.is_broken = True
+                return
+            self.written += 1
+
+
+def outlet_to(path: Path | None) -> Outlet:
+    """An outlet to a file, appended to, or to standard output. Raises MachineError where the file cannot be written."""
+    if path is None:
+        return Outlet(1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        raise MachineError(f"the results cannot be written: {error.strerror}", where=str(path)) from error

@@ -1,0 +1,87 @@
+"""A watched folder: every image file that appears in it, once, in the order of name within that of time.
+
+A file counts as whole when its size and time have not changed between two looks and somebody who renames it into place
+need not wait. Names that start with a dot or end like those of files under way are left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sortal.core.errors import ImageError, InputError, MachineError
+from sortal.data.files import read_file
+from sortal.stream.sources import Asked, CaptureError, Shot, whole
+
+LOOK_S = 0.1
+_SETTLED_S = 2.0
+"""A file older than this when first seen is whole: nobody is writing it."""
+
+_Stamp = tuple[int, int]
+
+
+class Folder:
+    """Files as they appear."""
+
+    live = False
+    quiet = True
+
+    def check(self, address: str) -> None:
+        """Raises InputError where there is no such folder."""
+        if not Path(address).is_dir():
+            raise InputError("there is no such folder", where=address)
+
+    def shots(self, address: str, asked: Asked) -> Iterator[Shot | None]:
+        """Files that are there, then new ones, for ever; None after every look. Raises CaptureError when it is gone."""
+        from sortal.data.formats.tree import IMAGE_SUFFIXES
+
+        folder = Path(address)
+        seen: dict[str, _Stamp] = {}
+        done: dict[str, _Stamp] = {}
+        while True:
+            ready, seen = self._look(folder, IMAGE_SUFFIXES, seen, done)
+            for path, stamp in ready:
+                done[path.name] = stamp
+                yield self._shot(path)
+                if asked.fps is not None:
+                    time.sleep(1.0 / asked.fps)
+            if asked.options.get("once") and not ready and not (seen.keys() - done.keys()):
+                return
+            done = {name: stamp for name, stamp in done.items() if name in seen}  # removed files are forgotten
+            yield None
+            if not ready:
+                time.sleep(LOOK_S)
+
+    def _look(
+        self, folder: Path, endings: tuple[str, ...], before: dict[str, _Stamp], done: dict[str, _Stamp]
+    ) -> tuple[list[tuple[Path, _Stamp]], dict[str, _Stamp]]:
+        """(whole files that are new or newly written, in order; what was seen)."""
+        seen: dict[str, _Stamp] = {}
+        ready = []
+        try:
+            found = [path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != "."]
+        except OSError as error:
+            raise CaptureError("folder", f"the folder cannot be read: {error.strerror}") from error
+        for path in found:
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # gone between the two calls, or a link to nothing
+            stamp = status.st_mtime_ns, status.st_size
+            seen[path.name] = stamp
+            old = time.time_ns() - status.st_mtime_ns > _SETTLED_S * 1e9
+            if done.get(path.name) != stamp and (old or before.get(path.name) == stamp):
+                ready.append((path, stamp))
+        return sorted(ready, key=lambda one: (one[1][0], one[0].name)), seen
+
+    def _shot(self, path: Path) -> Shot:
+        try:
+            return whole(read_file(path), name=path.name)
+        except ImageError:
+            return whole(b"", name=path.name)  # answered as what it is: a file that cannot be read
+        except MachineError as error:
+            raise CaptureError("machine", error.what) from error
+
+
+FOLDER = Folder()
