@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Literal, get_args
 from weakref import WeakSet
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -23,6 +30,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
+        disable_created_metrics()  # when each series began: as many lines again, which nobody asks for
         ProcessCollector(registry=registry)
         received = Counter("sortal_requests_received", "Requests for answers", ["way"], registry=registry)
         outcomes = Counter("sortal_requests", "Requests by outcome", ["way", "outcome"], registry=registry)
