@@ -22,10 +22,12 @@ from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
 from sortal.serve.refusals import status_of
 from sortal.serve.settings import ServeSettings
+from sortal.serve.telemetry.trace_parent import HEADER as TRACE
 
 Admit = Callable[[Mapping[str, str], str, str], None]
 """See `server.GrpcServer`."""
 
+_LATE = "not answered within the client's deadline"
 PUSHBACK_KEY, CODES_KEY = "grpc-retry-pushback-ms", "sortal-codes"
 _STATUSES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -87,7 +89,8 @@ class Calls:
     @asynccontextmanager
     async def accounted(self, context: Any) -> AsyncIterator[Call]:
         """One request for answers. What is raised within is its outcome, and is raised further."""
-        call = self._account.begin("grpc", request_id(metadata_of(context)))
+        metadata = metadata_of(context)
+        call = self._account.begin("grpc", request_id(metadata), trace_parent=metadata.get(TRACE, ""))
         try:
             yield call
         except asyncio.CancelledError:
@@ -109,7 +112,7 @@ class Calls:
             async with asyncio.timeout(context.time_remaining()):
                 yield
         except TimeoutError as error:
-            raise DeadlineError("not answered within the client's deadline") from error
+            raise DeadlineError(_LATE) from error
 
     def check(self, context: Any, method: str) -> None:
         """Raises SortalError where the client may not ask this."""
@@ -123,7 +126,9 @@ class Calls:
                 data = await context.read()
         except TimeoutError as error:
             raise DeadlineError(f"the body was not there within {self._settings.body_s:g} s") from error
-        if data is grpc.aio.EOF:
+        if data is grpc.aio.EOF:  # gRPC does not say which: too large, cancelled, out of time, or never sent
+            if _is_over(context):
+                raise DeadlineError(_LATE)
             raise TooLargeError(f"there is no message, or one of more than {self._settings.body_mb:g} MB")
         return parsed(kind, data)
 
@@ -151,7 +156,11 @@ async def refuse(context: Any, error: SortalError) -> NoReturn:
 
 def _gone(context: Any) -> tuple[Outcome, grpc.StatusCode]:
     """Why a call was cancelled: its time is over, or the client went away."""
-    left_s = context.time_remaining()
-    if left_s is not None and left_s <= 0:
+    if _is_over(context):
         return "expired", grpc.StatusCode.DEADLINE_EXCEEDED
     return "cancelled", grpc.StatusCode.CANCELLED
+
+
+def _is_over(context: Any) -> bool:
+    left_s = context.time_remaining()
+    return left_s is not None and left_s <= 0

@@ -13,6 +13,7 @@ import grpc
 
 from sortal.core.errors import SortalError
 from sortal.serve.account import Call
+from sortal.serve.answers import is_plain_id
 from sortal.serve.grpc.calls import Calls, refuse
 from sortal.serve.grpc.messages import INFERENCE, built, message_class, parsed
 from sortal.serve.grpc.tensors import read_infer, write_infer
@@ -58,8 +59,8 @@ class Inference:
 
     async def _infer(self, message: Any, call: Call) -> Any:
         name, version = message.model_name, message.model_version
+        call.name = message.id if is_plain_id(message.id) else call.name
         self._dialogue.check(name, version)
-        call.name = message.id or call.name
         outcome: Outcome = "cancelled"
         try:
             inferred = await self._dialogue.infer(call, name, version, read_infer(message))

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from sortal.core.errors import MachineError, NotFoundError, SortalError
 from sortal.serve.account import Account, Call
+from sortal.serve.answers import is_plain_id, request_id
 from sortal.serve.intake import parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import VERSION
@@ -105,7 +106,7 @@ class Protocol:
 
     async def infer(self, request: Request) -> Response:
         """Answer pixels."""
-        call = self._account.begin("oip", trace_parent=request.headers.get(TRACE, ""))
+        call = self._account.begin("oip", request_id(request.headers), trace_parent=request.headers.get(TRACE, ""))
         try:
             response, outcome = await self._inferred(request, call), _OK
         except asyncio.CancelledError:
@@ -128,7 +129,7 @@ class Protocol:
         encoding = request.headers.get("content-encoding", "").strip().lower()
         plain, length = unpacked(body, encoding, int(self._settings.body_mb * 1e6)), request.headers.get(HEADER)
         asked = self._dialogue.whole(name, version, plain) if length == "0" else read_request(plain, length)
-        call.name = asked.name or ""
+        call.name = asked.name if asked.name and is_plain_id(asked.name) else call.name
         inferred = await self._dialogue.infer(call, name, version, asked)
         head = {"model_name": inferred.model, "model_version": VERSION} | ({"id": asked.name} if asked.name else {})
         body, size = write_response(head, inferred.outputs)
