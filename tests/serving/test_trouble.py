@@ -133,6 +133,7 @@ def test_slow_clients_are_sent_away(start: Start, bundles: tuple[Path, Path], co
     server = start(bundles[0], "workers=1", "header_s=1", "body_s=1")
     slow = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\n")
+    assert slow.recv(10_000).startswith(b"HTTP/1.1 408")
     assert slow.recv(1) == b""
     slow.close()
     slow = socket.create_connection(("127.0.0.1", server.port), timeout=30)

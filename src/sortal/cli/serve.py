@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 def serve(
     model: Path = typer.Argument(..., help="A run, bundle, artifact or workspace."),
     settings: list[str] = typer.Argument(None, metavar="KEY=VALUE...", help="port=8000 workers=2 batch=32 queue=256 …"),
+    auth: Path = typer.Option(None, "--auth", metavar="KEYS", help="Who may ask: a file of `sortal keys`."),
+    tls: tuple[Path, Path] | None = typer.Option(
+        None, "--tls", metavar="CERT KEY", help="Certificate and private key, PEM."
+    ),
+    client_ca: Path = typer.Option(None, "--client-ca", metavar="CA", help="Who signs the certificates of clients."),
     anyone: bool = typer.Option(
-        False, "--anyone", help="Listen on other addresses than loopback, without authentication."
+        False, "--anyone", help="Listen on other addresses than loopback although --auth or --tls is missing."
     ),
 ) -> None:
     """Answer images over HTTP until Ctrl-C or SIGTERM; one line of JSON an event on stderr.
@@ -28,10 +33,13 @@ def serve(
     curl -F file=@a.jpg localhost:8000/predict
     """
     try:
+        from sortal.serve.guard.safety import Safety
         from sortal.serve.story import serve as serve_model
     except ImportError as error:
         raise MissingExtraError(error.name or "uvicorn", "serve") from error
-    serve_model(model, _settings(settings), anyone=anyone)
+    certificate, key = tls or (None, None)
+    safety = Safety(auth=auth, certificate=certificate, certificate_key=key, client_ca=client_ca, anyone=anyone)
+    serve_model(model, _settings(settings), safety=safety)
 
 
 def _settings(texts: list[str] | None) -> ServeSettings:

@@ -15,6 +15,7 @@ from sortal.core.errors import (
     OverloadError,
     SortalError,
 )
+from sortal.serve.guard.ring import RefusedError
 from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
 
@@ -24,6 +25,8 @@ _STATED: dict[type[SortalError], int] = {NotFoundError: 404, ConflictError: 409,
 
 def status_of(error: SortalError) -> tuple[int, Outcome]:
     """What a kind of error is in HTTP."""
+    if isinstance(error, RefusedError):
+        return error.status, "client_error"
     if isinstance(error, OverloadError):
         return 503, "rejected"
     if isinstance(error, DeadlineError):

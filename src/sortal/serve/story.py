@@ -24,10 +24,11 @@ from sortal.core.errors import InputError, MachineError, SortalError
 from sortal.runtime.locate import locate
 from sortal.serve.account import Account
 from sortal.serve.app import Front
+from sortal.serve.guard.listening import Guard, hurry_handshakes
+from sortal.serve.guard.safety import Safety
 from sortal.serve.metrics import Metrics
 from sortal.serve.models import Models, Served
 from sortal.serve.oip.dialogue import Dialogue
-from sortal.serve.protocol import limited_protocol
 from sortal.serve.recorder import Recorder
 from sortal.serve.service import Service
 from sortal.serve.settings import ServeSettings
@@ -40,67 +41,54 @@ if TYPE_CHECKING:
     from sortal.serve.grpc.server import GrpcServer
 
 _LOOK_S = 0.25
+_LOCAL = Safety()
 
 
-def serve(model: Path, settings: ServeSettings, *, anyone: bool = False) -> None:
+def serve(model: Path, settings: ServeSettings, *, safety: Safety = _LOCAL) -> None:
     """Serve a run, bundle, artifact or workspace until the process is told to end.
 
-    Raises InputError where there is no such model, or the address can be reached from other machines and not `anyone`
-    was said; MachineError where the port is taken.
+    Raises InputError where there is no such model, or the address can be reached from other machines without keys and
+    TLS, see `Safety`; MachineError where the port is taken.
     """
-    if not settings.is_loopback and not anyone:
-        raise InputError(
-            "this address can be reached from other machines, and requests are not authenticated",
-            received=settings.host,
-            hint="put a proxy that authenticates before it, or say --anyone",
-        )
+    guard = Guard(safety, settings, _log)
     workspace = _opened(model) if is_workspace(model) else None
     try:
-        asyncio.run(_run(model, workspace, settings))
+        asyncio.run(_run(model, workspace, settings, guard))
     finally:
         if workspace is not None:
             workspace.close()
 
 
-async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings) -> None:
+async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings, guard: Guard) -> None:
     metrics, name = Metrics(), settings.name or model.resolve().name
     service = Service(_live(workspace) if workspace else _checked(model), settings, metrics.of(name))
     recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
     models = Models([Served(name, service, recorder)])
     metrics.watch(State(models, settings))
+    metrics.watch(guard.refused)
     tracing = open_tracing(settings, _Lines())
     account, dialogue = Account(metrics, _log, tracing), Dialogue(models, settings)
     front = Front(models, account, dialogue, settings)
-    config = uvicorn.Config(
-        front.app(),
-        host=settings.host,
-        port=settings.port,
-        http=limited_protocol(settings),
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        log_config=None,
-        timeout_graceful_shutdown=int(settings.drain_s) + 1,
-        backlog=1024,
-    )
-    server = _Server(config, dialogue, _rpc(models, account, dialogue, settings))
-    for logger in ("uvicorn.error", "grpc"):
+    config = guard.config(front.app(), settings.host, settings.port)
+    hurry_handshakes(asyncio.get_running_loop(), settings.header_s)
+    server = _Server(config, dialogue, _rpc(models, account, dialogue, settings, guard))
+    for logger in ("uvicorn.error", "grpc", "asyncio"):
         logging.getLogger(logger).addHandler(_Lines())
     service.start()
     if recorder is not None:
         recorder.start()
     follower = asyncio.create_task(_follow(workspace, service)) if workspace else None
-    announcing = asyncio.create_task(_announce(server, service, settings))
+    announcing = asyncio.create_task(_announce(server, service, settings, guard))
+    watching = asyncio.create_task(guard.follow())
     try:
         await server.serve()
     finally:
-        for task in (follower, announcing):
+        for task in (follower, announcing, watching):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+        await front.stop()
         await service.stop()
         if recorder is not None:
             await recorder.stop()
@@ -147,21 +135,23 @@ class _Server(uvicorn.Server):
         await asyncio.gather(*ways)
 
 
-def _rpc(models: Models, account: Account, dialogue: Dialogue, settings: ServeSettings) -> GrpcServer | None:
+def _rpc(
+    models: Models, account: Account, dialogue: Dialogue, settings: ServeSettings, guard: Guard
+) -> GrpcServer | None:
     if settings.grpc_port is None:
         return None
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would say is no line of JSON
     from sortal.serve.grpc.server import GrpcServer
 
-    return GrpcServer(models, account, dialogue, settings)
+    return GrpcServer(models, account, dialogue, settings, admit=guard.admit, credentials=guard.rpc_credentials)
 
 
-async def _announce(server: _Server, service: Service, settings: ServeSettings) -> None:
+async def _announce(server: _Server, service: Service, settings: ServeSettings, guard: Guard) -> None:
     while not server.started or (settings.grpc_port is not None and server.rpc_address is None):
         await asyncio.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     rpc = {} if server.rpc_address is None else {"grpc": server.rpc_address}
-    _log({"event": "listening", "url": f"http://{settings.host}:{port}", **rpc})
+    _log({"event": "listening", "url": f"{guard.scheme}://{settings.host}:{port}", **rpc, **guard.told})
     while not service.is_ready:
         await asyncio.sleep(0.02)
     _log({"event": "ready", "workers": settings.workers, **service.in_short})

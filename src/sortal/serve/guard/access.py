@@ -55,10 +55,13 @@ ROUTES: Final[dict[tuple[str, str], Allowed]] = {
 """(method, path as the route has it): who may ask. HEAD is as GET."""
 
 _INFERENCE, _HEALTH = "/inference.GRPCInferenceService", "/grpc.health.v1.Health"
+_CLASSIFIER = "/sortal.v1.Classifier"
 
 CALLS: Final[dict[str, Allowed]] = {
     f"{_HEALTH}/Check": ANYBODY,
     f"{_HEALTH}/Watch": ANYBODY,
+    f"{_HEALTH}/List": ANY_KEY,
+    f"{_CLASSIFIER}/Classify": INFER,
     f"{_INFERENCE}/ServerLive": ANYBODY,
     f"{_INFERENCE}/ServerReady": ANYBODY,
     f"{_INFERENCE}/ModelReady": ANY_KEY,

@@ -7,7 +7,6 @@ other sites are kept out then, see `origins`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from prometheus_client import Counter
 from starlette.applications import Starlette
@@ -20,17 +19,8 @@ from sortal.serve.account import Told
 from sortal.serve.guard.access import NotListedError, allowed_for
 from sortal.serve.guard.caller import CALLER
 from sortal.serve.guard.origins import is_foreign
-from sortal.serve.guard.ring import KeyRing, Reason, Refusal
+from sortal.serve.guard.ring import STATUS, KeyRing, Reason, Refusal, secret_of
 from sortal.serve.settings import ServeSettings
-
-STATUS: Mapping[Reason, int] = {
-    "no key": 401,
-    "wrong key": 401,
-    "expired": 401,
-    "not allowed": 403,
-    "too many wrong keys": 429,
-    "too often": 429,
-}
 
 
 def counter() -> Counter:
@@ -43,6 +33,13 @@ LOGGED: frozenset[Reason] = frozenset({"wrong key", "expired", "not allowed"})
 _ASKED = ("authorization", "x-api-key", "content-type", "content-encoding", "x-request-id")
 _TOLD = ("x-request-id", "retry-after")
 _PROTOCOL = ("inference-header-content-length",)
+
+
+def tell(refusal: Refusal, address: str, path: str, refused: Counter, log: Told) -> None:
+    """Count a refusal, and log it where nobody can fill the log with it."""
+    refused.labels(refusal.reason).inc()
+    if refusal.reason in LOGGED:
+        log({"event": "refused", "reason": refusal.reason, "address": address, "key": refusal.name, "path": path})
 
 
 def guard(app: Starlette, ring: KeyRing | None, refused: Counter, settings: ServeSettings, log: Told) -> Starlette:
@@ -96,9 +93,7 @@ class Gate:
         if not isinstance(found, Refusal):
             CALLER.set(found.name)
             return None
-        self._counted.labels(found.reason).inc()
-        if found.reason in LOGGED:
-            self._log({"event": "refused", "reason": found.reason, "address": address, "key": found.name, "path": path})
+        tell(found, address, path, self._counted, self._log)
         return _response(found)
 
     def _foreign(self, headers: Headers, method: str) -> Response | None:
@@ -111,14 +106,6 @@ class Gate:
         self._counted.labels("foreign page").inc()
         told = {"error": "a page of another site may not ask this server", "hint": "origins=[https://that.site]"}
         return JSONResponse(told, 403)
-
-
-def secret_of(headers: Mapping[str, str]) -> str | None:
-    """The key that a request brings, as `Authorization: Bearer` or `X-API-Key`."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and given.strip():
-        return given.strip()
-    return headers.get("x-api-key", "").strip() or None
 
 
 def _response(refusal: Refusal) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from starlette.applications import Starlette
 from sortal.serve.account import Told
 from sortal.serve.guard.gate import counter, guard
 from sortal.serve.guard.ring import KeyRing
+from sortal.serve.guard.rpc import Admit, admission
 from sortal.serve.guard.safety import Safety
 from sortal.serve.guard.tls import Certificates
 from sortal.serve.guard.watch import Watched
@@ -20,7 +20,6 @@ from sortal.serve.protocol import limited_protocol
 from sortal.serve.settings import ServeSettings
 
 _BACKLOG = 1024
-_LOGGERS = ("uvicorn.error", "asyncio")
 
 
 class Guard:
@@ -73,6 +72,16 @@ class Guard:
             ssl_context_factory=None if certificates is None else lambda _, __: certificates.context,
         )
 
+    @property
+    def admit(self) -> Admit | None:
+        """For gRPC."""
+        return None if self.ring is None else admission(self.ring, self.refused, self._log)
+
+    @property
+    def rpc_credentials(self) -> Any:
+        """For gRPC; None without TLS."""
+        return None if self.certificates is None else self.certificates.grpc_credentials()
+
     async def follow(self) -> None:
         """Read keys and certificates again when they change, until cancelled."""
         await asyncio.gather(*(one.follow() for one in self._watched))
@@ -87,39 +96,3 @@ def hurry_handshakes(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         return create(factory, *places, ssl=ssl, **more, **patience)
 
     setattr(loop, "create_server", created)  # noqa: B010  mypy allows no assignment to a method
-
-
-def log_library_lines(log: Told) -> None:
-    """What uvicorn and asyncio have to say, as lines of our own."""
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
-        logger.addHandler(_Lines(log))
-        logger.propagate = False
-
-
-class _Lines(logging.Handler):
-    def __init__(self, log: Told):
-        super().__init__(logging.WARNING)
-        self._log_line = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Warnings and errors. Of an exception its kind and place: its text may hold what a client sent."""
-        event: dict[str, Any] = {"event": "server", "level": record.levelname.lower()}
-        error = record.exc_info[1] if record.exc_info else None
-        if error is None:
-            self._log_line(event | {"message": record.getMessage()})
-            return
-        self._log_line(event | {"message": record.msg.strip()} | {"error": type(error).__name__, "at": _places(error)})
-
-
-_DEEPEST = 12
-
-
-def _places(error: BaseException) -> list[str]:
-    """`file.py:12 function` of the innermost calls."""
-    found, trace = [], error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        found.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    return found[-_DEEPEST:]

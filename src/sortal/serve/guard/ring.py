@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,15 @@ from sortal.serve.guard.keys import Key, digest, read_keys
 from sortal.serve.guard.rates import Bucket, WrongTries
 
 Reason = Literal["no key", "wrong key", "too many wrong keys", "expired", "not allowed", "too often"]
+STATUS: Mapping[Reason, int] = {
+    "no key": 401,
+    "wrong key": 401,
+    "expired": 401,
+    "not allowed": 403,
+    "too many wrong keys": 429,
+    "too often": 429,
+}
+"""What a refusal is in HTTP."""
 _OTHERS_MAY_WRITE = 0o022
 
 
@@ -29,6 +38,19 @@ class Refusal:
     retry_after_s: float = 0.0
     name: str = ""
     """Whose key it was, where that is known."""
+
+
+class RefusedError(InputError):
+    """Somebody is not let in, for the edges that turn errors into statuses."""
+
+    def __init__(self, refusal: Refusal):
+        super().__init__(refusal.what, hint=refusal.hint)
+        self.refusal = refusal
+
+    @property
+    def status(self) -> int:
+        """In HTTP."""
+        return STATUS[self.refusal.reason]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +117,14 @@ class KeyRing:
             what = "too many wrong keys came from this address"
             return Refusal(reason="too many wrong keys", what=what, retry_after_s=wait_s)
         return Refusal(reason="wrong key", what="this is no key of this server")
+
+
+def secret_of(headers: Mapping[str, str]) -> str | None:
+    """The key that a request brings, as `Authorization: Bearer` or `X-API-Key`; names are lower-case."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and given.strip():
+        return given.strip()
+    return headers.get("x-api-key", "").strip() or None
 
 
 def _is_same(old: Bucket, new: Bucket | None) -> bool:
