@@ -7,25 +7,23 @@ Ctrl-C, no new request is taken, those that are open are answered, and then the 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from sortal.core.errors import InputError, MachineError, SortalError
+from sortal.core.errors import InputError, SortalError
 from sortal.runtime.locate import locate
 from sortal.serve.account import Account
 from sortal.serve.app import Front
-from sortal.serve.guard.listening import Guard, hurry_handshakes
+from sortal.serve.guard.listening import Guard, Listener, hurry_handshakes, opened
 from sortal.serve.guard.safety import Safety
+from sortal.serve.lines import Lines, log
 from sortal.serve.metrics import Metrics
 from sortal.serve.models import Models, Served
 from sortal.serve.oip.dialogue import Dialogue
@@ -50,7 +48,7 @@ def serve(model: Path, settings: ServeSettings, *, safety: Safety = _LOCAL) -> N
     Raises InputError where there is no such model, or the address can be reached from other machines without keys and
     TLS, see `Safety`; MachineError where the port is taken.
     """
-    guard = Guard(safety, settings, _log)
+    guard = Guard(safety, settings, log)
     workspace = _opened(model) if is_workspace(model) else None
     try:
         asyncio.run(_run(model, workspace, settings, guard))
@@ -62,26 +60,31 @@ def serve(model: Path, settings: ServeSettings, *, safety: Safety = _LOCAL) -> N
 async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings, guard: Guard) -> None:
     metrics, name = Metrics(), settings.name or model.resolve().name
     service = Service(_live(workspace) if workspace else _checked(model), settings, metrics.of(name))
-    recorder = Recorder(workspace, settings, _log) if workspace and not workspace.read_only else None
+    recorder = Recorder(workspace, settings, log) if workspace and not workspace.read_only else None
     models = Models([Served(name, service, recorder)])
     metrics.watch(State(models, settings))
     metrics.watch(guard.refused)
-    tracing = open_tracing(settings, _Lines())
-    account, dialogue = Account(metrics, _log, tracing), Dialogue(models, settings)
+    tracing = open_tracing(settings, Lines())
+    account, dialogue = Account(metrics, log, tracing), Dialogue(models, settings)
     front = Front(models, account, dialogue, settings)
-    config = guard.config(front.app(), settings.host, settings.port)
+    config = guard.config(front.app())
+    beside = guard.metrics(front.metrics_app())
     hurry_handshakes(asyncio.get_running_loop(), settings.header_s)
     server = _Server(config, dialogue, _rpc(models, account, dialogue, settings, guard))
     for logger in ("uvicorn.error", "grpc", "asyncio"):
-        logging.getLogger(logger).addHandler(_Lines())
+        logging.getLogger(logger).addHandler(Lines())
     service.start()
     if recorder is not None:
         recorder.start()
     follower = asyncio.create_task(_follow(workspace, service)) if workspace else None
-    announcing = asyncio.create_task(_announce(server, service, settings, guard))
+    announcing = asyncio.create_task(_announce(server, service, settings, guard, beside))
     watching = asyncio.create_task(guard.follow())
     try:
+        beside_task = None if beside is None else await opened(beside)
         await server.serve()
+        if beside is not None and beside_task is not None:
+            beside.should_exit = True
+            await beside_task
     finally:
         for task in (follower, announcing, watching):
             if task is not None:
@@ -94,10 +97,10 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
             await recorder.stop()
         if tracing is not None:
             await tracing.stop()
-        _log({"event": "ended"})
+        log({"event": "ended"})
 
 
-class _Server(uvicorn.Server):
+class _Server(Listener):
     """Says that it is ending before it stops to listen."""
 
     def __init__(self, config: uvicorn.Config, dialogue: Dialogue, rpc: GrpcServer | None):
@@ -120,11 +123,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
         """Open the ports. Raises MachineError where one is taken."""
-        try:
-            await super().startup(sockets)
-        except SystemExit as error:
-            where = f"{self.config.host}:{self.config.port}"
-            raise MachineError("the port cannot be opened", where=where, hint="choose another: port=8080") from error
+        await super().startup(sockets)
         if self._rpc is not None:
             self.rpc_address = self._rpc.open()
             await self._rpc.start()
@@ -146,15 +145,17 @@ def _rpc(
     return GrpcServer(models, account, dialogue, settings, admit=guard.admit, credentials=guard.rpc_credentials)
 
 
-async def _announce(server: _Server, service: Service, settings: ServeSettings, guard: Guard) -> None:
+async def _announce(
+    server: _Server, service: Service, settings: ServeSettings, guard: Guard, beside: Listener | None
+) -> None:
     while not server.started or (settings.grpc_port is not None and server.rpc_address is None):
         await asyncio.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
+    metrics = {} if beside is None else {"metrics": f"{beside.url}/metrics"}
     rpc = {} if server.rpc_address is None else {"grpc": server.rpc_address}
-    _log({"event": "listening", "url": f"{guard.scheme}://{settings.host}:{port}", **rpc, **guard.told})
+    log({"event": "listening", "url": server.url, **rpc, **metrics, **guard.told})
     while not service.is_ready:
         await asyncio.sleep(0.02)
-    _log({"event": "ready", "workers": settings.workers, **service.in_short})
+    log({"event": "ready", "workers": settings.workers, **service.in_short})
 
 
 async def _follow(workspace: Workspace, service: Service) -> None:
@@ -169,10 +170,10 @@ async def _follow(workspace: Workspace, service: Service) -> None:
             continue
         try:
             await service.exchange(_live(workspace))
-            _log({"event": "exchanged", "bundle_id": live, "before": serving})
+            log({"event": "exchanged", "bundle_id": live, "before": serving})
             serving = live
         except SortalError as error:
-            _log({"event": "not exchanged", "bundle_id": live, "reason": str(error)})
+            log({"event": "not exchanged", "bundle_id": live, "reason": str(error)})
             serving = live  # what failed is not tried again until somebody promotes something
 
 
@@ -180,7 +181,7 @@ def _opened(path: Path) -> Workspace:
     """To be written where that is allowed; else for reading, without events and feedback."""
     if os.access(path, os.W_OK):
         return open_workspace(path)
-    _log({"event": "read-only", "message": "events and feedback are not kept", "workspace": str(path)})
+    log({"event": "read-only", "message": "events and feedback are not kept", "workspace": str(path)})
     return open_workspace(path, read_only=True)
 
 
@@ -196,18 +197,3 @@ def _live(workspace: Workspace) -> Path:
 def _checked(model: Path) -> Path:
     locate(model)
     return model
-
-
-def _log(event: dict[str, Any]) -> None:
-    """One line of JSON on stderr."""
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    print(json.dumps({"time": time, **event}, ensure_ascii=True), file=sys.stderr, flush=True)
-
-
-class _Lines(logging.Handler):
-    """What uvicorn and gRPC have to say, as lines of the same kind."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Pass on warnings and errors."""
-        if record.levelno >= logging.WARNING:
-            _log({"event": "server", "level": record.levelname.lower(), "message": record.getMessage()})

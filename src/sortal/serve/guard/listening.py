@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
+from sortal.core.errors import MachineError
 from sortal.serve.account import Told
 from sortal.serve.guard.gate import counter, guard
 from sortal.serve.guard.ring import KeyRing
@@ -17,9 +19,10 @@ from sortal.serve.guard.safety import Safety
 from sortal.serve.guard.tls import Certificates
 from sortal.serve.guard.watch import Watched
 from sortal.serve.protocol import limited_protocol
-from sortal.serve.settings import ServeSettings
+from sortal.serve.settings import LOOPBACK, ServeSettings
 
 _BACKLOG = 1024
+_LOOK_S = 0.02
 
 
 class Guard:
@@ -41,22 +44,28 @@ class Guard:
             self._watched.append(Watched("certificates", self.certificates.paths, self.certificates.load, log))
 
     @property
-    def scheme(self) -> str:
-        """`https` where there are certificates."""
-        return "http" if self.certificates is None else "https"
-
-    @property
     def told(self) -> dict[str, Any]:
         """For the log: whether keys and TLS are asked for."""
         ends = {} if self.certificates is None else {"certificate_ends": self.certificates.not_after}
         return {"keys": self.ring is not None, "tls": self.certificates is not None} | ends
 
-    def config(self, app: Starlette, host: str, port: int) -> uvicorn.Config:
-        """How `app` listens, behind the gate."""
-        certificates = self.certificates
-        guarded = guard(app, self.ring, self.refused, self._settings, self._log)
+    def config(self, app: Starlette) -> uvicorn.Config:
+        """How the server's `app` listens, behind the gate."""
+        return self._config(app, self._settings.host, self._settings.port, self.ring, self.certificates)
+
+    def metrics(self, app: Starlette) -> Listener | None:
+        """The port of metrics, where they have one: on loopback without keys and TLS, else with those of the server."""
+        port, host = self._settings.metrics_port, self._settings.metrics_host
+        if port is None:
+            return None
+        safe = (None, None) if host in LOOPBACK else (self.ring, self.certificates)
+        return Listener(self._config(app, host, port, *safe))
+
+    def _config(
+        self, app: Starlette, host: str, port: int, ring: KeyRing | None, certificates: Certificates | None
+    ) -> uvicorn.Config:
         return uvicorn.Config(
-            guarded,
+            guard(app, ring, self.refused, self._settings, self._log),
             host=host,
             port=port,
             http=limited_protocol(self._settings),
@@ -85,6 +94,39 @@ class Guard:
     async def follow(self) -> None:
         """Read keys and certificates again when they change, until cancelled."""
         await asyncio.gather(*(one.follow() for one in self._watched))
+
+
+class Listener(uvicorn.Server):
+    """A port that says in our own words that it is taken."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once it does."""
+        host, port = self.config.host, self.servers[0].sockets[0].getsockname()[1]
+        return f"{'https' if self.config.is_ssl else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are for the server that it belongs to."""
+        yield
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Open the port. Raises MachineError where it is taken."""
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            where = f"{self.config.host}:{self.config.port}"
+            raise MachineError("the port cannot be opened", where=where, hint="choose another: port=8080") from error
+
+
+async def opened(listener: Listener) -> asyncio.Task[None]:
+    """Let it listen; returns what runs until its `should_exit`. Raises MachineError where its port is taken."""
+    running = asyncio.create_task(listener.serve())
+    while not listener.started and not running.done():
+        await asyncio.sleep(_LOOK_S)
+    if running.done():
+        await running
+    return running
 
 
 def hurry_handshakes(loop: asyncio.AbstractEventLoop, seconds: float) -> None:

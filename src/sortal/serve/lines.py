@@ -1,0 +1,52 @@
+"""The log: one event is one line of JSON on stderr, whatever is in it, and no line has a key in it.
+
+A log that cannot be written, because its disk is full or its reader is gone, costs lines and no request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from sortal.serve.guard.keys import masked
+
+_DEEPEST = 12
+"""Innermost calls that are told of an exception."""
+
+
+def log(event: dict[str, Any]) -> None:
+    """Write one event."""
+    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = masked(json.dumps({"time": time, **event}, ensure_ascii=True))
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+
+
+class Lines(logging.Handler):
+    """What libraries have to say, as lines of the same kind: warnings and errors.
+
+    Of an exception its kind and the places that it came through: its text may hold what a client sent.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass it on."""
+        if record.levelno < logging.WARNING:
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        message = record.getMessage() if error is None else str(record.msg).strip()
+        raised = {} if error is None else {"error": type(error).__name__, "at": _places(error)}
+        log({"event": "server", "level": record.levelname.lower(), "message": message, **raised})
+
+
+def _places(error: BaseException) -> list[str]:
+    """`file.py:12 function`, the innermost last."""
+    found, trace = list[str](), error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return found[-_DEEPEST:]
