@@ -17,6 +17,7 @@ from sortal.client.talk import Reply, retry_after_s
 from sortal.core.errors import (
     ConflictError,
     DeadlineError,
+    ImageError,
     InputError,
     InternalError,
     MachineError,
@@ -37,6 +38,7 @@ _KINDS: dict[int, type[SortalError]] = {
     504: DeadlineError,
 }
 _KEYS = (401, 403)
+_UNREADABLE = 422
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,8 @@ def error_of(reply: Reply, told: Told, path: str) -> SortalError:
     hint = None if told.get("hint") is None else str(told["hint"])
     if reply.status in (429, 503):
         return OverloadError(what, retry_after_s=retry_after_s(reply) or 1.0, received=received)
+    if reply.status == _UNREADABLE and "code" in told:
+        return ImageError(str(told["code"]), what, where=path, received=received)
     if reply.status in _KEYS:
         hint = hint or 'sortal.Client(URL, key="…")'
     kind = _KINDS.get(reply.status, InputError if 400 <= reply.status < 500 else MachineError)

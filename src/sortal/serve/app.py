@@ -1,6 +1,7 @@
 """HTTP: answers to images, health that tells the truth about workers, metrics. Every error is JSON and says what to do.
 
 POST /predict?top=5    an image as body, a form with files, or JSON with base64
+POST /explain          why one image is answered so
 POST /feedback         what an image really shows, where a workspace is served
 GET  /model            the classifier, its classes and the limits of a request
 GET  /livez /readyz /health /metrics
@@ -15,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sortal.core.errors import InputError, NotFoundError, OverloadError, SortalError
+from sortal.core.errors import NotFoundError, OverloadError, SortalError
 from sortal.serve.account import Account, Call
 from sortal.serve.answers import ID_HEADER, request_id, told, worst
+from sortal.serve.asked import number, switch
+from sortal.serve.explaining.routes import Explaining
 from sortal.serve.intake import images_of, parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import Models
@@ -34,6 +37,7 @@ class Front:
 
     def __init__(self, models: Models, account: Account, dialogue: Dialogue, settings: ServeSettings):
         self._models, self._account, self._dialogue, self._settings = models, account, dialogue, settings
+        self._explaining = Explaining(models, settings)
 
     @property
     def is_ending(self) -> bool:
@@ -50,10 +54,23 @@ class Front:
             Route("/livez", self.livez),
             Route("/readyz", self.readyz),
             Route("/health", self.health),
-            Route("/metrics", self.numbers),
+            *([] if self._settings.metrics_port is not None else self._metrics_routes()),
+            *self._explaining.routes(),
             *protocol.routes(),
         ]
         return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_allowed, 500: failed})
+
+    async def stop(self) -> None:
+        """End what was started for requests."""
+        await self._explaining.stop()
+
+    def metrics_app(self) -> Starlette:
+        """The ASGI application of a port for metrics alone."""
+        handlers = {404: not_found, 405: not_allowed, 500: failed}
+        return Starlette(routes=self._metrics_routes(), exception_handlers=handlers)
+
+    def _metrics_routes(self) -> list[Route]:
+        return [Route("/metrics", self.numbers)]
 
     async def predict(self, request: Request) -> Response:
         """Answer the images of a request."""
@@ -133,7 +150,7 @@ class Front:
     async def _predicted(self, request: Request, call: Call) -> tuple[Response, Outcome]:
         if self.is_ending:
             raise OverloadError("the server is ending", retry_after_s=ENDING_S)
-        top, full = _top(request), _switch(request, "probabilities")
+        top, full = number(request, "top", default=5, most=TOP), switch(request, "probabilities")
         served = self._models.find(request.query_params.get("model"))
         images = await images_of(request, self._settings)
         answered = await served.answer(call, images)
@@ -145,17 +162,3 @@ class Front:
         } | ({"label_set": answered.description["label_set"]} if full else {})
         status, outcome = worst(answered.answers)
         return JSONResponse(body, status), outcome
-
-
-def _top(request: Request) -> int:
-    text = request.query_params.get("top", "5")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= TOP):
-        raise InputError(f"top is a number from 1 to {TOP}", received=text[:40])
-    return int(text)
-
-
-def _switch(request: Request, name: str) -> bool:
-    text = request.query_params.get(name, "false")
-    if text not in ("true", "false"):
-        raise InputError(f"{name} is true or false", received=text[:40])
-    return text == "true"

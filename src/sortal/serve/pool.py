@@ -60,12 +60,7 @@ class Worker:
     async def ask(self, images: Sequence[bytes], *, what: str, top: int, limit_s: float) -> list[Answer]:
         """Answers to some images, each with the bytes of its probabilities (C,) float32. Raises WorkerLostError."""
         self._asked += 1
-        try:
-            self._writer.writelines(pack({"id": self._asked, "top": top, "what": what}, images))
-        except (ConnectionError, RuntimeError) as error:
-            await self.end()
-            raise WorkerLostError("the worker died") from error
-        frame = await self.hear(limit_s)
+        frame = await self.exchange({"id": self._asked, "top": top, "what": what}, images, limit_s=limit_s)
         answers = frame.header.get("answers")
         told = len(answers) if isinstance(answers, list) else -1
         if frame.header.get("id") != self._asked or not told == len(images) == len(frame.blobs):
@@ -74,12 +69,37 @@ class Worker:
         self.decode_s, self.network_s = frame.header["decode_s"], frame.header["network_s"]
         return [{**answer, "probabilities": row} for answer, row in zip(answers or (), frame.blobs, strict=True)]
 
+    async def exchange(self, header: dict[str, Any], blobs: Sequence[bytes], *, limit_s: float) -> Frame:
+        """Send a frame and hear the next one. Raises WorkerLostError; the process is dead then."""
+        try:
+            self._writer.writelines(pack(header, blobs))
+        except (ConnectionError, RuntimeError) as error:
+            await self.end()
+            raise WorkerLostError("the worker died") from error
+        return await self.hear(limit_s)
+
     async def end(self) -> None:
         """Kill the process and wait until it is gone."""
         self._writer.close()
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
+
+
+async def begin(module: str, asked: dict[str, Any]) -> Worker:
+    """A new process `python -m module SETTINGS` that has one end of a socket, `channel`; it has said nothing yet."""
+    ours, theirs = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        json.dumps({"channel": theirs.fileno(), **asked}),
+        pass_fds=[theirs.fileno()],
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    theirs.close()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    return Worker(process, reader, writer)
 
 
 @dataclass(kw_only=True)
@@ -187,25 +207,13 @@ class Pool:
             return
 
     async def _started(self) -> Worker:
-        ours, theirs = socket.socketpair()
         asked = {
-            "channel": theirs.fileno(),
             "model": str(self.model),
             "engine": self._settings.engine,
             "threads": self._settings.threads,
             "batch": self._settings.batch,
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sortal.serve.worker",
-            json.dumps(asked),
-            pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-        theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        worker = Worker(process, reader, writer)
+        worker = await begin("sortal.serve.worker", asked)
         header = (await worker.hear(self._settings.start_s)).header
         if header.get("kind") != "ready":
             await worker.end()

@@ -47,6 +47,11 @@ class Service:
         return self._batcher.pool.state.description or {}
 
     @property
+    def model(self) -> Path:
+        """Where the classifier is that answers now."""
+        return self._batcher.pool.model
+
+    @property
     def in_short(self) -> dict[str, Any]:
         """The description without the classes, of which there may be thousands."""
         return {key: value for key, value in self.description.items() if key not in ("labels", "label_set")}

@@ -72,6 +72,12 @@ class ServeSettings(BaseModel):
     """A worker that is not ready after so long is killed and replaced."""
     keep: Literal["none", "doubtful", "all"] = "none"
     """Which images a workspace keeps: those left to a person or unknown, all, or none."""
+    page: bool = True
+    """Whether a page to try it is served at `/`."""
+    explain: bool = True
+    """Whether answers are explained; a process for that starts when the first explanation is asked for."""
+    explain_s: Positive = 60.0
+    """How long an explanation may take, waiting included."""
     drain_s: Positive = 30.0
     """How long open requests are waited for when the server ends."""
     canary_errors: Share = 0.05

@@ -19,6 +19,7 @@ from sortal.evaluate.explain.checks import CHANGED_BELOW, Deletion, deletion, ra
 from sortal.evaluate.explain.maps import additive_map, enlarged, occlusion_map
 from sortal.evaluate.explain.neighbors import Neighbor
 from sortal.evaluate.explain.viewed import Viewed
+from sortal.runtime.engines.protocol import Outputs
 
 Floats = NDArray[np.float64]
 Gradients = Callable[[Pixels, int], Mapping[str, Floats]]
@@ -81,7 +82,7 @@ def explain_pixels(
 ) -> Explanation:
     """Explain the answer to one prepared image (H, W, channels), or with `target` the evidence for that class."""
     outputs = view.outputs(pixels[None])
-    said = _predicted(view, outputs.logits, name)
+    said = _predicted(view, outputs, name)
     order, chances = (part[0] for part in said.top_k(2))
     chosen = int(said.index[0]) if target is None else target
     names = view.info.labels.names
@@ -101,10 +102,15 @@ def explain_pixels(
     )
 
 
-def _predicted(view: Viewed, logits: NDArray[np.float32], name: str) -> Predictions:
+def _predicted(view: Viewed, outputs: Outputs, name: str) -> Predictions:
     info = view.info
     return predictions_from_logits(
-        logits, names=[name], labels=info.labels, decision=info.decision, bundle_id=info.bundle_id
+        outputs.logits,
+        names=[name],
+        labels=info.labels,
+        decision=info.decision,
+        bundle_id=info.bundle_id,
+        unknown_score=outputs.unknown_score,
     )
 
 

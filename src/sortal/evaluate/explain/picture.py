@@ -34,7 +34,7 @@ def draw_explanation(told: Explanation, path: Path) -> Path:
     rows = figure.subplots(2 if shown else 1, columns, squeeze=False)
     for axes in rows.ravel():
         axes.set_axis_off()
-    image = _bytes(told.pixels)
+    image = as_bytes(told.pixels)
     _tile(rows[0, 0], image, [Path(told.name).name, f"{told.answer} {told.probability:.1%}", _second(told)], NEUTRAL)
     for axes, one in zip(rows[0, 1:], told.maps, strict=False):
         _tile(
@@ -59,7 +59,7 @@ def overlay(image: NDArray[np.uint8], values: NDArray[np.float64]) -> NDArray[np
     return mixed
 
 
-def _bytes(pixels: Pixels) -> NDArray[np.uint8]:
+def as_bytes(pixels: Pixels) -> NDArray[np.uint8]:
     """Prepared pixels as (H, W, 3) bytes: 16 bits lose their lower half, one channel becomes three."""
     small = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8)
     return np.repeat(small, 3, axis=2) if small.shape[2] == 1 else small[..., :3]
