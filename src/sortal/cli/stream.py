@@ -48,6 +48,11 @@ def stream(
     sortal stream runs/parts-1 --source camera:0 --on-label crack='POST http://127.0.0.1:9000/reject'
     sortal stream runs/parts-1 --source video.mp4 --only changes --record doubtful/ --record-what doubtful
     """
+    from sortal.stream.hiding import hide_in_command_line
+    from sortal.stream.sources.address import secrets_of
+
+    typed = [source, *(word for text in on_label for word in text.split())]
+    hide_in_command_line(secret for text in typed for secret in secrets_of(text))
     from sortal.stream.story import stream as run_stream
     from sortal.stream.wish import Wish
 

@@ -48,6 +48,7 @@ class Episodes:
         if self._name is None:
             return []
         record = {"kind": "ended", "camera": self._camera, "name": self._name, "time": told["time"]}
-        record |= {"began": self._began["time"], "frames": self._frames, "seconds": round(at_s - self._began_s, 3)}
+        record |= {"began": self._began["time"], "seconds": round(at_s - self._began_s, 3)}
+        record |= {"frames": self._frames} if self._name != LOST else {}
         ended, self._name = self._name, None
         return [Change(began=False, name=ended, record=record)]

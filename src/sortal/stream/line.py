@@ -50,6 +50,8 @@ class Frame:
     done_s: float = 0.0
     pixels: str = ""
     """Which input size answered, where there are several."""
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    """Called when its result has left."""
 
     @property
     def is_decided(self) -> bool:
@@ -133,6 +135,13 @@ class Line:
         """A frame that no slot can hold."""
         now = {"time_s": time.time(), "taken_s": time.monotonic()}
         self._reject(self._received(message | now), TOO_LARGE)
+
+    def after_these(self, call: Callable[[], None]) -> None:
+        """Call when every frame taken so far has its result."""
+        if self._open:
+            self._open[-1].afterwards.append(call)
+        else:
+            call()
 
     async def drain(self) -> None:
         """Wait until every frame has its result."""
@@ -259,6 +268,8 @@ class Line:
             if frame.reason:
                 self.counts.reasons[frame.reason] = self.counts.reasons.get(frame.reason, 0) + 1
             self._decided(frame)
+            for call in frame.afterwards:
+                call()
 
     async def _reap(self) -> None:
         """Reject frames when their time is over."""

@@ -196,9 +196,11 @@ class _Taken:
 
     def __init__(self, line: Line, results: Results):
         self._line, self._results = line, results
+        self._told = ""
         self.take, self.skip = line.take, line.skip
 
     def state_changed(self, state: str, reason: str) -> None:
-        """Told to whoever reads results; trying again is in the log only."""
-        if state != CONNECTING:
-            self._results.camera_state(state, reason)
+        """Told in order, to whoever reads results; trying again is in the log only."""
+        if state not in (CONNECTING, self._told):
+            self._told = state
+            self._line.after_these(lambda: self._results.camera_state(state, reason))

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from sortal.core.errors import InputError
 from sortal.runtime.locate import locate
 from sortal.stream.actions import check_names, deed_of, wanted
-from sortal.stream.hiding import hide_in_command_line
 from sortal.stream.running import Running
 from sortal.stream.settings import StreamSettings
-from sortal.stream.sources.address import named, secrets_of
+from sortal.stream.sources.address import named
 from sortal.stream.wish import Done, Told, Wish
 
 
@@ -22,8 +21,6 @@ def stream(wish: Wish, settings: StreamSettings, *, log: Told, show: Callable[[s
     not start, or a file cannot be read to its end.
     """
     source = named(wish.source)
-    typed = [wish.source, *(word for text in wish.on_label for word in text.split())]
-    hide_in_command_line(secret for text in typed for secret in secrets_of(text))
     _check(wish, settings)
     return asyncio.run(Running(wish, source, settings, log, show).run())
 

@@ -15,6 +15,8 @@ SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
 """The only schemes that are opened, and the source that opens them."""
 HIDDEN = "***"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_IN_PATH = re.compile(r"(?i)((?:user|pass|passwd|password|pwd|token|key|auth|secret)=)([^/&;]+)")
+"""Some cameras want their password in the path: `rtsp://host/user=admin&password=…`."""
 _MOST_TEXT = 2000
 
 
@@ -94,7 +96,7 @@ def masked(text: str) -> str:
         return text.partition("://")[0] + "://" + HIDDEN
     netloc = f"{HIDDEN}@{host}" if "@" in parts.netloc else host
     query = re.sub(r"=[^&]*", "=" + HIDDEN, parts.query) if "=" in parts.query else HIDDEN if parts.query else ""
-    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+    return urlunsplit((parts.scheme, netloc, _IN_PATH.sub(r"\1" + HIDDEN, parts.path), query, ""))
 
 
 def secrets_of(text: str) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ def secrets_of(text: str) -> tuple[str, ...]:
         return (text.partition("://")[2],)
     user = parts.netloc.rpartition("@")[0]
     found = {user, parts.password or "", *re.findall(r"=([^&]*)", parts.query)}
+    found |= {value for _, value in _IN_PATH.findall(parts.path)} | ({parts.query} if "=" not in parts.query else set())
     found |= {value for _, value in parse_qsl(parts.query)} | {unquote(parts.password or "")}
     return tuple(sorted((secret for secret in found if secret), key=len, reverse=True))
 

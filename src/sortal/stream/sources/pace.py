@@ -18,5 +18,6 @@ class Pace:
             self._due_s = now_s
         if now_s < self._due_s - 0.1 * self._step_s:  # a camera's own rhythm trembles
             return False
-        self._due_s = max(self._due_s + self._step_s, now_s - self._step_s)
+        following_s = self._due_s + self._step_s
+        self._due_s = following_s if following_s >= now_s - self._step_s else now_s + self._step_s
         return True

@@ -1,0 +1,394 @@
+"""The capturing process and its keeper, with cameras on loopback that fail in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cameras import BLUE, GREEN, HEAD, RED, Peer, camera, frames, jpeg, part, wait_for_the_other_side
+
+from sortal.stream.camera import LIVE, LOST, Camera, Lost
+from sortal.stream.memory import new_memory
+from sortal.stream.settings import StreamSettings
+from sortal.stream.sources.address import named
+
+QUICK: dict[str, Any] = {"pause_s": 0.02, "stall_s": 1.0, "open_s": 20.0, "frame_mb": 1.0, "buffer": 4}
+
+
+class Kept:
+    """Takes frames at once and remembers everything."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.names: list[str | None] = []
+        self.states: list[tuple[str, str]] = []
+        self.events: list[dict[str, Any]] = []
+        self.skipped = 0
+        self.hold = False
+        self._held: list[int] = []
+
+    def take(self, message: dict[str, Any]) -> None:
+        self.frames.append(self.memory.copied(message["slot"], message["size"]))
+        self.names.append(message["name"])
+        if not self.hold:
+            self.camera.free(message["slot"])
+
+    def skip(self, message: dict[str, Any]) -> None:
+        self.skipped += 1
+
+    def state_changed(self, state: str, reason: str) -> None:
+        self.states.append((state, reason))
+
+    def lost(self) -> list[str]:
+        return [reason for state, reason in self.states if state == LOST]
+
+
+async def _until(found: Callable[[], Any], limit_s: float = 60.0) -> None:
+    async with asyncio.timeout(limit_s):
+        while not found():
+            await asyncio.sleep(0.01)
+
+
+def watch(
+    address: str,
+    check: Callable[[Kept], Awaitable[None]],
+    *,
+    live: bool | None = None,
+    once: bool = False,
+    **limits: Any,
+) -> tuple[Kept, Lost | None]:
+    """Capture from an address until `check` is done, or the source has ended."""
+    settings, source, kept = StreamSettings(**QUICK | limits), named(address), Kept()
+
+    async def run() -> Lost | None:
+        kept.memory = new_memory(settings.slots, int(settings.frame_mb * 2**20))
+        is_live = source.source.live if live is None else live
+        kept.camera = Camera(source, live=is_live, memory=kept.memory, settings=settings, log=kept.events.append)
+        running = asyncio.create_task(kept.camera.run(kept, once=once))
+        checking = asyncio.ensure_future(check(kept))
+        await asyncio.wait({running, checking}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if checking.done():
+                checking.result()
+            return running.result() if running.done() else None
+        finally:
+            running.cancel()
+            checking.cancel()
+            await asyncio.gather(running, checking, return_exceptions=True)
+            kept.memory.close()
+
+    return kept, asyncio.run(run())
+
+
+async def _for_ever(kept: Kept) -> None:
+    await asyncio.sleep(3600)
+
+
+def test_frames_arrive_as_the_camera_sent_them() -> None:
+    async def check(kept: Kept) -> None:
+        await _until(lambda: len(kept.frames) >= 3)
+
+    with camera(frames([RED, GREEN, BLUE], then="stall")) as fake:
+        kept, _ = watch(fake.url(), check)
+    assert kept.frames[:3] == [RED, GREEN, BLUE]
+    assert kept.states[0] == (LIVE, "")
+    assert kept.events[0]["size"] == (64, 48)
+
+
+def test_parts_without_a_length_end_at_the_boundary() -> None:
+    def serve(peer: socket.socket, number: int) -> None:
+        body = b"".join(b"--cut\r\nContent-Type: image/jpeg\r\n\r\n" + one + b"\r\n" for one in (RED, GREEN, BLUE))
+        peer.sendall(HEAD)
+        for start in range(0, len(body), 7):  # in crumbs: a boundary may come in two pieces
+            peer.sendall(body[start : start + 7])
+        peer.sendall(b"--cut--\r\n")
+
+    async def check(kept: Kept) -> None:
+        await _until(kept.lost)
+
+    with camera(serve) as fake:
+        kept, _ = watch(fake.url(), check)
+    assert kept.frames[:3] == [RED, GREEN, BLUE]
+
+
+def test_a_camera_that_stalls_is_found_in_time_and_its_process_replaced() -> None:
+    seen: dict[str, float] = {}
+
+    async def check(kept: Kept) -> None:
+        await _until(lambda: kept.frames)
+        seen["pid"], seen["last"] = float(kept.camera.pid or 0), time.monotonic()
+        await _until(kept.lost)
+        seen["found"] = time.monotonic()
+        await _until(lambda: len(kept.frames) >= 2)
+        seen["next pid"] = float(kept.camera.pid or 0)
+
+    with camera(frames([RED], then="stall")) as fake:
+        kept, _ = watch(fake.url(), check)
+    assert kept.lost()[0] == "stalled"
+    assert 0.9 <= seen["found"] - seen["last"] <= 2 * QUICK["stall_s"]
+    assert not Path(f"/proc/{int(seen['pid'])}").exists()
+    assert seen["next pid"] != seen["pid"]
+
+
+def test_a_capture_that_is_blocked_is_killed_while_the_loop_runs_on() -> None:
+    ticks: list[float] = []
+
+    async def check(kept: Kept) -> None:
+        async def tick() -> None:
+            while True:
+                ticks.append(time.monotonic())
+                await asyncio.sleep(0.02)
+
+        ticking = asyncio.create_task(tick())
+        await _until(lambda: len(kept.frames) >= 3)
+        blocked = kept.camera.pid or 0
+        os.kill(blocked, signal.SIGSTOP)  # as a read() in a driver that never returns
+        await _until(kept.lost, 2 * QUICK["stall_s"] + 5)
+        count = len(kept.frames)
+        await _until(lambda: len(kept.frames) >= count + 3)
+        ticking.cancel()
+        assert not Path(f"/proc/{blocked}").exists()
+
+    with camera(frames([RED, GREEN] * 200)) as fake:
+        kept, _ = watch(fake.url(), check)
+    assert kept.lost() == ["stalled"]
+    assert max(np.diff(ticks)) < QUICK["stall_s"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        (frames([RED]), "ended"),
+        (lambda peer, _: peer.sendall(HEAD + part(RED) + part(RED)[:200]), "half"),
+        (lambda peer, _: peer.sendall(HEAD + b"\0" * 200_000), "garbage"),
+        (lambda peer, _: peer.sendall(HEAD + part(RED, length=10**9)), "garbage"),
+        (lambda peer, _: peer.sendall(b"\xff" * 1000), "connection"),
+        (lambda peer, _: peer.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000), "connection"),
+        (lambda peer, _: peer.sendall(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"), "refused"),
+        (lambda peer, _: peer.sendall(b"HTTP/1.1 302 Go\r\nLocation: file:///etc/passwd\r\n\r\n"), "status"),
+        (lambda peer, _: None, "connection"),
+    ],
+    ids=["end", "half", "zeros", "huge", "noise", "long header", "401", "redirect", "nothing"],
+)
+def test_every_way_to_fail_is_a_state_and_is_tried_again(peer: Peer, reason: str) -> None:
+    async def check(kept: Kept) -> None:
+        await _until(lambda: kept.camera.losses >= 2)
+
+    with camera(peer) as fake:
+        kept, _ = watch(fake.url(), check)
+    assert kept.lost()[:2] == [reason, reason]
+    told = [event for event in kept.events if event["event"] == "camera lost"]
+    assert told[0]["message"]
+
+
+def test_a_name_that_nobody_knows_is_said_and_pauses_grow() -> None:
+    async def check(kept: Kept) -> None:
+        await _until(lambda: kept.camera.losses >= 4)
+
+    kept, _ = watch("http://no-such-camera.invalid/x", check)
+    told = [event for event in kept.events if event["event"] == "camera lost"]
+    assert {event["reason"] for event in told} == {"name"}
+    for number, event in enumerate(told[:4]):
+        longest = QUICK["pause_s"] * 2**number
+        assert longest / 2 - 0.01 <= event["again_in_s"] <= longest + 0.01
+
+
+def test_pauses_end_at_thirty_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+
+    class Refused(Camera):
+        async def _captured(self, taker: Any) -> tuple[Lost | None, int]:
+            return Lost(reason="connection", what="x"), 0
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 40:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("sortal.stream.camera.asyncio.sleep", sleep)
+    made = Refused(
+        named("http://h/x"),
+        live=True,
+        memory=None,
+        settings=StreamSettings(pause_s=0.5),
+        log=lambda _: None,  # type: ignore[arg-type]
+    )
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(made.run(Kept()))
+    assert max(paused) <= 30.0
+    assert min(paused[10:]) >= 15.0
+    assert len(set(paused[10:])) > 20  # jitter: lines do not come back together
+
+
+def test_a_camera_may_change_its_resolution() -> None:
+    small, large = jpeg((9, 9, 200), (32, 32)), jpeg((9, 9, 200), (640, 480))
+
+    async def check(kept: Kept) -> None:
+        await _until(lambda: len(kept.frames) >= 4)
+
+    with camera(frames([small, small, large, large], then="stall")) as fake:
+        kept, _ = watch(fake.url(), check)
+    changed = [event for event in kept.events if event["event"] == "camera size"]
+    assert [(event["before"], event["size"]) for event in changed] == [((32, 32), (640, 480))]
+    assert kept.frames[2] == large
+
+
+def test_a_frame_that_is_too_large_is_skipped_and_told() -> None:
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (1200, 1200, 3)).astype(np.uint8).tobytes()
+
+    async def check(kept: Kept) -> None:
+        await _until(lambda: kept.skipped >= 1 and len(kept.frames) >= 2)
+
+    with camera(frames([RED, RED[:2] + noise, GREEN], then="stall")) as fake:
+        kept, _ = watch(fake.url(), check)
+    assert kept.frames[:2] == [RED, GREEN]
+    assert kept.lost() == []
+
+
+def test_who_takes_nothing_makes_the_camera_drop_and_not_wait() -> None:
+    sent: list[int] = []
+
+    def serve(peer: socket.socket, number: int) -> None:
+        peer.sendall(HEAD)
+        for count in range(60):
+            peer.sendall(part(RED))
+            sent.append(count)
+        wait_for_the_other_side(peer)
+
+    async def check(kept: Kept) -> None:
+        kept.hold = True
+        await _until(lambda: len(kept.frames) == 7 and len(sent) == 60)
+        await asyncio.sleep(0.1)
+
+    with camera(serve) as fake:
+        kept, _ = watch(fake.url(), check)
+    assert len(kept.frames) == 7  # as many as there are slots; the others were gone when they came
+
+
+def test_the_password_reaches_the_camera_and_nobody_else() -> None:
+    lines: list[str] = []
+
+    async def check(kept: Kept) -> None:
+        await _until(lambda: kept.frames)
+        folder = Path(f"/proc/{kept.camera.pid}")
+        lines.append((folder / "cmdline").read_text() + (folder / "environ").read_text())
+        await _until(kept.lost)
+
+    with camera(frames([RED])) as fake:
+        kept, _ = watch(fake.url("admin:geheim@", "?token=verborgen"), check)
+        assert b"Authorization: Basic YWRtaW46Z2VoZWlt" in fake.asked[0]
+        assert b"GET /video?token=verborgen " in fake.asked[0]
+    for secret in ("geheim", "verborgen", "YWRtaW46Z2VoZWlt"):
+        assert secret not in lines[0] + str(kept.events) + str(kept.states)
+
+
+@pytest.mark.slow
+def test_a_hundred_reconnects_leave_nothing_behind() -> None:
+    counted: list[tuple[int, int, int]] = []
+
+    def count() -> tuple[int, int, int]:
+        children = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split()
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(children)
+
+    async def check(kept: Kept) -> None:
+        for goal in (10, 100):
+            await _until(lambda goal=goal: kept.camera.losses >= goal, 300)
+            counted.append(count())
+
+    with camera(frames([RED], every_s=0.0)) as fake:
+        kept, _ = watch(fake.url(), check, pause_s=0.001)
+    assert len(kept.frames) >= 90
+    (fds, _, children), (later_fds, _, later_children) = counted
+    assert abs(later_fds - fds) <= 4
+    assert later_children <= max(children, 1)
+
+
+def test_a_folder_gives_whole_files_in_order_once(tmp_path: Path) -> None:
+    def place(name: str, data: bytes) -> None:
+        (tmp_path / f".{name}").write_bytes(data)
+        (tmp_path / f".{name}").rename(tmp_path / name)
+
+    for number, data in enumerate((RED, GREEN)):
+        place(f"{number}.jpg", data)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+
+    async def check(kept: Kept) -> None:
+        await _until(lambda: len(kept.frames) == 2)
+        with (tmp_path / "slow.jpg").open("wb") as file:  # written piece by piece, never seen in part
+            for start in range(0, len(BLUE), 100):
+                file.write(BLUE[start : start + 100])
+                file.flush()
+                await asyncio.sleep(0.02)
+        await _until(lambda: len(kept.frames) == 3)
+        (tmp_path / "slow.jpg").write_bytes(RED + b"\0")  # written anew: another picture
+        await _until(lambda: len(kept.frames) == 4)
+        await asyncio.sleep(0.5)
+
+    kept, _ = watch(str(tmp_path), check, stall_s=1.0)
+    assert kept.names == ["0.jpg", "1.jpg", "slow.jpg", "slow.jpg"]
+    assert kept.frames == [RED, GREEN, BLUE, RED + b"\0"]
+    assert kept.lost() == []  # nothing new is no stall
+
+
+def test_a_folder_is_never_overtaken_and_ends_when_asked(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02d}.jpg").write_bytes(RED)
+
+    async def check(kept: Kept) -> None:
+        kept.hold = True
+        await _until(lambda: len(kept.frames) == 7)
+        await asyncio.sleep(1.5)  # longer than a stall: the child waits for memory, and is let wait
+        kept.hold = False
+        for slot in range(7):
+            kept.camera.free(slot)
+        await _for_ever(kept)
+
+    kept, lost = watch(str(tmp_path), check, once=True)
+    assert lost is None
+    assert kept.names == [f"{number:02d}.jpg" for number in range(40)]
+    assert kept.camera.starts == 1
+
+
+def test_a_folder_that_is_gone_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    async def check(kept: Kept) -> None:
+        await _until(lambda: kept.camera.pid is not None)
+        folder.rmdir()
+        await _until(kept.lost)
+        folder.mkdir()
+        (folder / "a.jpg").write_bytes(RED)
+        await _until(lambda: kept.frames)
+
+    kept, _ = watch(str(folder), check)
+    assert kept.lost()[0] == "folder"
+
+
+def test_planted_faults_of_the_simulated_camera_come(bundle: Path) -> None:
+    async def check(kept: Kept) -> None:
+        await _until(lambda: kept.camera.losses >= 1)
+
+    faults = "garbage@3,half@5,size@7,end@10"
+    kept, _ = watch(f"simulated:size=64x64,fps=50,parts=2,{faults}", check)
+    assert [len(data) for data in kept.frames[:10]] == [
+        *(12301,) * 3, 1026, 12301, 6150, 12301, *(3085,) * 3,
+    ]  # fmt: skip
+    assert kept.lost() == ["ended"]
+
+    async def blocked(kept: Kept) -> None:
+        await _until(kept.lost)
+
+    kept, _ = watch("simulated:size=64x64,fps=50,parts=1,block@3", blocked)
+    assert (len(kept.frames), kept.lost()) == (3, ["stalled"])
