@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -22,6 +22,8 @@ from sortal.serve.settings import ServeSettings
 
 _MOST_FIELDS = 16
 _DEEPEST = 8
+_MOST_ITEMS = 10_000
+_WAYS = {"image", "images", "url", "urls"}
 _DRAINED = 4
 """Bodies that are too large are read, and thrown away, up to so many times what is allowed."""
 
@@ -34,20 +36,23 @@ async def images_of(request: Request, settings: ServeSettings) -> list[bytes]:
     """The encoded images of a request, at least one.
 
     Raises TooLargeError, DeadlineError where the body is not there in time, InputError for what is neither an image, a
-    form with files nor JSON with `image` or `images`.
+    form with files nor JSON with `image`, `images`, `url` or `urls`. URLs are for `app.state.fetch`, see `guard.fetch`.
     """
     body = await read_body(request, settings)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    links: list[str] = []
     if kind == "multipart/form-data":
         images = await _from_form(request.headers, body, settings)
     elif kind == "application/json":
-        images = _from_json(body)
+        images, links = _from_json(body)
     else:
         images = [body]
+    if len(images) + len(links) > settings.images:
+        raise TooLargeError(f"one request may bring {settings.images} images", received=str(len(images) + len(links)))
+    if links:
+        images = await _fetched(request, links)
     if not images or not all(images):
         raise InputError("there is no image in the request", hint="curl --data-binary @a.jpg, or -F file=@a.jpg")
-    if len(images) > settings.images:
-        raise TooLargeError(f"one request may bring {settings.images} images", received=str(len(images)))
     return images
 
 
@@ -98,24 +103,53 @@ async def _from_form(headers: Headers, body: bytes, settings: ServeSettings) -> 
         await form.close()
 
 
-def _from_json(body: bytes) -> list[bytes]:
+def _from_json(body: bytes) -> tuple[list[bytes], list[str]]:
+    """(images, URLs of images); one of the two is empty."""
+    if body.count(b",") > _MOST_ITEMS:  # a list that long takes long to read, and no text in base64 has a comma
+        raise InputError("the JSON has too many items")
     found = parse_json(body)
-    if not isinstance(found, dict) or not ({"image", "images"} & set(found)):
-        raise InputError("JSON has to be an object with image or images, each in base64")
-    texts = found["images"] if "images" in found else [found["image"]]
+    named = _WAYS & set(found) if isinstance(found, dict) else set()
+    if len(named) != 1:
+        raise InputError("JSON has to be an object with image or images, each in base64, or with url or urls")
+    [way] = named
+    texts = found[way] if way.endswith("s") else [found[way]]
     if not isinstance(texts, list):
-        raise InputError("images has to be a list of texts in base64")
-    return [_decoded(text) for text in texts]
+        raise InputError(f"{way} has to be a list of texts")
+    if way in ("image", "images"):
+        return [_decoded(text) for text in texts], []
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError("a URL in JSON is a text")
+    return [], texts
+
+
+async def _fetched(request: Request, links: list[str]) -> list[bytes]:
+    fetch = request.app.state.fetch
+    if fetch is None:
+        raise InputError("this server fetches no images", hint="send the image; or start it with urls=true")
+    return list(await fetch(links))
 
 
 def parse_json(body: bytes) -> Any:
-    """JSON of moderate depth. Raises InputError."""
+    """JSON of moderate depth and without surprises: no NaN, no name twice in an object. Raises InputError."""
+    if body.count(b":") > _MOST_ITEMS:
+        raise InputError("the JSON has too many names")
     try:
-        found = json.loads(body)
+        found = json.loads(body, parse_constant=_no_number, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise InputError("the body is no JSON") from error
     if _depth(found) > _DEEPEST:
         raise InputError("the JSON is nested too deeply")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise InputError("JSON has no such number", received=text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InputError("a name is twice in one object of the JSON")
     return found
 
 

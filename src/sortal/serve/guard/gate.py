@@ -7,6 +7,7 @@ other sites are kept out then, see `origins`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from prometheus_client import Counter
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sortal.core.errors import MissingExtraError
 from sortal.serve.account import Told
 from sortal.serve.guard.access import NotListedError, allowed_for
 from sortal.serve.guard.caller import CALLER
@@ -45,6 +47,7 @@ def tell(refusal: Refusal, address: str, path: str, refused: Counter, log: Told)
 def guard(app: Starlette, ring: KeyRing | None, refused: Counter, settings: ServeSettings, log: Told) -> Starlette:
     """Put the gate, and where origins are named the permission for their pages, before every route of `app`."""
     app.router.redirect_slashes = False  # one address for one thing
+    app.state.fetch = _fetcher(settings) if settings.urls else None
     app.add_middleware(Gate, routed=app, ring=ring, refused=refused, settings=settings, log=log)
     if settings.origins:
         app.add_middleware(
@@ -55,6 +58,14 @@ def guard(app: Starlette, ring: KeyRing | None, refused: Counter, settings: Serv
             expose_headers=_TOLD + _PROTOCOL,
         )
     return app
+
+
+def _fetcher(settings: ServeSettings) -> Any:
+    try:
+        from sortal.serve.guard.fetch import Fetcher
+    except ImportError as error:
+        raise MissingExtraError(error.name or "httpcore", "serve") from error
+    return Fetcher(int(settings.body_mb * 1e6))
 
 
 class Gate:

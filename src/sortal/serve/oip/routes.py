@@ -47,6 +47,8 @@ class Protocol:
             Route("/v2/health/ready", self.ready),
             Route("/v2/models/stats", self.statistics),
             Route("/v2/repository/index", self.index, methods=["POST"]),
+            Route("/v2/repository/models/{name}/load", self.not_offered, methods=["POST"]),
+            Route("/v2/repository/models/{name}/unload", self.not_offered, methods=["POST"]),
         ]
         for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
             found += [
@@ -97,6 +99,11 @@ class Protocol:
         except SortalError as error:
             return _told(error)
         return JSONResponse(self._dialogue.index(ready=isinstance(asked, dict) and asked.get("ready") is True))
+
+    async def not_offered(self, _: Request) -> Response:
+        """No client says which files a server loads."""
+        told = {"error": "models are not loaded and unloaded by clients", "hint": "sortal promote RUN WORKSPACE"}
+        return JSONResponse(told, 501)
 
     async def statistics(self, request: Request) -> Response:
         """See `Dialogue.statistics`."""
