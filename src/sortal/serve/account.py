@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sortal.serve.batcher import Went
+from sortal.serve.guard.caller import CALLER
 from sortal.serve.metrics import Metrics, Outcome, Way
 from sortal.serve.telemetry.trace_parent import TraceParent, parse_trace_parent
 from sortal.serve.telemetry.tracing import Tracing
@@ -69,4 +70,5 @@ class Account:
             {"event": "predict", "way": call.way, "request_id": call.name, "outcome": outcome, "status": status}
             | {"images": call.images, "ms": round(1e3 * seconds, 2)}
             | ({"trace_id": trace} if trace else {})
+            | ({"key": CALLER.get()} if CALLER.get() else {})
         )
