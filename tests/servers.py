@@ -26,6 +26,8 @@ class Server:
     port: int = 0
     grpc: str = ""
     """Its address for gRPC."""
+    key: str = ""
+    """Sent with every request, where there is one."""
 
     def events(self) -> list[dict[str, Any]]:
         lines = self.log.read_text(encoding="utf-8").splitlines()
@@ -46,7 +48,8 @@ class Server:
     ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, headers or {})
+            own = {"X-API-Key": self.key} if self.key else {}
+            connection.request(method, path, body, own | (headers or {}))
             response = connection.getresponse()
             return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
         finally:
