@@ -33,7 +33,7 @@ _MODE = 0o600
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SPAN = re.compile(r"(\d{1,6})([smhd])")
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)/([smhd])")
-_LOOKS_LIKE_A_KEY = re.compile(PREFIX + r"[\w-]{8,}")
+_LOOKS_LIKE_A_KEY = re.compile(PREFIX + r"[A-Za-z0-9_-]{24,}")
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
