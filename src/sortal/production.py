@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sortal.core.errors import InputError, nearest
+from sortal.core.events import Event
 from sortal.core.report import Metric, Report, Table
 from sortal.evaluate.compare.sides import bundle_of
 from sortal.workspace.bundles import size_bytes, stored_ids
@@ -23,6 +24,7 @@ from sortal.workspace.events import count_events, forget_events
 from sortal.workspace.feedback import disputed_images, statements
 from sortal.workspace.folder import BUNDLES, Settings, Workspace, change_settings, open_or_create, open_workspace
 from sortal.workspace.images import clear_images, used_bytes
+from sortal.workspace.review import review_queue
 
 SHOWN = 20
 """Entries of the journal in a report."""
@@ -66,6 +68,25 @@ def journal(workspace: str | Path, *, last: int = SHOWN) -> Report:
     """What is live, and the `last` changes, the newest first."""
     with open_workspace(Path(workspace), read_only=True) as opened:
         return _state_report(opened, last=last)
+
+
+def review(workspace: str | Path, *, last: int = SHOWN) -> Report:
+    """The first `last` images that wait for a person (kind `review`); see `workspace.review`."""
+    with open_workspace(Path(workspace), read_only=True) as opened:
+        items = review_queue(opened, last)
+    columns = ("image", "reason", "answer", "probability", "said", "request", "time")
+    rows = tuple(
+        (one.image_sha256, one.reason, *_best(one.event), ", ".join(one.said), one.event.request_id, one.event.time)
+        for one in items
+    )
+    summary = [f"{len(items)} images wait for a person." if items else "No image waits for a person."]
+    tables = {"review": Table(columns=columns, rows=rows)}
+    return Report(kind="review", subject=str(workspace), tables=tables, body={"summary": summary})
+
+
+def _best(event: Event) -> tuple[str, float]:
+    label, probability = event.top[0]
+    return label, round(probability, 4)
 
 
 def tend(

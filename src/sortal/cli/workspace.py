@@ -89,6 +89,8 @@ def workspace(
     keep: str = typer.Option(None, "--keep", help="Never remove this bundle."),
     release: str = typer.Option(None, "--release", help="Let this bundle be removed again."),
     tidy: bool = typer.Option(False, "--tidy", help="Remove what the limits leave no room for."),
+    review: bool = typer.Option(False, "--review", help="List the images that wait for a person, and do nothing else."),
+    last: int = typer.Option(20, "--last", min=1, help="How many of them to list."),
     as_json: bool = _JSON,
 ) -> None:
     """What a workspace keeps, and its limits.
@@ -96,9 +98,18 @@ def workspace(
     \b
     sortal workspace line4/ images_mb=500 events_days=90
     sortal workspace line4/ --tidy
+    sortal workspace line4/ --review
     """
     from sortal import production
 
+    if review:
+        waiting = production.review(workspace, last=last)
+        if not as_json:
+            from sortal.cli.tables import draw
+
+            draw("review", waiting.tables["review"])
+        _finish(waiting, as_json=as_json, following=[f"sortal serve {workspace}"])
+        return
     report = production.tend(workspace, settings=_settings(settings), keep=keep, release=release, tidy=tidy)
     if not as_json:
         print(

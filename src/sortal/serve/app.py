@@ -3,8 +3,10 @@
 POST /predict?top=5    an image as body, a form with files, or JSON with base64
 POST /explain          why one image is answered so
 POST /feedback         what an image really shows, where a workspace is served
+GET  /review           the images that wait for a person
 GET  /model            the classifier, its classes and the limits of a request
 GET  /livez /readyz /health /metrics
+GET  / /docs /openapi.json
 """
 
 from __future__ import annotations
@@ -16,17 +18,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sortal.core.errors import NotFoundError, OverloadError, SortalError
+from sortal.core.errors import OverloadError, SortalError
 from sortal.serve.account import Account, Call
 from sortal.serve.answers import ID_HEADER, request_id, told, worst
 from sortal.serve.asked import number, switch
 from sortal.serve.explaining.routes import Explaining
-from sortal.serve.intake import images_of, parse_json, read_body
+from sortal.serve.intake import images_of
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import Models
 from sortal.serve.oip.dialogue import ENDING_S, Dialogue
 from sortal.serve.oip.routes import Protocol
-from sortal.serve.refusals import failed, not_allowed, not_found, refusal, refused, statement_status
+from sortal.serve.openapi.routes import describing_routes
+from sortal.serve.opinions import Opinions
+from sortal.serve.page.routes import page_routes
+from sortal.serve.refusals import failed, not_allowed, not_found, refused
 from sortal.serve.service import TOP
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.trace_parent import HEADER as TRACE
@@ -49,13 +54,15 @@ class Front:
         protocol = Protocol(self._dialogue, self._account, self._settings, refused=refused)
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
-            Route("/feedback", self.feedback, methods=["POST"]),
             Route("/model", self.model),
             Route("/livez", self.livez),
             Route("/readyz", self.readyz),
             Route("/health", self.health),
             *([] if self._settings.metrics_port is not None else self._metrics_routes()),
+            *Opinions(self._models, self._settings).routes(),
             *self._explaining.routes(),
+            *describing_routes(self._settings),
+            *page_routes(self._settings),
             *protocol.routes(),
         ]
         return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_allowed, 500: failed})
@@ -89,18 +96,6 @@ class Front:
         response.headers[ID_HEADER] = call.name
         return response
 
-    async def feedback(self, request: Request) -> Response:
-        """Store a label that somebody gives an image; acknowledged when it is on the disk."""
-        name, recorder = request_id(request.headers), self._models.find().recorder
-        try:
-            if recorder is None:
-                raise NotFoundError("labels are kept by a workspace", hint="sortal serve WORKSPACE")
-            stored = await recorder.say(parse_json(await read_body(request, self._settings)))
-        except SortalError as error:
-            return refusal(error, statement_status(error), name)
-        told = {"key": stored.statement.key, "stored": stored.outcome, "disputed": stored.disputed}
-        return JSONResponse(told | {"label": stored.statement.label, "image_sha256": stored.statement.image_sha256})
-
     async def model(self, request: Request) -> Response:
         """The classifier, its classes, and what one request may bring."""
         try:
@@ -113,7 +108,8 @@ class Front:
             "body_mb": self._settings.body_mb,
             "top": TOP,
         }
-        return JSONResponse({"name": served.name, **told, "limits": limits, "feedback": served.recorder is not None})
+        offered = {"feedback": served.recorder is not None, "explain": self._settings.explain}
+        return JSONResponse({"name": served.name, **told, "limits": limits, **offered})
 
     async def livez(self, _: Request) -> Response:
         """Whether the process answers at all."""

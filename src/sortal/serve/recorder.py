@@ -21,6 +21,7 @@ from sortal.workspace.events import append_events
 from sortal.workspace.feedback import Stored, say_label
 from sortal.workspace.folder import Workspace
 from sortal.workspace.images import keep_image
+from sortal.workspace.review import ReviewItem, review_queue
 
 _FLUSH_S = 0.2
 _MOST_WAITING = 20_000
@@ -83,6 +84,11 @@ class Recorder:
             raise InputError("no such field of a statement, or no text", received=", ".join(map(str, wrong))[:80])
         await self._flush()  # the event that it is about may be on its way
         return await asyncio.to_thread(say_label, self._workspace, **told)
+
+    async def review(self, limit: int) -> list[ReviewItem]:
+        """The images that wait for a person, see `workspace.review`."""
+        await self._flush()
+        return await asyncio.to_thread(review_queue, self._workspace, limit)
 
     async def stop(self) -> None:
         """Write what is left."""
