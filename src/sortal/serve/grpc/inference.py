@@ -78,11 +78,15 @@ class Inference:
             self._calls.check(context, self._path("ModelStreamInfer"))
         except SortalError as error:
             await refuse(context, error)
+        is_first = True  # the stream was let in with it; a key may end, or ask too often, while a stream goes on
         while (data := await self._next(context)) is not grpc.aio.EOF:
             answer = message_class(f"{INFERENCE}.ModelStreamInferResponse")()
             message = None
             try:
                 async with self._calls.accounted(context) as call:
+                    if not is_first:
+                        self._calls.check(context, self._path("ModelStreamInfer"))
+                    is_first = False
                     message = parsed(_request("ModelInfer"), data)
                     answer.infer_response.CopyFrom(await self._infer(message, call))
             except SortalError as error:
