@@ -45,10 +45,17 @@ def color_model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def color_bundle(path: Path, *, threshold: float = 0.6, temperature: float = 1.0) -> Path:
+def color_bundle(
+    path: Path,
+    *,
+    threshold: float = 0.6,
+    temperature: float = 1.0,
+    names: tuple[str, str, str] = ("red", "green", "blue"),
+    display: dict[str, str] | None = None,
+) -> Path:
     """A bundle of it at `path`, with its ONNX artifact."""
     contents = BundleContents(
-        labels=LabelSet(names=("red", "green", "blue")),
+        labels=LabelSet(names=names, display=display or {}),
         preprocess=PreprocessSpec(size=(16, 16), resize="stretch", mean=(0.0,) * 3, std=(0.25,) * 3),
         decision=DecisionSpec(threshold=threshold, temperature=temperature),
         model=ModelSpec(architecture="colors", classes=3, embedding=3, parameters=0),
