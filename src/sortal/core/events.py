@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["live", "canary", "shadow"]
+"""What a bundle was when it answered; a shadow's answer went to nobody."""
 
 
 class Event(BaseModel):
@@ -24,5 +27,6 @@ class Event(BaseModel):
     unknown_score: float | None = None
     embedding: tuple[float, ...] | None = None
     latency_ms: Annotated[float, Field(ge=0.0)] | None = None
+    role: Role = "live"
     label: str | None = None
     """The true class, once somebody said so."""

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 from sortal.core.errors import InputError, SortalError
-from sortal.core.events import Event
+from sortal.core.events import Event, Role
 from sortal.serve.settings import ServeSettings
 from sortal.workspace.events import append_events
 from sortal.workspace.feedback import Stored, say_label
@@ -25,6 +25,8 @@ from sortal.workspace.review import ReviewItem, review_queue
 
 _FLUSH_S = 0.2
 _MOST_WAITING = 20_000
+_BEHIND = {"shadow": "#shadow"}
+"""What the name of a request is followed by where its answer went to nobody: a request has one event."""
 _FIELDS = ("label", "request_id", "image_sha256", "source", "comment", "key")
 
 
@@ -51,8 +53,10 @@ class Recorder:
         description: dict[str, Any],
         *,
         milliseconds: float,
+        role: Role = "live",
     ) -> None:
-        """Remember the answers to the images of one request; several are called `name/0`, `name/1` ..."""
+        """Remember the answers to the images of one request; several are called `name/0`, `name/1` ..., and those of a
+        shadow `name#shadow`."""
         time = datetime.now(UTC).isoformat(timespec="microseconds")
         for number, (data, answer) in enumerate(zip(images, answers, strict=True)):
             if "error" in answer:
@@ -63,16 +67,17 @@ class Recorder:
             self._events.append(
                 Event(
                     time=time,
-                    request_id=name if len(images) == 1 else f"{name}/{number}",
+                    request_id=(name if len(images) == 1 else f"{name}/{number}") + _BEHIND.get(role, ""),
                     bundle_id=description["bundle_id"],
                     image_sha256=sha256(data).hexdigest(),
                     top=tuple((description["labels"][index], chance) for index, chance in answer["top"][:5]),
                     abstained=answer["abstained"],
                     unknown_score=answer.get("unknown_score"),
                     latency_ms=milliseconds,
+                    role=role,
                 )
             )
-            if self._is_kept(answer):
+            if role != "shadow" and self._is_kept(answer):
                 self._images.append(data)
 
     async def say(self, told: Any) -> Stored:

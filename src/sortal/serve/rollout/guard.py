@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,22 +60,47 @@ class Seen:
     """Of the first image."""
 
 
+@dataclass(kw_only=True)
+class _Arm:
+    """What one of the two did in the window."""
+
+    total: int = 0
+    failed: int = 0
+    abstained: int = 0
+    times: deque[float] = field(default_factory=deque)
+    """Seconds of each answer, in order."""
+
+    def add(self, seen: Seen, count: int) -> None:
+        """Count a request that enters the window (1) or leaves it (-1)."""
+        self.total += count
+        self.failed += count * seen.failed
+        self.abstained += count * (seen.abstained and not seen.failed)
+        if not seen.failed:
+            self.times.append(seen.seconds) if count > 0 else self.times.popleft()
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        return np.array(self.times, np.float64)
+
+
 class Guard:
     """Watches one canary."""
 
     def __init__(self, limits: Limits):
         self._limits = limits
         self._seen: deque[Seen] = deque()
+        self._canary, self._live = _Arm(), _Arm()
         self._compared: deque[bool] = deque(maxlen=WINDOW)
-        self._canaries, self._new, self._looks = 0, 0, 0
+        self._new = self._looks = 0
 
     def note(self, seen: Seen) -> None:
         """A request had its answer, or failed."""
         self._seen.append(seen)
-        self._canaries += seen.canary
+        self._of(seen).add(seen, 1)
         self._new += seen.canary
-        while self._canaries > WINDOW or len(self._seen) > MOST:
-            self._canaries -= self._seen.popleft().canary
+        while self._canary.total > WINDOW or len(self._seen) > MOST:
+            gone = self._seen.popleft()
+            self._of(gone).add(gone, -1)
 
     def compare(self, *, same: bool) -> None:
         """An image was answered by both; `same`: with the same class."""
@@ -83,44 +108,40 @@ class Guard:
 
     def reason(self) -> str | None:
         """Which limit is broken, in words; None where none is, or it is not time to look."""
-        if self._canaries < self._limits.requests or self._new < BETWEEN:
+        if self._canary.total < self._limits.requests or self._new < BETWEEN:
             return None
         self._new = 0
         self._looks += 1
         level = max(self._limits.chance / _LIMITS * 6 / (math.pi * self._looks) ** 2, _SMALLEST)
-        canary = [one for one in self._seen if one.canary]
-        live = [one for one in self._seen if not one.canary]
-        return (
-            self._failing(canary, live, level)
-            or self._slow(canary, live, level)
-            or self._doubtful(canary, live, level)
-            or self._contradicting(level)
-        )
+        return self._failing(level) or self._doubtful(level) or self._contradicting(level) or self._slow(level)
 
-    def _failing(self, canary: list[Seen], live: list[Seen], level: float) -> str | None:
-        own, other = _share([one.failed for one in canary]), _share([one.failed for one in live])
+    def _failing(self, level: float) -> str | None:
+        own, other = ((arm.failed, arm.total) for arm in (self._canary, self._live))
         if not exceeds(own, other, self._limits.errors, level):
             return None
         return f"it failed {_told(own)} requests, the live one {_told(other)}"
 
-    def _slow(self, canary: list[Seen], live: list[Seen], level: float) -> str | None:
-        own, other = _seconds(canary), _seconds(live)
-        if not slower(own, other, self._limits.latency, level):
-            return None
-        mine, theirs = (1e3 * float(np.quantile(one, 1 - TAIL)) for one in (own, other))
-        return f"its 99th percentile is {mine:.0f} ms, that of the live one {theirs:.0f} ms"
-
-    def _doubtful(self, canary: list[Seen], live: list[Seen], level: float) -> str | None:
-        own, other = (_share([one.abstained for one in arm if not one.failed]) for arm in (canary, live))
+    def _doubtful(self, level: float) -> str | None:
+        own, other = ((arm.abstained, len(arm.times)) for arm in (self._canary, self._live))
         if not exceeds(own, other, self._limits.abstained, level):
             return None
         return f"it left {_told(own)} images to a person, the live one {_told(other)}"
 
     def _contradicting(self, level: float) -> str | None:
-        own = _share([not same for same in self._compared])
+        own = (self._compared.count(False), len(self._compared))
         if own[1] < self._limits.requests or not exceeds(own, None, self._limits.disagreed, level):
             return None
         return f"it named another class than the live one for {_told(own)} images"
+
+    def _slow(self, level: float) -> str | None:
+        own, other = self._canary.seconds, self._live.seconds
+        if not slower(own, other, self._limits.latency, level):
+            return None
+        mine, theirs = (1e3 * float(np.quantile(one, 1 - TAIL)) for one in (own, other))
+        return f"its 99th percentile is {mine:.0f} ms, that of the live one {theirs:.0f} ms"
+
+    def _of(self, seen: Seen) -> _Arm:
+        return self._canary if seen.canary else self._live
 
 
 Share = tuple[int, int]
@@ -158,14 +179,6 @@ def upper_tail(values: NDArray[np.float64], level: float) -> float | None:
     above = np.arange(math.ceil(TAIL * values.size) + 1)
     sure = np.flatnonzero(exact_upper(above, values.size, 1 - level) <= TAIL) if values.size else above[:0]
     return None if not sure.size else float(np.sort(values)[::-1][sure[-1]])
-
-
-def _share(hits: list[bool]) -> Share:
-    return sum(hits), len(hits)
-
-
-def _seconds(arm: list[Seen]) -> NDArray[np.float64]:
-    return np.array([one.seconds for one in arm if not one.failed], np.float64)
 
 
 def _told(share: Share) -> str:
