@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from sortal.core.errors import BundleError, InputError
 from sortal.export.artifacts import ARTIFACTS
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.opening import is_installed
-from sortal.runtime.engines.protocol import Engine
+from sortal.runtime.engines.protocol import Engine, answering
 
 ENDINGS = {"litert": "tflite", "torch": "pt2", "executorch": "pte"}
 METADATA = {"sortal.format": "1", "sortal.labels": '{"names": ["a", "b"]}'}
@@ -108,6 +109,27 @@ def test_outputs_stay_when_the_engine_runs_again(name, tmp_path):
     kept = first.copy()
     engine.run(images(3) * 9)
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("batch", ["batch", 4])
+def test_what_answers_need_is_the_same_when_nothing_else_is_fetched(name, batch, tmp_path):
+    engine, given = opened(name, tmp_path, batch), images(6)
+    given.flags.writeable = name not in ("onnxruntime", "openvino")  # others warn or refuse
+    whole, outputs = engine.run(given), answering(engine)(given)
+    np.testing.assert_array_equal(outputs.logits, whole.logits)
+    assert len(outputs.embedding) == len(outputs.feature_map) == 6
+    backwards = given[:, :, ::-1]
+    np.testing.assert_array_equal(answering(engine)(backwards).logits, engine.run(backwards.copy()).logits)
+
+
+def test_threads_that_share_an_engine_get_their_own_answers(name, tmp_path):
+    engine = opened(name, tmp_path)
+    alone = [engine.run(images(count)).logits for count in range(1, 9)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            together = pool.map(lambda count: answering(engine)(images(count)).logits, range(1, 9))
+            for mine, expected in zip(together, alone, strict=True):
+                np.testing.assert_array_equal(mine, expected)
 
 
 def test_metadata_comes_back(name, tmp_path):

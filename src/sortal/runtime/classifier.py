@@ -25,8 +25,8 @@ from sortal.core.labels import LabelSet
 from sortal.core.predictions import Predictions, predictions_from_logits
 from sortal.core.preprocess import Pixels, PreprocessSpec
 from sortal.runtime.engines.opening import AUTO, default_engine, open_engine, ran_on
-from sortal.runtime.engines.protocol import Engine, Outputs
-from sortal.runtime.feed import Batch, prepared_batches
+from sortal.runtime.engines.protocol import Engine, Outputs, answering
+from sortal.runtime.feed import Batch, prepared_batches, single
 from sortal.runtime.gathered import Gathered
 from sortal.runtime.locate import locate
 from sortal.runtime.metadata import ArtifactInfo, from_metadata
@@ -44,12 +44,16 @@ from sortal.runtime.threads import allowed_cpus
 Progress = Callable[[int, int], None]
 """Called with (images finished, images in all)."""
 
+_Run = Callable[[NetworkInput], Outputs]
+
 
 class Classifier:
     """An opened classifier. Close it, or use it in a `with` block, to give its memory and threads back."""
 
     def __init__(self, engine: Engine, info: ArtifactInfo, *, threads: int, conformal: ConformalScores | None = None):
         self._engine = engine
+        self._answers = answering(engine)
+        self._resizes = takes_any_size(engine.metadata)
         self._info = info
         self._threads = threads
         self._conformal = conformal
@@ -100,7 +104,13 @@ class Classifier:
         """
         items = items_of(images)
         gathered = Gathered(len(items), len(self.labels))
-        for rows, outputs, failed in self._stream(items, batch, progress):
+        if len(items) == 1:  # what a line asks all day is spared what only many images need
+            only = single(items[0], self.preprocess, upright=self._resizes)
+            gathered.add(only.rows, self._run(only, self._answers), only.errors)
+            if progress is not None:
+                progress(1, 1)
+            return self._predictions(items, gathered)
+        for rows, outputs, failed in self._stream(items, batch, progress, self._answers):
             gathered.add(rows, outputs, failed)
         return self._predictions(items, gathered)
 
@@ -111,7 +121,7 @@ class Classifier:
         items = items_of(images)
         gathered = Gathered(len(items), len(self.labels))
         embeddings = np.full((len(items), 0), np.nan, np.float32)
-        for rows, outputs, failed in self._stream(items, batch, progress):
+        for rows, outputs, failed in self._stream(items, batch, progress, self._engine.run):
             gathered.add(rows, outputs, failed)
             if outputs is None:
                 continue
@@ -122,7 +132,7 @@ class Classifier:
 
     def predict_prepared(self, pixels: Pixels) -> Predictions:
         """Answers to pixels (N, height, width, channels) that have the network's size already."""
-        outputs = self._run_prepared(pixels)
+        outputs = self._run_prepared(pixels, self._answers)
         return predictions_from_logits(
             outputs.logits,
             names=[f"input[{row}]" for row in range(len(pixels))],
@@ -154,20 +164,22 @@ class Classifier:
         self.close()
 
     def _stream(
-        self, items: Sequence[Item], batch: int, progress: Progress | None
+        self, items: Sequence[Item], batch: int, progress: Progress | None, run: _Run
     ) -> Iterator[tuple[list[int], Outputs | None, dict[int, tuple[str, str]]]]:
         """(rows, outputs of those rows or None where there are none, errors of other rows), batch by batch."""
-        resizes = takes_any_size(self._engine.metadata)
-        for part in prepared_batches(items, self.preprocess, batch=batch, workers=self._threads, upright=resizes):
-            yield list(part.rows), self._run(part), part.errors
+        upright = self._resizes
+        for part in prepared_batches(items, self.preprocess, batch=batch, workers=self._threads, upright=upright):
+            yield list(part.rows), self._run(part, run), part.errors
             if progress is not None:
                 progress(part.end, len(items))
 
-    def _run(self, part: Batch) -> Outputs | None:
+    def _run(self, part: Batch, run: _Run) -> Outputs | None:
         if not part.rows:
             return None
-        resizes = takes_any_size(self._engine.metadata)
-        outputs = self._timed(upright_input(part.pixels)) if resizes else self._run_prepared(part.pixels)
+        if self._resizes:
+            outputs = self._timed(upright_input(part.pixels), run)
+        else:
+            outputs = self._run_prepared(part.pixels, run)
         expected = (len(part.rows), len(self.labels))
         if outputs.logits.shape != expected:
             raise BundleError(
@@ -176,20 +188,20 @@ class Classifier:
             )
         return outputs
 
-    def _run_prepared(self, pixels: Pixels) -> Outputs:
+    def _run_prepared(self, pixels: Pixels, run: _Run) -> Outputs:
         """The network on prepared pixels; normalized ones are written where those of the last batch were."""
         metadata = self._engine.metadata
         if not takes_floats(metadata):
-            return self._timed(network_input(self.preprocess, pixels, metadata))
+            return self._timed(network_input(self.preprocess, pixels, metadata), run)
         memory = self._memory.lend(pixels)
         try:
-            return self._timed(network_input(self.preprocess, pixels, metadata, out=memory[: len(pixels)]))
+            return self._timed(network_input(self.preprocess, pixels, metadata, out=memory[: len(pixels)]), run)
         finally:
             self._memory.give_back(memory)
 
-    def _timed(self, batch: NetworkInput) -> Outputs:
+    def _timed(self, batch: NetworkInput, run: _Run) -> Outputs:
         started_s = time.perf_counter()
-        outputs = self._engine.run(batch)
+        outputs = run(batch)
         self.network_s += time.perf_counter() - started_s
         return outputs
 

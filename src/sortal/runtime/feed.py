@@ -66,6 +66,11 @@ def prepared_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def single(item: Item, spec: PreprocessSpec, *, upright: bool = False) -> Batch:
+    """The one batch of a single item; `upright` as in `prepared_batches`."""
+    return _collect(0, [(_upright if upright else _prepare)(item, spec)], spec)
+
+
 def _has_the_size(item: Item, spec: PreprocessSpec) -> bool:
     """Whether the item is an array in memory that needs no resizing."""
     if item.array is None or spec.window is not None or spec.region is not None:

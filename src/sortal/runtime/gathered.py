@@ -13,11 +13,18 @@ class Gathered:
     """Outputs of N images over C classes, filled in batch by batch."""
 
     def __init__(self, images: int, classes: int):
-        self.logits = np.zeros((images, classes), np.float32)
-        """(N, C); zeros where there was no output."""
+        self._shape = (images, classes)
+        self._logits: np.ndarray[tuple[int, int], np.dtype[np.float32]] | None = None
         self._scores: np.ndarray[tuple[int], np.dtype[np.float32]] | None = None
         self.errors: dict[int, tuple[str, str]] = {}
         """Row -> (code, message)."""
+
+    @property
+    def logits(self) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        """(N, C); zeros where there was no output."""
+        if self._logits is None:
+            self._logits = np.zeros(self._shape, np.float32)
+        return self._logits
 
     @property
     def unknown_score(self) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
@@ -28,6 +35,9 @@ class Gathered:
         """The outputs of some rows, and the errors of others."""
         self.errors |= errors
         if outputs is None:
+            return
+        if len(rows) == self._shape[0]:
+            self._logits, self._scores = outputs.logits, outputs.unknown_score
             return
         places = _slice(rows)
         self.logits[places] = outputs.logits

@@ -6,11 +6,12 @@ A table, a path, a list of paths, bytes, arrays or Pillow images: each becomes a
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from PIL import Image
 
 from sortal.core.errors import InputError
 from sortal.data.decode import read_file
-from sortal.data.table import ImageTable
+
+if TYPE_CHECKING:
+    from sortal.data.table import ImageTable
 
 Raw: TypeAlias = "bytes | NDArray[Any] | Image.Image"
 OneImage: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image"
@@ -40,7 +43,7 @@ def items_of(images: Images) -> Sequence[Item]:
     """Every image of `images` in order. Raises InputError for what is no image, DataError for a source without any."""
     if isinstance(images, _LISTS):
         return [_item(image, position) for position, image in enumerate(images)]
-    if isinstance(images, ImageTable):
+    if _is_table(images):
         return _TableItems(images)
     if isinstance(images, str | os.PathLike) and not _is_one_image(Path(images)):
         from sortal.data.open import images as open_images
@@ -54,6 +57,12 @@ def items_of(images: Images) -> Sequence[Item]:
 
 
 _LISTS = (list, tuple)
+
+
+def _is_table(images: Any) -> TypeGuard[ImageTable]:
+    """Whether it is an ImageTable. Who has one has loaded its module; a worker that answers files never loads Polars."""
+    module = sys.modules.get("sortal.data.table")
+    return module is not None and isinstance(images, module.ImageTable)
 
 
 def _is_one_image(path: Path) -> bool:

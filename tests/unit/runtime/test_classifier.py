@@ -147,6 +147,18 @@ def test_order_is_kept_and_progress_is_told(classifier):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
+def test_a_single_image_is_answered_as_among_others(classifier):
+    told = []
+    images = [flat(250, 0, 0), b"", flat(0, 0, 250)]
+    together = classifier.predict(images)
+    for row, image in enumerate(images):
+        alone = classifier.predict([image], progress=lambda done, total: told.append((done, total)))
+        np.testing.assert_array_equal(alone.probabilities[0], together.probabilities[row])
+        assert alone.answers() == [together.answers()[row]]
+        assert alone.errors.get(0) == together.errors.get(row)
+    assert told == [(1, 1)] * 3
+
+
 def test_embeddings_stand_beside_the_answers(classifier):
     predictions, embeddings = classifier.predict_outputs([flat(255, 0, 51), b"", flat(0, 255, 0)])
     assert predictions.answers() == ["red", None, "green"]

@@ -15,13 +15,12 @@ from sortal.core.errors import BundleError
 from sortal.runtime.network_input import NetworkInput
 
 Floats = NDArray[np.float32]
+Run = Callable[[NetworkInput], list[Floats]]
 Shape = tuple[int | None, ...]
 """Of the input as the model declares it, (N, channels, height, width) or the like; None where a size is free."""
 
 
-def run_batch(
-    run: Callable[[NetworkInput], list[Floats]], batch: NetworkInput, declared: Shape, *, where: str
-) -> list[Floats]:
+def run_batch(run: Run, batch: NetworkInput, declared: Shape, *, where: str) -> list[Floats]:
     """What `run` gives for `batch`, each array joined over pieces of the declared batch size if that is fixed.
 
     Raises BundleError when the batch has another shape than the model declares.

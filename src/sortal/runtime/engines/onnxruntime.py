@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError, MissingExtraError
-from sortal.runtime.engines.batches import Shape, run_batch
+from sortal.runtime.engines.batches import Run, Shape, run_batch
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.engines.providers import ASSIGNMENT, CPU, Provider, find_provider, told
 from sortal.runtime.network_input import NetworkInput
@@ -38,21 +38,27 @@ class OnnxRuntimeEngine:
         self._session = session
         self._where = where
         self._shape: Shape = tuple(size if isinstance(size, int) else None for size in session.get_inputs()[0].shape)
-        has_score = UNKNOWN_SCORE in [output.name for output in session.get_outputs()]
-        self._outputs = (*OUTPUTS, UNKNOWN_SCORE) if has_score else OUTPUTS
+        scores = [output.name for output in session.get_outputs() if output.name == UNKNOWN_SCORE]
+        self._outputs, self._answers = [*OUTPUTS, *scores], [*OUTPUTS[:1], *scores]
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, batch: NetworkInput) -> Outputs:
         """See `Engine.run`."""
+        return as_outputs(self._fetched(batch, self._run))
+
+    def run_answers(self, batch: NetworkInput) -> Outputs:
+        """See `FetchesAnswers.run_answers`."""
+        return as_answers(self._fetched(batch, self._run_answers))
+
+    def _fetched(self, batch: NetworkInput, run: Run) -> list[NDArray[np.float32]]:
         if self._session is None:
             raise BundleError("this engine is closed", where=self._where)
         try:
-            outputs = run_batch(self._run, batch, self._shape, where=self._where)
+            return run_batch(run, batch, self._shape, where=self._where)
         except BundleError:
             raise
         except Exception as error:  # ONNX Runtime raises a dozen classes without a common base of its own
             raise BundleError(f"the model failed: {_first_line(error)}", where=self._where) from error
-        return as_outputs(outputs)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -60,6 +66,9 @@ class OnnxRuntimeEngine:
 
     def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
         return list(self._session.run(self._outputs, {"image": batch}))
+
+    def _run_answers(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
+        return list(self._session.run(self._answers, {"image": batch}))
 
 
 def open(path: Path, *, threads: int, variant: str | None = None) -> OnnxRuntimeEngine:
@@ -125,6 +134,13 @@ def as_outputs(arrays: list[NDArray[np.float32]]) -> Outputs:
     """Three arrays in the order of `OUTPUTS`, and the unknown score (N,) where the graph has one."""
     score = arrays[3].reshape(-1) if len(arrays) > len(OUTPUTS) else None
     return Outputs(logits=arrays[0], embedding=arrays[1], feature_map=arrays[2], unknown_score=score)
+
+
+def as_answers(arrays: list[NDArray[np.float32]]) -> Outputs:
+    """Logits, and the unknown score (N,) where the graph has one; embedding and feature map were not fetched."""
+    logits, score = arrays[0], arrays[1].reshape(-1) if len(arrays) > 1 else None
+    nothing = logits[:, :0]
+    return Outputs(logits=logits, embedding=nothing, feature_map=nothing[:, :, None, None], unknown_score=score)
 
 
 def check_interface(inputs: list[str], outputs: list[str], where: str) -> None:

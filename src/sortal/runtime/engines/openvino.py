@@ -8,7 +8,8 @@ is slower. `import openvino` by itself reports to Google Analytics (openvino/too
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import BundleError, MissingExtraError
-from sortal.runtime.engines.batches import Shape, run_batch
-from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE, as_outputs, check_interface
+from sortal.runtime.engines.batches import Run, Shape, run_batch
+from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE, as_answers, as_outputs, check_interface
 from sortal.runtime.engines.protocol import Outputs
 from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.onnx_file import read_model
@@ -36,6 +37,7 @@ class OpenVinoEngine:
     def __init__(
         self,
         request: Any,
+        tensor: Callable[..., Any],
         metadata: dict[str, str],
         where: str,
         *,
@@ -43,34 +45,58 @@ class OpenVinoEngine:
         outputs: tuple[str, ...] = OUTPUTS,
     ):
         self._request = request
+        self._tensor = tensor
+        """The package's class of tensors."""
+        self._busy = threading.Lock()
+        """Who holds it may set the request's input and read its outputs."""
         self._shape = shape
         self._outputs = outputs
+        self._answers = tuple(name for name in outputs if name in (OUTPUTS[0], UNKNOWN_SCORE))
         self._where = where
         self.metadata = metadata
 
     def run(self, batch: NetworkInput) -> Outputs:
-        """See `Engine.run`."""
+        """See `Engine.run`. One batch at a time: a request has one input."""
+        return as_outputs(self._fetched(batch, self._run))
+
+    def run_answers(self, batch: NetworkInput) -> Outputs:
+        """See `FetchesAnswers.run_answers`."""
+        return as_answers(self._fetched(batch, self._run_answers))
+
+    def _fetched(self, batch: NetworkInput, run: Run) -> list[NDArray[np.float32]]:
         if self._request is None:
             raise BundleError("this engine is closed", where=self._where)
         try:
-            outputs = run_batch(self._run, batch, self._shape, where=self._where)
+            with self._busy:
+                return run_batch(run, batch, self._shape, where=self._where)
         except RuntimeError as error:
             raise BundleError(f"the model failed: {_last_line(error)}", where=self._where) from error
-        return as_outputs(outputs)
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._request = None
 
     def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
-        # Shared both ways, so that the batch is not copied and each output once: the request writes over its own.
-        results = self._request.infer({"image": batch}, share_inputs=True, share_outputs=True)
-        return [np.array(results[name]) for name in self._outputs]
+        return self._inferred(batch, self._outputs)
+
+    def _run_answers(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
+        return self._inferred(batch, self._answers)
+
+    def _inferred(self, batch: NetworkInput, outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
+        """The named outputs. The batch is not copied, and each output once: the request writes over its own.
+
+        A tensor made here and outputs asked for by name spare the search of the package for what it was given.
+        """
+        flags = batch.flags
+        given = batch if flags.c_contiguous and flags.writeable else np.array(batch, order="C")
+        self._request.infer(self._tensor(given, shared_memory=True), share_outputs=True)
+        return [np.array(self._request.get_tensor(name).data) for name in outputs]
 
 
 def open(path: Path, *, threads: int) -> OpenVinoEngine:
     """Open `model.onnx` or `model.xml` (with its `.bin` beside it). Raises as the registry's page says."""
-    core = import_openvino().Core()
+    package = import_openvino()
+    core = package.Core()
     try:
         model = core.read_model(path) if path.suffix == ".xml" else core.read_model(read_model(path), b"")
         check_interface(_names(model.inputs), _names(model.outputs), str(path))
@@ -82,7 +108,7 @@ def open(path: Path, *, threads: int) -> OpenVinoEngine:
     outputs = (*OUTPUTS, UNKNOWN_SCORE) if UNKNOWN_SCORE in _names(model.outputs) else OUTPUTS
     with kept_signal_stack():
         request = compiled.create_infer_request()
-    return OpenVinoEngine(request, _metadata(model), str(path), shape=shape, outputs=outputs)
+    return OpenVinoEngine(request, package.Tensor, _metadata(model), str(path), shape=shape, outputs=outputs)
 
 
 def import_openvino() -> Any:

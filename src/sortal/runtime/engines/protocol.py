@@ -5,8 +5,9 @@ An engine knows nothing of images, labels or decisions; `runtime.classifier` doe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +45,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give memory and threads back; the engine cannot be used afterwards."""
+
+
+@runtime_checkable
+class FetchesAnswers(Protocol):
+    """An engine that can leave outputs where they are."""
+
+    def run_answers(self, batch: NetworkInput) -> Outputs:
+        """As `run`, but only the logits and the unknown score are fetched; the other arrays are empty, (N, 0 ...)."""
+
+
+def answering(engine: Engine) -> Callable[[NetworkInput], Outputs]:
+    """The cheapest of the engine's ways to get logits and unknown score."""
+    return engine.run_answers if isinstance(engine, FetchesAnswers) else engine.run
