@@ -119,8 +119,8 @@ class PoolState:
 class Pool:
     """`workers` processes that answer for the classifier at `model`."""
 
-    def __init__(self, model: Path, settings: ServeSettings):
-        self.model = model
+    def __init__(self, model: Path, settings: ServeSettings, *, nice: int = 0):
+        self.model, self._nice = model, nice
         self.state = PoolState()
         self._settings = settings
         self._free: asyncio.Queue[Worker] = asyncio.Queue()
@@ -212,6 +212,7 @@ class Pool:
             "engine": self._settings.engine,
             "threads": self._settings.threads,
             "batch": self._settings.batch,
+            "nice": self._nice,
         }
         worker = await begin("sortal.serve.worker", asked)
         header = (await worker.hear(self._settings.start_s)).header
@@ -237,6 +238,7 @@ class Pool:
         async def until_dead() -> None:
             await worker.process.wait()
             if worker in self._alive and self._take_out(worker):
+                await worker.end()  # its socket is closed here and not when somebody collects it
                 self._lost(worker)
 
         task = asyncio.create_task(until_dead())
