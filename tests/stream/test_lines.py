@@ -97,7 +97,7 @@ def test_frames_are_answered_in_order_and_damaged_ones_rejected(bundle: Path) ->
 
     _, decided = run_line([bundle], story, live=False)
     assert [frame.answer["index"] if frame.answer else frame.reason for frame in decided] == [
-        0, "corrupt", 1, "truncated", "empty", 2,
+        0, "not_an_image", 1, "truncated", "empty", 2,
     ]  # fmt: skip
     assert {frame.state for frame in decided} == {"answered", "rejected"}
 

@@ -16,8 +16,8 @@ from sortal.stream.sources.simulated import script
 @pytest.mark.parametrize(
     "text",
     [
-        "file:///etc/passwd", "FILE:///etc/passwd", "concat:a.mp4|b.mp4", "concatf:list", "subfile:,,start,0,,:a.mp4", "-i",
-        "",
+        "file:///etc/passwd", "FILE:///etc/passwd", "concat:a.mp4|b.mp4", "concatf:list", "subfile:,,start,0,,:a.mp4",
+        "-i", "",
         "gopher://127.0.0.1/x", "data:image/png;base64,AAAA", "pipe:0", "tcp://127.0.0.1:1", "hls+http://h/x",
         "crypto:file",
         "rtsp:host", "rtsp:///x", "http://", "http://user:geheim@/x", "http://[::1/x", "http://h:99999/",
