@@ -27,6 +27,8 @@ from sortal.serve.settings import ServeSettings
 
 INPUT, PROBABILITIES, ANSWER, ABSTAINED = "image", "probabilities", "answer", "abstained"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
+PARTS = ("compute_input", "queue", "compute_infer", "compute_output")
+"""Of a request, in the order of time; clients expect as many of each as there were requests."""
 ENDING_S = 5.0
 """When a client that a server refuses at its end should ask another one."""
 
@@ -39,6 +41,8 @@ class Seen:
     fail: int = 0
     images: int = 0
     spent_ns: int = 0
+    parts_ns: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
+    """Where the time of those that succeeded went."""
     last_ms: int = 0
 
 
@@ -162,6 +166,8 @@ class Dialogue:
         seen.success += 1
         seen.images += call.images
         seen.spent_ns += int(1e9 * call.seconds)
+        for part, seconds in _parts(call).items():
+            seen.parts_ns[part] += int(1e9 * seconds)
         seen.last_ms = int(1e3 * time.time())
 
     def _pixels(self, served: Served, asked: InferRequest) -> NDArray[np.uint8]:
@@ -196,24 +202,28 @@ def _shape(served: Served) -> list[int]:
 
 
 def _statistics(served: Served, seen: Seen) -> dict[str, Any]:
-    measured = served.service.measured
-    nothing = {"count": 0, "ns": 0}
-    stats = {
-        "success": {"count": seen.success, "ns": seen.spent_ns},
-        "fail": {"count": seen.fail, "ns": 0},
-        "queue": {"count": measured.images, "ns": int(1e9 * measured.queue_s)},
-        "compute_infer": {"count": measured.batches, "ns": int(1e9 * measured.answer_s)},
-    }
-    stats |= dict.fromkeys(("compute_input", "compute_output", "cache_hit", "cache_miss"), nothing)
+    stats = {"success": {"count": seen.success, "ns": seen.spent_ns}, "fail": {"count": seen.fail, "ns": 0}}
+    stats |= {part: {"count": seen.success, "ns": seen.parts_ns[part]} for part in PARTS}
+    stats |= {name: {"count": 0, "ns": 0} for name in ("cache_hit", "cache_miss")}
     return {
         "name": served.name,
         "version": VERSION,
         "last_inference": seen.last_ms,
         "inference_count": seen.images,
-        "execution_count": measured.batches,
+        "execution_count": served.service.measured.batches,
         "inference_stats": stats,
         "batch_stats": [],
     }
+
+
+def _parts(call: Call) -> dict[str, float]:
+    """Where the seconds of a request went: reading it, waiting, the workers, and writing the answer."""
+    if not call.went or call.body_s is None:
+        return dict.fromkeys(PARTS, 0.0)
+    arrived_s = call.started_s + call.body_s
+    begun_s, ended_s = min(one.started_s for one in call.went), max(one.ended_s for one in call.went)
+    told_s = call.started_s + call.seconds
+    return dict(zip(PARTS, (call.body_s, begun_s - arrived_s, ended_s - begun_s, told_s - ended_s), strict=True))
 
 
 def _values(answered: Answered) -> dict[str, NDArray[Any]]:

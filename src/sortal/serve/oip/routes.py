@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from sortal.core.errors import MachineError, NotFoundError, SortalError
 from sortal.serve.account import Account, Call
-from sortal.serve.answers import is_plain_id, request_id
+from sortal.serve.answers import is_plain_id, request_id, routing_key
 from sortal.serve.intake import parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import VERSION
@@ -97,7 +97,7 @@ class Protocol:
             body = await read_body(request, self._settings)
             asked = parse_json(body) if body else {}
         except SortalError as error:
-            return _told(error)
+            return self._refused(error, "")[0]
         return JSONResponse(self._dialogue.index(ready=isinstance(asked, dict) and asked.get("ready") is True))
 
     async def not_offered(self, _: Request) -> Response:
@@ -131,6 +131,7 @@ class Protocol:
 
     async def _inferred(self, request: Request, call: Call) -> Response:
         name, version = _named(request)
+        call.key = routing_key(request.headers)
         self._dialogue.check(name, version)  # said before the body is read
         body = await read_body(request, self._settings)
         encoding = request.headers.get("content-encoding", "").strip().lower()
