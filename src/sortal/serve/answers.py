@@ -13,12 +13,19 @@ from sortal.serve.metrics import Outcome
 
 ID_HEADER = "x-request-id"
 LONGEST_ID = 128
+KEY_HEADER = "x-routing-key"
 
 
 def request_id(headers: Mapping[str, str]) -> str:
     """The client's own, where it is a plain one; else a new one."""
     own = headers.get(ID_HEADER, "")
     return own if is_plain_id(own) else secrets.token_hex(16)
+
+
+def routing_key(headers: Mapping[str, str]) -> str:
+    """What keeps a client with a canary or away from it; empty where it says nothing plain."""
+    own = headers.get(KEY_HEADER, "")
+    return own if is_plain_id(own) else ""
 
 
 def is_plain_id(own: str) -> bool:

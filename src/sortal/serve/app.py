@@ -1,6 +1,6 @@
 """HTTP: answers to images, health that tells the truth about workers, metrics. Every error is JSON and says what to do.
 
-POST /predict?top=5    an image as body, a form with files, or JSON with base64
+POST /predict?top=5    an image as body, a form with files, or JSON with base64; one of several: /models/NAME/predict
 POST /explain          why one image is answered so
 POST /feedback         what an image really shows, where a workspace is served
 GET  /review           the images that wait for a person
@@ -12,6 +12,7 @@ GET  / /docs /openapi.json
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,8 +21,8 @@ from starlette.routing import Route
 
 from sortal.core.errors import OverloadError, SortalError
 from sortal.serve.account import Account, Call
-from sortal.serve.answers import ID_HEADER, request_id, told, worst
-from sortal.serve.asked import number, switch
+from sortal.serve.answers import ID_HEADER, request_id, routing_key, told, worst
+from sortal.serve.asked import model_name, number, switch
 from sortal.serve.explaining.routes import Explaining
 from sortal.serve.intake import images_of
 from sortal.serve.metrics import Outcome
@@ -54,6 +55,7 @@ class Front:
         protocol = Protocol(self._dialogue, self._account, self._settings, refused=refused)
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
+            Route("/models/{name}/predict", self.predict, methods=["POST"]),
             Route("/model", self.model),
             Route("/livez", self.livez),
             Route("/readyz", self.readyz),
@@ -118,8 +120,10 @@ class Front:
     async def readyz(self, _: Request) -> Response:
         """Whether a request would be answered now."""
         ready = self._models.is_ready and not self.is_ending
-        trouble = next((one.service.trouble for one in self._models if one.service.trouble), "")
-        told = {"ready": ready} | ({"reason": trouble} if trouble and not ready else {})
+        told: dict[str, Any] = {"ready": ready}
+        if not ready:
+            told |= {"not_ready": [one.name for one in self._models if not one.is_ready]}
+            told |= {"reason": reason} if (reason := self._models.trouble) else {}
         return JSONResponse(told, 200 if ready else 503)
 
     async def health(self, request: Request) -> Response:
@@ -135,6 +139,7 @@ class Front:
                 "workers_died": service.deaths,
                 "waiting": service.waiting,
                 "classifier": service.in_short,
+                "models": {one.name: one.health() for one in self._models},
             },
             ready.status_code,
         )
@@ -147,13 +152,15 @@ class Front:
         if self.is_ending:
             raise OverloadError("the server is ending", retry_after_s=ENDING_S)
         top, full = number(request, "top", default=5, most=TOP), switch(request, "probabilities")
-        served = self._models.find(request.query_params.get("model"))
+        served = self._models.find(model_name(request))
+        call.key = routing_key(request.headers)
         images = await images_of(request, self._settings)
         answered = await served.answer(call, images)
         labels = answered.description["labels"]
         body = {
             "request_id": call.name,
             "bundle_id": answered.description["bundle_id"],
+            "role": answered.role,
             "predictions": [told(answer, labels, top, full=full) for answer in answered.answers],
         } | ({"label_set": answered.description["label_set"]} if full else {})
         status, outcome = worst(answered.answers)

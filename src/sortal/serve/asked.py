@@ -11,6 +11,11 @@ from sortal.core.errors import InputError
 _SHOWN = 40
 
 
+def model_name(request: Request) -> str | None:
+    """The model that the address or the query names; None for the default one."""
+    return request.path_params.get("name") or request.query_params.get("model")
+
+
 def number(request: Request, name: str, *, default: int, most: int) -> int:
     """A number from 1 to `most`. Raises InputError."""
     text = request.query_params.get(name, str(default))

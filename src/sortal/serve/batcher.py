@@ -83,6 +83,10 @@ class Batcher:
         """Begin to hand out batches."""
         self._runner = asyncio.create_task(self._run())
 
+    def count_as(self, metrics: ModelMetrics) -> None:
+        """Count under another name from now on."""
+        self._metrics = metrics
+
     @property
     def busy(self) -> int:
         """Batches that workers have now."""
@@ -94,24 +98,30 @@ class Batcher:
         return len(self._queue)
 
     async def submit(
-        self, images: Sequence[bytes], *, what: str = FILES, went: list[Went] | None = None
+        self,
+        images: Sequence[bytes],
+        *,
+        what: str = FILES,
+        within_s: float | None = None,
+        went: list[Went] | None = None,
     ) -> list[Answer]:
         """Answers to all images of one request; `what` they are, see `frames`. Their batches are added to `went`.
 
         An image that cannot be read, or with which workers died (`CRASHES`), has an answer with `code` and `error`.
         Raises OverloadError where they do not fit into the queue (none is taken then), DeadlineError where they are
-        not answered in time.
+        not answered in time: within `within_s` seconds, by default the settings' `answer_s`.
         """
-        self._refuse_overload(len(images))
+        limit_s = self._settings.answer_s if within_s is None else within_s
+        self._refuse_overload(len(images), limit_s)
         loop, now_s = asyncio.get_running_loop(), time.monotonic()
         mine = [Waiting(data=data, since_s=now_s, answer=loop.create_future(), what=what) for data in images]
         self._queue.extend(mine)
         self._arrived.set()
         try:
-            async with asyncio.timeout(self._settings.answer_s):
+            async with asyncio.timeout(limit_s):
                 answers = [await one.answer for one in mine]
         except TimeoutError as error:
-            raise DeadlineError(f"not answered within {self._settings.answer_s:g} s") from error
+            raise DeadlineError(f"not answered within {limit_s:.3g} s") from error
         finally:
             for one in mine:
                 one.answer.cancel()
@@ -127,7 +137,7 @@ class Batcher:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
 
-    def _refuse_overload(self, count: int) -> None:
+    def _refuse_overload(self, count: int, limit_s: float) -> None:
         waiting = sum(one.is_wanted for one in self._queue) if len(self._queue) + count > self._settings.queue else 0
         if waiting + count > self._settings.queue:
             raise OverloadError(
@@ -136,7 +146,7 @@ class Batcher:
                 received=f"{waiting} waiting",
             )
         soon_s = self._wait_s(len(self._queue) + count)
-        if self._queue and soon_s > self._settings.answer_s:
+        if self._queue and soon_s > limit_s:
             raise OverloadError("an answer would come too late", retry_after_s=soon_s)
 
     def _wait_s(self, waiting: int) -> float:

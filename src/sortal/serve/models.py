@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from secrets import token_hex
 from typing import Any
 
 from sortal.core.errors import MachineError, NotFoundError
+from sortal.core.events import Role
 from sortal.serve.account import Call
 from sortal.serve.frames import FILES
 from sortal.serve.recorder import Recorder
+from sortal.serve.rollout.arms import Canary, Given, Shadow
 from sortal.serve.service import Service
 
 VERSION = "1"
@@ -24,13 +27,17 @@ class Answered:
     """Of the classifier that answered, see `worker.description`."""
     answers: list[dict[str, Any]]
     """One an image, see `worker.answers`."""
+    role: Role = "live"
+    """Of the classifier that answered."""
 
 
 class Served:
-    """One classifier under one name, and what is remembered of its answers."""
+    """One classifier under one name, those that stand beside it, and what is remembered of their answers."""
 
     def __init__(self, name: str, service: Service, recorder: Recorder | None = None):
         self.name, self.service, self.recorder = name, service, recorder
+        self.canary: Canary | None = None
+        self.shadow: Shadow | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -47,11 +54,52 @@ class Served:
     async def answer(self, call: Call, images: list[bytes], *, what: str = FILES) -> Answered:
         """Answers to the images of a request, each `what` the frames say. Raises as `Service.answer`."""
         call.arrived()
-        description, answers = await self.service.answer(images, what=what, went=call.went)
+        call.model = self.name
+        role, given = await self._given(call, images, what)
         call.images = len(images)
+        self._note(call.name, images, given, what, call.seconds, role)
+        if self.shadow is not None:
+            self.shadow.offer(
+                self.service,
+                images,
+                given,
+                what=what,
+                told=lambda found, seconds: self._note(call.name, images, found, what, seconds, "shadow"),
+            )
+        description, answers = given
+        return Answered(description=description, answers=answers, role=role)
+
+    def services(self) -> list[tuple[Role, Service]]:
+        """All that answer under this name, by their roles."""
+        found: list[tuple[Role, Service]] = [("live", self.service)]
+        found += [] if self.canary is None else [("canary", self.canary.service)]
+        return found + ([] if self.shadow is None else [("shadow", self.shadow.service)])
+
+    def health(self) -> dict[str, Any]:
+        """Whether it answers, and everybody under this name."""
+        roles = {role: _state(service) for role, service in self.services()}
+        if self.canary is not None:
+            canary = self.canary
+            roles["canary"] |= {"share": canary.share, "answered": canary.answered, "fell_back": canary.fell_back}
+        if self.shadow is not None:
+            roles["shadow"] |= asdict(self.shadow.counts)
+        return {"ready": self.is_ready, "roles": roles}
+
+    async def _given(self, call: Call, images: list[bytes], what: str) -> tuple[Role, Given]:
+        if self.canary is None:
+            return "live", await self.service.answer(images, what=what, went=call.went)
+        key = call.key or call.name or token_hex(16)
+        return await self.canary.answer(self.service, key, images, what=what, went=call.went)
+
+    def _note(self, name: str, images: list[bytes], given: Given, what: str, seconds: float, role: Role) -> None:
         if self.recorder is not None and what == FILES:
-            self.recorder.note(call.name, images, answers, description, milliseconds=1e3 * call.seconds)
-        return Answered(description=description, answers=answers)
+            description, answers = given
+            self.recorder.note(name, images, answers, description, milliseconds=1e3 * seconds, role=role)
+
+
+def _state(service: Service) -> dict[str, Any]:
+    told = {"workers": service.workers, "workers_died": service.deaths, "waiting": service.waiting}
+    return {**told, "classifier": service.in_short} | ({"trouble": service.trouble} if service.trouble else {})
 
 
 class Models:
@@ -77,3 +125,10 @@ class Models:
     def is_ready(self) -> bool:
         """Whether every one of them would answer now."""
         return all(one.is_ready for one in self)
+
+    @property
+    def trouble(self) -> str:
+        """Why those that are not ready cannot start, with their names where there are several; empty where nothing is
+        known."""
+        told = [(one.name, one.service.trouble) for one in self if not one.is_ready and one.service.trouble]
+        return "; ".join(trouble if len(self._served) == 1 else f"{name}: {trouble}" for name, trouble in told)

@@ -19,13 +19,21 @@ from sortal.serve.telemetry.model_metrics import ModelMetrics
 
 TOP = 20
 """Classes that workers tell of an answer; a request sees as many of them as it asks for."""
+_NICE = 10
+"""How far workers that answer nobody stand back behind those that do, see nice(2)."""
 
 
 class Service:
-    """What requests are handed to."""
+    """What requests are handed to. With `aside`, workers stand back behind all others; with `trouble`, which says why,
+    there is nothing to start yet."""
 
-    def __init__(self, model: Path, settings: ServeSettings, metrics: ModelMetrics):
+    def __init__(
+        self, model: Path, settings: ServeSettings, metrics: ModelMetrics, *, aside: bool = False, trouble: str = ""
+    ):
         self.settings, self._metrics = settings, metrics
+        self._nice = _NICE if aside else 0
+        self._trouble = trouble
+        self._has_model = not trouble
         self._batcher = self._made(model)
         self._deaths = self._starts = 0
         self._leaving: list[Batcher] = []
@@ -33,7 +41,8 @@ class Service:
 
     def start(self) -> None:
         """Begin to start workers; returns at once."""
-        self._batcher.pool.start()
+        if self._has_model:
+            self._batcher.pool.start()
         self._batcher.start()
 
     @property
@@ -58,8 +67,8 @@ class Service:
 
     @property
     def trouble(self) -> str:
-        """Why workers cannot start; empty where they can."""
-        return self._batcher.pool.state.trouble
+        """Why workers, or those of the classifier that should take over, cannot start; empty where they can."""
+        return self._batcher.pool.state.trouble or self._trouble
 
     @property
     def waiting(self) -> int:
@@ -97,14 +106,19 @@ class Service:
         return self._batcher.measured
 
     async def answer(
-        self, images: list[bytes], *, what: str = FILES, went: list[Went] | None = None
+        self,
+        images: list[bytes],
+        *,
+        what: str = FILES,
+        within_s: float | None = None,
+        went: list[Went] | None = None,
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """(description of the classifier, an answer for each image). Raises as `Batcher.submit`, and MachineError where
         no worker was ever ready. `what` the images are, see `frames`; their batches are added to `went`."""
         batcher = self._batcher
         if batcher.pool.state.description is None:
             raise MachineError("the classifier is not ready yet", hint="ask /readyz")
-        answers = await batcher.submit(images, what=what, went=went)
+        answers = await batcher.submit(images, what=what, within_s=within_s, went=went)
         return batcher.pool.state.description, answers
 
     async def exchange(self, model: Path) -> None:
@@ -116,20 +130,20 @@ class Service:
             async with asyncio.timeout(self.settings.start_s):
                 await fresh.pool.wait_ready()
         except TimeoutError as error:
-            trouble = fresh.pool.state.trouble
+            self._trouble = f"the new classifier does not start: {fresh.pool.state.trouble or 'not in time'}"
             await fresh.pool.stop()
-            raise MachineError(
-                f"the new classifier does not start: {trouble or 'not in time'}", where=str(model)
-            ) from error
+            raise MachineError(self._trouble, where=str(model)) from error
         except asyncio.CancelledError:
             await fresh.pool.stop()
             raise
         fresh.start()
-        old, self._batcher = self._batcher, fresh
-        self._leaving.append(old)
-        ending = asyncio.create_task(self._end(old))
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
+        self._turn_to(fresh)
+
+    def adopt(self, other: Service) -> None:
+        """Answer with the workers of `other` from now on, which is ready and has none afterwards."""
+        fresh, other._batcher = other._batcher, other._made(other.model)
+        fresh.count_as(self._metrics)
+        self._turn_to(fresh)
 
     async def stop(self) -> None:
         """Answer what was taken, for `drain_s` at most, and end all workers."""
@@ -141,6 +155,14 @@ class Service:
         await self._batcher.pool.stop()
         await asyncio.gather(*self._endings, return_exceptions=True)
 
+    def _turn_to(self, fresh: Batcher) -> None:
+        old, self._batcher = self._batcher, fresh
+        self._trouble = ""
+        self._leaving.append(old)
+        ending = asyncio.create_task(self._end(old))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
     async def _end(self, old: Batcher) -> None:
         await old.drain()
         await old.pool.stop()
@@ -149,4 +171,4 @@ class Service:
         self._starts += old.pool.state.starts
 
     def _made(self, model: Path) -> Batcher:
-        return Batcher(Pool(model, self.settings), self.settings, self._metrics, top=TOP)
+        return Batcher(Pool(model, self.settings, nice=self._nice), self.settings, self._metrics, top=TOP)

@@ -10,30 +10,26 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from sortal.core.errors import InputError, SortalError
-from sortal.runtime.locate import locate
 from sortal.serve.account import Account
 from sortal.serve.app import Front
 from sortal.serve.guard.listening import Guard, Listener, hurry_handshakes, opened
 from sortal.serve.guard.safety import Safety
+from sortal.serve.hosted import Hosted
 from sortal.serve.lines import Lines, log
+from sortal.serve.listed import Listed
 from sortal.serve.metrics import Metrics
-from sortal.serve.models import Models, Served
+from sortal.serve.models import Models
 from sortal.serve.oip.dialogue import Dialogue
-from sortal.serve.recorder import Recorder
-from sortal.serve.service import Service
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.state import State
 from sortal.serve.telemetry.tracing import open_tracing
-from sortal.workspace.deployment import deployment
-from sortal.workspace.folder import BUNDLES, Workspace, is_workspace, open_workspace
 
 if TYPE_CHECKING:
     from sortal.serve.grpc.server import GrpcServer
@@ -48,20 +44,26 @@ def serve(model: Path, settings: ServeSettings, *, safety: Safety = _LOCAL) -> N
     Raises InputError where there is no such model, or the address can be reached from other machines without keys and
     TLS, see `Safety`; MachineError where the port is taken.
     """
-    guard = Guard(safety, settings, log)
-    workspace = _opened(model) if is_workspace(model) else None
+    serve_several([Listed(name=settings.name or model.resolve().name, path=model, settings=settings)], settings, safety)
+
+
+def serve_several(listed: Sequence[Listed], settings: ServeSettings, safety: Safety = _LOCAL) -> None:
+    """Serve models by name, the first one where nobody names one; `settings` are those of the server.
+
+    Raises as `serve`; where there are several, one that cannot be opened keeps none of the others from answering.
+    """
+    guard, metrics = Guard(safety, settings, log), Metrics()
+    hosted: list[Hosted] = []
     try:
-        asyncio.run(_run(model, workspace, settings, guard))
+        hosted += (Hosted(one, metrics, log, alone=len(listed) == 1) for one in listed)
+        asyncio.run(_run(hosted, settings, metrics, guard))
     finally:
-        if workspace is not None:
-            workspace.close()
+        for one in hosted:
+            one.close()
 
 
-async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings, guard: Guard) -> None:
-    metrics, name = Metrics(), settings.name or model.resolve().name
-    service = Service(_live(workspace) if workspace else _checked(model), settings, metrics.of(name))
-    recorder = Recorder(workspace, settings, log) if workspace and not workspace.read_only else None
-    models = Models([Served(name, service, recorder)])
+async def _run(hosted: Sequence[Hosted], settings: ServeSettings, metrics: Metrics, guard: Guard) -> None:
+    models = Models([one.served for one in hosted])
     metrics.watch(State(models, settings))
     metrics.watch(guard.refused)
     tracing = open_tracing(settings, Lines())
@@ -73,11 +75,9 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
     server = _Server(config, dialogue, _rpc(models, account, dialogue, settings, guard))
     for logger in ("uvicorn.error", "grpc", "asyncio"):
         logging.getLogger(logger).addHandler(Lines())
-    service.start()
-    if recorder is not None:
-        recorder.start()
-    follower = asyncio.create_task(_follow(workspace, service)) if workspace else None
-    announcing = asyncio.create_task(_announce(server, service, settings, guard, beside))
+    for one in hosted:
+        one.start()
+    announcing = asyncio.create_task(_announce(server, settings, guard, beside))
     watching = asyncio.create_task(guard.follow())
     try:
         beside_task = None if beside is None else await opened(beside)
@@ -86,15 +86,12 @@ async def _run(model: Path, workspace: Workspace | None, settings: ServeSettings
             beside.should_exit = True
             await beside_task
     finally:
-        for task in (follower, announcing, watching):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        for task in (announcing, watching):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await front.stop()
-        await service.stop()
-        if recorder is not None:
-            await recorder.stop()
+        await asyncio.gather(*(one.stop() for one in hosted))
         if tracing is not None:
             await tracing.stop()
         log({"event": "ended"})
@@ -145,55 +142,9 @@ def _rpc(
     return GrpcServer(models, account, dialogue, settings, admit=guard.admit, credentials=guard.rpc_credentials)
 
 
-async def _announce(
-    server: _Server, service: Service, settings: ServeSettings, guard: Guard, beside: Listener | None
-) -> None:
+async def _announce(server: _Server, settings: ServeSettings, guard: Guard, beside: Listener | None) -> None:
     while not server.started or (settings.grpc_port is not None and server.rpc_address is None):
         await asyncio.sleep(0.02)
     metrics = {} if beside is None else {"metrics": f"{beside.url}/metrics"}
     rpc = {} if server.rpc_address is None else {"grpc": server.rpc_address}
     log({"event": "listening", "url": server.url, **rpc, **metrics, **guard.told})
-    while not service.is_ready:
-        await asyncio.sleep(0.02)
-    log({"event": "ready", "workers": settings.workers, **service.in_short})
-
-
-async def _follow(workspace: Workspace, service: Service) -> None:
-    """Exchange the classifier whenever another one becomes live."""
-    version, serving = workspace.database.version(), deployment(workspace).live
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        now = workspace.database.version()
-        live = deployment(workspace).live if now != version else serving
-        version = now
-        if live in (serving, None):
-            continue
-        try:
-            await service.exchange(_live(workspace))
-            log({"event": "exchanged", "bundle_id": live, "before": serving})
-            serving = live
-        except SortalError as error:
-            log({"event": "not exchanged", "bundle_id": live, "reason": str(error)})
-            serving = live  # what failed is not tried again until somebody promotes something
-
-
-def _opened(path: Path) -> Workspace:
-    """To be written where that is allowed; else for reading, without events and feedback."""
-    if os.access(path, os.W_OK):
-        return open_workspace(path)
-    log({"event": "read-only", "message": "events and feedback are not kept", "workspace": str(path)})
-    return open_workspace(path, read_only=True)
-
-
-def _live(workspace: Workspace) -> Path:
-    live = deployment(workspace).live
-    if live is None:
-        raise InputError(
-            "nothing is live in this workspace", where=str(workspace.path), hint="sortal promote RUN WORKSPACE"
-        )
-    return workspace.path / BUNDLES / live
-
-
-def _checked(model: Path) -> Path:
-    locate(model)
-    return model

@@ -16,7 +16,7 @@ import grpc
 
 from sortal.core.errors import DeadlineError, InputError, OverloadError, SortalError
 from sortal.serve.account import Account, Call
-from sortal.serve.answers import request_id
+from sortal.serve.answers import request_id, routing_key
 from sortal.serve.grpc.messages import parsed
 from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
@@ -91,6 +91,7 @@ class Calls:
         """One request for answers. What is raised within is its outcome, and is raised further."""
         metadata = metadata_of(context)
         call = self._account.begin("grpc", request_id(metadata), trace_parent=metadata.get(TRACE, ""))
+        call.key = routing_key(metadata)
         try:
             yield call
         except asyncio.CancelledError:

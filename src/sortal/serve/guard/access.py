@@ -46,6 +46,7 @@ ROUTES: Final[dict[tuple[str, str], Allowed]] = {
     ("GET", "/openapi.json"): ANYBODY,
     ("POST", "/predict"): INFER,
     ("POST", "/explain"): INFER,
+    ("POST", "/models/{name}/predict"): INFER,
     ("POST", "/feedback"): FEEDBACK,
     ("GET", "/review"): FEEDBACK,
     ("GET", "/v2"): ANY_KEY,

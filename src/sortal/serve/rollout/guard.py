@@ -14,19 +14,23 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sortal.core.shares import exact_lower, exact_upper
+from sortal.core.incomplete_beta import log_beta_cdf
+from sortal.core.shares import exact_upper
 
-WINDOW = 500
-"""Requests to the canary that count, the last ones, and those to the live one in the same time."""
+Floats = NDArray[np.float64]
+
+SHORT, LONG = 100, 2_000
+"""Requests to the canary that count, the last ones: few tell soon what breaks, many tell what is a little worse."""
 MOST = 20_000
 """Requests to both that count at most."""
 BETWEEN = 10
 """New requests to the canary before it is looked at again."""
 TAIL = 0.01
 """The share of requests that the 99th percentile leaves above itself."""
-_LIMITS = 4
+_QUESTIONS = 7
+"""Failed, left to a person and contradicted, each in both windows, and slow in the long one."""
 _SMALLEST = 1e-12
 """No look is held at less: the arithmetic of bounds ends there."""
 
@@ -79,8 +83,27 @@ class _Arm:
             self.times.append(seen.seconds) if count > 0 else self.times.popleft()
 
     @property
-    def seconds(self) -> NDArray[np.float64]:
+    def seconds(self) -> Floats:
         return np.array(self.times, np.float64)
+
+
+class _Window:
+    """The last requests: `most` to the canary, and those to the live one in the same time."""
+
+    def __init__(self, most: int):
+        self.canary, self.live = _Arm(), _Arm()
+        self._most = most
+        self._seen: deque[Seen] = deque()
+
+    def note(self, seen: Seen) -> None:
+        self._seen.append(seen)
+        self._of(seen).add(seen, 1)
+        while self.canary.total > self._most or len(self._seen) > MOST:
+            gone = self._seen.popleft()
+            self._of(gone).add(gone, -1)
+
+    def _of(self, seen: Seen) -> _Arm:
+        return self.canary if seen.canary else self.live
 
 
 class Guard:
@@ -88,19 +111,15 @@ class Guard:
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._seen: deque[Seen] = deque()
-        self._canary, self._live = _Arm(), _Arm()
-        self._compared: deque[bool] = deque(maxlen=WINDOW)
+        self._windows = (_Window(SHORT), _Window(LONG))
+        self._compared: deque[bool] = deque(maxlen=LONG)
         self._new = self._looks = 0
 
     def note(self, seen: Seen) -> None:
         """A request had its answer, or failed."""
-        self._seen.append(seen)
-        self._of(seen).add(seen, 1)
+        for window in self._windows:
+            window.note(seen)
         self._new += seen.canary
-        while self._canary.total > WINDOW or len(self._seen) > MOST:
-            gone = self._seen.popleft()
-            self._of(gone).add(gone, -1)
 
     def compare(self, *, same: bool) -> None:
         """An image was answered by both; `same`: with the same class."""
@@ -108,40 +127,44 @@ class Guard:
 
     def reason(self) -> str | None:
         """Which limit is broken, in words; None where none is, or it is not time to look."""
-        if self._canary.total < self._limits.requests or self._new < BETWEEN:
+        long = self._windows[-1]
+        if long.canary.total < self._limits.requests or self._new < BETWEEN:
             return None
         self._new = 0
         self._looks += 1
-        level = max(self._limits.chance / _LIMITS * 6 / (math.pi * self._looks) ** 2, _SMALLEST)
-        return self._failing(level) or self._doubtful(level) or self._contradicting(level) or self._slow(level)
+        level = max(self._limits.chance / _QUESTIONS * 6 / (math.pi * self._looks) ** 2, _SMALLEST)
+        for window in self._windows:
+            found = self._failing(window, level) or self._doubtful(window, level)
+            if found:
+                return found
+        return self._contradicting(level) or self._slow(long, level)
 
-    def _failing(self, level: float) -> str | None:
-        own, other = ((arm.failed, arm.total) for arm in (self._canary, self._live))
+    def _failing(self, seen: _Window, level: float) -> str | None:
+        own, other = ((arm.failed, arm.total) for arm in (seen.canary, seen.live))
         if not exceeds(own, other, self._limits.errors, level):
             return None
         return f"it failed {_told(own)} requests, the live one {_told(other)}"
 
-    def _doubtful(self, level: float) -> str | None:
-        own, other = ((arm.abstained, len(arm.times)) for arm in (self._canary, self._live))
+    def _doubtful(self, seen: _Window, level: float) -> str | None:
+        own, other = ((arm.abstained, len(arm.times)) for arm in (seen.canary, seen.live))
         if not exceeds(own, other, self._limits.abstained, level):
             return None
         return f"it left {_told(own)} images to a person, the live one {_told(other)}"
 
     def _contradicting(self, level: float) -> str | None:
-        own = (self._compared.count(False), len(self._compared))
-        if own[1] < self._limits.requests or not exceeds(own, None, self._limits.disagreed, level):
-            return None
-        return f"it named another class than the live one for {_told(own)} images"
+        last = list(self._compared)
+        for part in (last[-SHORT:], last):
+            own = (part.count(False), len(part))
+            if own[1] >= self._limits.requests and exceeds(own, None, self._limits.disagreed, level):
+                return f"it named another class than the live one for {_told(own)} images"
+        return None
 
-    def _slow(self, level: float) -> str | None:
-        own, other = self._canary.seconds, self._live.seconds
+    def _slow(self, seen: _Window, level: float) -> str | None:
+        own, other = seen.canary.seconds, seen.live.seconds
         if not slower(own, other, self._limits.latency, level):
             return None
         mine, theirs = (1e3 * float(np.quantile(one, 1 - TAIL)) for one in (own, other))
         return f"its 99th percentile is {mine:.0f} ms, that of the live one {theirs:.0f} ms"
-
-    def _of(self, seen: Seen) -> _Arm:
-        return self._canary if seen.canary else self._live
 
 
 Share = tuple[int, int]
@@ -149,36 +172,53 @@ Share = tuple[int, int]
 
 
 def exceeds(own: Share, other: Share | None, margin: float, level: float) -> bool:
-    """Whether the first share is above the second (or 0) by more than `margin`, by exact bounds: with a chance of
-    `level` at most where it is not."""
-    count, total = own
-    there = 0.0 if other is None or not other[1] else other[0] / other[1]
-    if not total or (other is not None and not other[1]) or count / total <= there + margin:
+    """Whether the first share is above the second (or 0) by more than `margin`: said with a chance of `level` at most
+    where it is not. By exact bounds of both at half the level each, or of the one at the level."""
+    if not own[1] or (other is not None and not other[1]):
         return False
     if other is None:
-        return float(exact_lower(count, total, 1 - level)) > margin
-    below, above = exact_lower(count, total, 1 - level / 2), exact_upper(*other, 1 - level / 2)
-    return float(below) - float(above) > margin
-
-
-def slower(own: NDArray[np.float64], other: NDArray[np.float64], ratio: float, level: float) -> bool:
-    """Whether the 99th percentile of the first latencies is above `ratio` times that of the others: with a chance of
-    `level` at most where it is not. Of the others several hundred are needed."""
-    limit = upper_tail(other, level / 2)
-    if limit is None or not own.size:
+        return surely_above(own, margin, level)
+    if not surely_above(own, other[0] / other[1] + margin, level / 2):  # so it cannot be above the bound either
         return False
-    late = int((own > ratio * limit).sum())
-    return late > TAIL * own.size and float(exact_lower(late, own.size, 1 - level / 2)) > TAIL
+    return surely_above(own, float(exact_upper(*other, 1 - level / 2)) + margin, level / 2)
 
 
-def upper_tail(values: NDArray[np.float64], level: float) -> float | None:
+def surely_above(own: Share, limit: float, level: float) -> bool:
+    """Whether so many hits, or more, have a chance below `level` where the true share is `limit` or less."""
+    count, total = own
+    if limit >= 1.0 or count <= limit * total:
+        return False
+    return limit <= 0.0 or float(log_beta_cdf(*_arrays(limit, count, total - count + 1))[0]) < math.log(level)
+
+
+def slower(own: Floats, other: Floats, ratio: float, level: float) -> bool:
+    """Whether the 99th percentile of the first latencies is above `ratio` times that of the others: said with a chance
+    of `level` at most where it is not. Of the others several hundred are needed."""
+    if not own.size or not other.size or not _is_tail(own, ratio * float(np.quantile(other, 1 - TAIL)), level):
+        return False
+    limit = upper_tail(other, level / 2)
+    return limit is not None and _is_tail(own, ratio * limit, level / 2)
+
+
+def upper_tail(values: Floats, level: float) -> float | None:
     """A value that the 99th percentile exceeds with a chance of `level` at most; None where they are too few.
 
     By order: so many of N values lie above the percentile as a binomial (N, 0.01) says.
     """
-    above = np.arange(math.ceil(TAIL * values.size) + 1)
-    sure = np.flatnonzero(exact_upper(above, values.size, 1 - level) <= TAIL) if values.size else above[:0]
+    above = np.arange(math.ceil(TAIL * values.size))
+    chances = log_beta_cdf(*_arrays(1 - TAIL, values.size - above, above + 1))
+    sure = np.flatnonzero(chances <= math.log(level))
     return None if not sure.size else float(np.sort(values)[::-1][sure[-1]])
+
+
+def _is_tail(values: Floats, limit: float, level: float) -> bool:
+    """Whether surely more than `TAIL` of the values lie above `limit`."""
+    return surely_above((int((values > limit).sum()), values.size), TAIL, level)
+
+
+def _arrays(*values: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    x, a, b = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value, np.float64)) for value in values))
+    return x, a, b
 
 
 def _told(share: Share) -> str:

@@ -15,8 +15,6 @@ from sortal.serve.models import Models
 from sortal.serve.service import Service
 from sortal.serve.settings import ServeSettings
 
-LIVE = "live"
-"""The role of the classifier that answers clients."""
 _KIB = 1024
 Read = Callable[[Service], float]
 
@@ -42,7 +40,11 @@ class State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Everything, as it is now."""
-        seen = [_Seen(model=one.name, role=LIVE, service=one.service) for one in self._models]
+        seen = [
+            _Seen(model=one.name, role=role, service=service)
+            for one in self._models
+            for role, service in one.services()
+        ]
         yield _one("sortal_ready", "Whether a request would be answered now", float(self._models.is_ready))
         yield _one("sortal_queue_limit_images", "Images that may wait", self._settings.queue)
         yield _one("sortal_workers_wanted", "Workers that each model should have", self._settings.workers)
