@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from sortal.serve.rollout.guard import BETWEEN, TAIL, Guard, Limits, Seen, exceeds, slower, upper_tail
+from sortal.serve.rollout.guard import BETWEEN, TAILS, Guard, Limits, Seen, exceeds, slower, upper_bound
 from sortal.serve.rollout.routing import place
 
 LIMITS = Limits()
@@ -67,7 +67,7 @@ def test_at_the_very_limits_one_in_a_hundred_is_ended_at_most() -> None:
         (Arm(errors=1.0), 0.1, 60),
         (Arm(errors=0.4), 0.1, 400),
         (Arm(abstained=1.0), 0.1, 100),
-        (Arm(slowness=8.0), 0.1, 2_500),
+        (Arm(slowness=8.0), 0.1, 200),
         (Arm(), 0.9, 100),
     ],
 )
@@ -121,12 +121,28 @@ def test_bounds_hold_as_often_as_they_say() -> None:
         exceeds((int(a), 200), (int(b), 1_000), 0.0, 0.05) for a, b in random.binomial((200, 1_000), 0.1, (2_000, 2))
     ]
     assert np.mean(above) <= 0.05
-    true = float(np.quantile(np.random.default_rng(4).exponential(size=1_000_000), 1 - TAIL))
-    below = [(upper_tail(random.exponential(size=1_000), 0.05) or 0.0) < true for _ in range(400)]
-    assert 0.0 < np.mean(below) <= 0.06
-    late = [slower(2 * random.exponential(size=200), random.exponential(size=1_000), 2.0, 0.05) for _ in range(200)]
-    assert np.mean(late) <= 0.05
-    assert upper_tail(random.exponential(size=200), 0.01) is None
+    for tail in TAILS.values():
+        true = float(np.quantile(np.random.default_rng(4).exponential(size=1_000_000), 1 - tail))
+        drawn = [upper_bound(random.exponential(size=800), 0.05, tail=tail) for _ in range(400)]
+        assert 0.0 < np.mean([one is not None and one < true for one in drawn]) <= 0.07
+        late = [
+            slower(2 * random.exponential(size=200), random.exponential(size=800), 2.0, 0.05, tail=tail)
+            for _ in range(200)
+        ]
+        assert np.mean(late) <= 0.05
+    assert upper_bound(random.exponential(size=200), 0.01, tail=0.01) is None
+
+
+def test_a_slow_tail_is_found_where_the_median_is_as_it_was() -> None:
+    random, guard = np.random.default_rng(5), Guard(LIMITS)
+    for number in range(20_000):
+        canary, slow = number % 4 == 0, random.random() < 0.05
+        guard.note(Seen(canary=canary, failed=False, seconds=0.5 if canary and slow else 0.01 + 0.01 * random.random()))
+        reason = guard.reason()
+        if reason is not None:
+            break
+    assert reason is not None
+    assert reason.startswith("its 99th percentile is 500 ms, that of the live one")
 
 
 def test_places_are_even_sticky_and_new_for_each_rollout() -> None:

@@ -83,7 +83,7 @@ class ServeSettings(BaseModel):
     canary_errors: Share = 0.05
     """By which a canary's share of failed requests may exceed that of the live classifier; see `rollout.guard`."""
     canary_latency: Annotated[float, Field(ge=1)] = 2.0
-    """How many times the live one's 99th percentile of latency its own may be."""
+    """How many times the live one's latency its own may be, at the median and at the 99th percentile."""
     canary_abstained: Share = 0.2
     """By which its share of images left to a person may exceed that of the live one."""
     canary_disagreed: Share = 0.3

@@ -19,6 +19,13 @@ _ID = {
     "description": "What the request is called; a new name where it is not 1 to 128 printable ASCII characters.",
     "schema": {"type": "string"},
 }
+_KEY = {
+    "name": "X-Routing-Key",
+    "in": "header",
+    "description": "Requests with one key are all answered by the canary, where there is one, or none of them.",
+    "schema": {"type": "string"},
+}
+_NAME = {"name": "name", "in": "path", "required": True, "description": "Which model.", "schema": {"type": "string"}}
 _FILES = {
     "type": "object",
     "properties": {"file": {"type": "string", "format": "binary"}},
@@ -59,7 +66,7 @@ def description(settings: ServeSettings) -> dict[str, Any]:
 
 
 def _paths(settings: ServeSettings) -> dict[str, dict[str, Operation]]:
-    found = {"/predict": {"post": _predict()}}
+    found = {"/predict": {"post": _predict(_MODEL)}, "/models/{name}/predict": {"post": _predict(_NAME)}}
     if settings.explain:
         found["/explain"] = {"post": _explain()}
     found |= {
@@ -80,7 +87,7 @@ def _paths(settings: ServeSettings) -> dict[str, dict[str, Operation]]:
     return found | protocol.protocol_paths()
 
 
-def _predict() -> Operation:
+def _predict(model: dict[str, Any]) -> Operation:
     return operation(
         "Answer images",
         tag="answers",
@@ -88,8 +95,9 @@ def _predict() -> Operation:
         parameters=[
             query("top", {"type": "integer", "minimum": 1, "maximum": TOP, "default": 5}, "Classes of an answer."),
             query("probabilities", {"type": "boolean", "default": False}, "Tell those of every class, and label_set."),
-            _MODEL,
+            model,
             _ID,
+            _KEY,
         ],
         body=_IMAGES,
         responses={

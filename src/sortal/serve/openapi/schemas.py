@@ -92,10 +92,11 @@ SCHEMAS: dict[str, Schema] = {
         {
             "request_id": TEXT,
             "bundle_id": TEXT,
+            "role": about({"enum": ["live", "canary"]}, "What the bundle is."),
             "predictions": several({"anyOf": [named("Answer"), named("Unreadable")]}),
             "label_set": named("LabelSet"),
         },
-        optional=("label_set",),
+        optional=("role", "label_set"),
     ),
     "Images": thing(
         {"image": about(TEXT, "An encoded file in base64, or as a data URI."), "images": TEXTS},
@@ -178,7 +179,7 @@ SCHEMAS: dict[str, Schema] = {
         more=True,
     ),
     "Live": thing({"live": FLAG}),
-    "Ready": thing({"ready": FLAG, "reason": TEXT}, optional=("reason",)),
+    "Ready": thing({"ready": FLAG, "not_ready": TEXTS, "reason": TEXT}, optional=("not_ready", "reason")),
     "Health": thing(
         {
             "ready": FLAG,

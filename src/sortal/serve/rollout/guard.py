@@ -27,10 +27,10 @@ MOST = 20_000
 """Requests to both that count at most."""
 BETWEEN = 10
 """New requests to the canary before it is looked at again."""
-TAIL = 0.01
-"""The share of requests that the 99th percentile leaves above itself."""
-_QUESTIONS = 7
-"""Failed, left to a person and contradicted, each in both windows, and slow in the long one."""
+TAILS = {"median": 0.5, "99th percentile": 0.01}
+"""What latencies are compared by: the share of requests above it. A median is known after few requests."""
+_QUESTIONS = 8
+"""Failed, left to a person and contradicted, each in both windows, and slow at both places in the long one."""
 _SMALLEST = 1e-12
 """No look is held at less: the arithmetic of bounds ends there."""
 
@@ -42,7 +42,7 @@ class Limits:
     errors: float = 0.05
     """By which its share of failed requests may exceed that of the live one."""
     latency: float = 2.0
-    """How many times the live one's 99th percentile its own may be."""
+    """How many times the live one's latency its own may be, at the median and at the 99th percentile."""
     abstained: float = 0.2
     """By which its share of images left to a person may exceed that of the live one."""
     disagreed: float = 0.3
@@ -161,10 +161,11 @@ class Guard:
 
     def _slow(self, seen: _Window, level: float) -> str | None:
         own, other = seen.canary.seconds, seen.live.seconds
-        if not slower(own, other, self._limits.latency, level):
-            return None
-        mine, theirs = (1e3 * float(np.quantile(one, 1 - TAIL)) for one in (own, other))
-        return f"its 99th percentile is {mine:.0f} ms, that of the live one {theirs:.0f} ms"
+        for name, tail in TAILS.items():
+            if slower(own, other, self._limits.latency, level, tail=tail):
+                mine, theirs = (1e3 * float(np.quantile(one, 1 - tail)) for one in (own, other))
+                return f"its {name} is {mine:.0f} ms, that of the live one {theirs:.0f} ms"
+        return None
 
 
 Share = tuple[int, int]
@@ -191,29 +192,29 @@ def surely_above(own: Share, limit: float, level: float) -> bool:
     return limit <= 0.0 or float(log_beta_cdf(*_arrays(limit, count, total - count + 1))[0]) < math.log(level)
 
 
-def slower(own: Floats, other: Floats, ratio: float, level: float) -> bool:
-    """Whether the 99th percentile of the first latencies is above `ratio` times that of the others: said with a chance
-    of `level` at most where it is not. Of the others several hundred are needed."""
-    if not own.size or not other.size or not _is_tail(own, ratio * float(np.quantile(other, 1 - TAIL)), level):
+def slower(own: Floats, other: Floats, ratio: float, level: float, *, tail: float) -> bool:
+    """Whether the latency that a share of `tail` exceeds is above `ratio` times that of the others: said with a chance
+    of `level` at most where it is not. For the 99th percentile, well over a thousand of the others are needed."""
+    if not own.size or not other.size or not _is_tail(own, ratio * float(np.quantile(other, 1 - tail)), level, tail):
         return False
-    limit = upper_tail(other, level / 2)
-    return limit is not None and _is_tail(own, ratio * limit, level / 2)
+    limit = upper_bound(other, level / 2, tail=tail)
+    return limit is not None and _is_tail(own, ratio * limit, level / 2, tail)
 
 
-def upper_tail(values: Floats, level: float) -> float | None:
-    """A value that the 99th percentile exceeds with a chance of `level` at most; None where they are too few.
+def upper_bound(values: Floats, level: float, *, tail: float) -> float | None:
+    """A value that the quantile 1 - `tail` exceeds with a chance of `level` at most; None where they are too few.
 
-    By order: so many of N values lie above the percentile as a binomial (N, 0.01) says.
+    By order: so many of N values lie above the quantile as a binomial (N, `tail`) says.
     """
-    above = np.arange(math.ceil(TAIL * values.size))
-    chances = log_beta_cdf(*_arrays(1 - TAIL, values.size - above, above + 1))
+    above = np.arange(math.ceil(tail * values.size))
+    chances = log_beta_cdf(*_arrays(1 - tail, values.size - above, above + 1))
     sure = np.flatnonzero(chances <= math.log(level))
     return None if not sure.size else float(np.sort(values)[::-1][sure[-1]])
 
 
-def _is_tail(values: Floats, limit: float, level: float) -> bool:
-    """Whether surely more than `TAIL` of the values lie above `limit`."""
-    return surely_above((int((values > limit).sum()), values.size), TAIL, level)
+def _is_tail(values: Floats, limit: float, level: float, tail: float) -> bool:
+    """Whether surely more than a share of `tail` of the values lies above `limit`."""
+    return surely_above((int((values > limit).sum()), values.size), tail, level)
 
 
 def _arrays(*values: ArrayLike) -> tuple[Floats, Floats, Floats]:
