@@ -18,6 +18,7 @@ from sortal.serve.grpc.calls import Calls, refuse
 from sortal.serve.grpc.messages import INFERENCE, built, message_class, parsed
 from sortal.serve.grpc.tensors import read_infer, write_infer
 from sortal.serve.metrics import Outcome
+from sortal.serve.oip.aside import aside
 from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.refusals import status_of
 
@@ -63,7 +64,8 @@ class Inference:
         self._dialogue.check(name, version)
         outcome: Outcome = "cancelled"
         try:
-            inferred = await self._dialogue.infer(call, name, version, read_infer(message))
+            asked = await aside(message.ByteSize(), lambda: read_infer(message))
+            inferred = await self._dialogue.infer(call, name, version, asked)
             outcome = _OK
         except SortalError as error:
             outcome = status_of(error)[1]

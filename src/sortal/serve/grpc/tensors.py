@@ -79,7 +79,7 @@ def write_infer(inferred: Inferred, name: str | None) -> Any:
 def _tensor(item: Any, raw: bytes | None) -> NDArray[Any]:
     dtype, shape = dtype_of(item.datatype, item.name), shape_of(list(item.shape))
     if raw is None:
-        return numbers_of(_contents(item), dtype, shape, item.name)
+        return numbers_of(_contents(item, math.prod(shape)), dtype, shape, item.name)
     if item.HasField("contents"):
         raise InputError("an input has contents, or bytes in raw_input_contents", where=item.name[:80])
     needed = math.prod(shape) * dtype.itemsize
@@ -90,8 +90,8 @@ def _tensor(item: Any, raw: bytes | None) -> NDArray[Any]:
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
-def _contents(item: Any) -> Sequence[Any]:
-    """The typed numbers of an input; an empty shape may have none."""
+def _contents(item: Any, count: int) -> Sequence[Any]:
+    """The typed numbers of an input of which a shape promises `count`."""
     filled = [field.name for field, _ in item.contents.ListFields()]
     if item.datatype not in _FIELDS or filled not in ([_FIELDS[item.datatype]], []):
         raise InputError(
@@ -99,7 +99,12 @@ def _contents(item: Any) -> Sequence[Any]:
             where=item.name[:80],
             received=", ".join(filled) or None,
         )
-    return [value for _, values in item.contents.ListFields() for value in values]
+    values = getattr(item.contents, _FIELDS[item.datatype])
+    if len(values) != count:
+        raise InputError(
+            f"shape {list(item.shape)} has {count} values", where=item.name[:80], received=str(len(values))
+        )
+    return list(values)
 
 
 def _plain(parameters: Any) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from sortal.serve.answers import is_plain_id, request_id, routing_key
 from sortal.serve.intake import parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import VERSION
+from sortal.serve.oip.aside import aside
 from sortal.serve.oip.dialogue import Dialogue
-from sortal.serve.oip.tensors import HEADER, packed, read_request, unpacked, write_response
+from sortal.serve.oip.tensors import HEADER, InferRequest, packed, read_request, unpacked, write_response
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.trace_parent import HEADER as TRACE
 
@@ -134,20 +135,25 @@ class Protocol:
         call.key = routing_key(request.headers)
         self._dialogue.check(name, version)  # said before the body is read
         body = await read_body(request, self._settings)
-        encoding = request.headers.get("content-encoding", "").strip().lower()
-        plain, length = unpacked(body, encoding, int(self._settings.body_mb * 1e6)), request.headers.get(HEADER)
-        asked = self._dialogue.whole(name, version, plain) if length == "0" else read_request(plain, length)
+        encoding, length = request.headers.get("content-encoding", "").strip().lower(), request.headers.get(HEADER)
+        most = int(self._settings.body_mb * 1e6)
+
+        def read() -> InferRequest:
+            plain = unpacked(body, encoding, most)
+            return self._dialogue.whole(name, version, plain) if length == "0" else read_request(plain, length)
+
+        asked = await aside(most if encoding else len(body), read)
         call.name = asked.name if asked.name and is_plain_id(asked.name) else call.name
         inferred = await self._dialogue.infer(call, name, version, asked)
         head = {"model_name": inferred.model, "model_version": VERSION} | ({"id": asked.name} if asked.name else {})
-        body, size = write_response(head, inferred.outputs)
+        text, size = write_response(head, inferred.outputs)
         headers = {} if size is None else {HEADER: str(size)}
-        body, packing = packed(body, request.headers.get("accept-encoding", ""))
+        text, packing = packed(text, request.headers.get("accept-encoding", ""))
         if packing is not None:
             headers["content-encoding"] = packing
         kind = "application/json" if size is None else "application/octet-stream"
         self._dialogue.note(name, "ok", call)
-        return Response(body, media_type=kind, headers=headers)
+        return Response(text, media_type=kind, headers=headers)
 
 
 def _named(request: Request) -> tuple[str, str]:
