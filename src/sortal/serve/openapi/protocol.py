@@ -9,6 +9,7 @@ from sortal.serve.openapi.schemas import FLAG, TEXT, TEXTS, Schema, named, sever
 
 _SHAPE = several({"type": "integer"})
 _TENSOR = thing({"name": TEXT, "datatype": TEXT, "shape": _SHAPE}, more=True)
+_ASKED: Schema = {"description": 'With {"ready": true}, those that answer; with anything else, all.'}
 _READY = thing({"name": TEXT, "ready": FLAG})
 
 SCHEMAS: dict[str, Schema] = {
@@ -76,7 +77,7 @@ def _get(summary: str, schema: Schema, *also: int, parameters: list[dict[str, An
 
 
 def _index() -> Operation:
-    body = {"content": {"application/json": {"schema": thing({"ready": FLAG}, optional=("ready",), more=True)}}}
+    body = {"content": {"application/json": {"schema": _ASKED}}}
     responses = {"200": answer("the models", named("ProtocolIndex"))} | refusals(*BODY)
     return operation("The models of the server", tag=_TAG, body=body, responses=responses)
 
