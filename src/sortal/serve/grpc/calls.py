@@ -18,6 +18,7 @@ from sortal.core.errors import DeadlineError, InputError, OverloadError, SortalE
 from sortal.serve.account import Account, Call
 from sortal.serve.answers import request_id, routing_key
 from sortal.serve.grpc.messages import parsed
+from sortal.serve.guard.ring import RefusedError
 from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
 from sortal.serve.refusals import status_of
@@ -147,12 +148,20 @@ def status_in_grpc(error: SortalError) -> grpc.StatusCode:
 async def refuse(context: Any, error: SortalError) -> NoReturn:
     """End a call with an error: what is wrong, what was received, what to do, and when to ask again."""
     trailing = []
-    if isinstance(error, OverloadError):
-        trailing.append((PUSHBACK_KEY, str(max(1, round(1e3 * error.retry_after_s)))))
+    pause_s = _pause_s(error)
+    if pause_s is not None:
+        trailing.append((PUSHBACK_KEY, str(max(1, round(1e3 * pause_s)))))
     if isinstance(error, UnreadableError):
         trailing.append((CODES_KEY, ",".join(error.codes)))
     await context.abort(status_in_grpc(error), str(error), tuple(trailing))
     raise AssertionError("a call that was aborted goes on")
+
+
+def _pause_s(error: SortalError) -> float | None:
+    """After how long the client may ask again; None where asking again changes nothing."""
+    if isinstance(error, OverloadError):
+        return error.retry_after_s
+    return (error.refusal.retry_after_s or None) if isinstance(error, RefusedError) else None
 
 
 def _gone(context: Any) -> tuple[Outcome, grpc.StatusCode]:
