@@ -16,12 +16,12 @@ from sortal.core.preprocess import PreprocessSpec
 from sortal.export.publish import stamp, write_artifact
 
 
-def color_model() -> onnx.ModelProto:
+def color_model(size: int = 16) -> onnx.ModelProto:
     """logits = 4 x mean over the left half of the image, channel by channel; the embedding is the plain mean."""
     make, info = helper.make_node, helper.make_tensor_value_info
     stored = {
         "start": np.asarray([0], np.int64),
-        "end": np.asarray([8], np.int64),
+        "end": np.asarray([size // 2], np.int64),
         "axis": np.asarray([3], np.int64),
         "space": np.asarray([2, 3], np.int64),
         "four": np.asarray(4.0, np.float32),
@@ -33,7 +33,7 @@ def color_model() -> onnx.ModelProto:
         make("ReduceMean", ["left", "space"], ["mean"], keepdims=0),
         make("Mul", ["mean", "four"], ["logits"]),
     ]
-    shape = ["batch", 3, 16, 16]
+    shape = ["batch", 3, size, size]
     outputs = [("logits", ["batch", 3]), ("embedding", ["batch", 3]), ("feature_map", shape)]
     graph = helper.make_graph(
         nodes,
@@ -49,6 +49,7 @@ def color_bundle(
     path: Path,
     *,
     threshold: float = 0.6,
+    size: int = 16,
     temperature: float = 1.0,
     names: tuple[str, str, str] = ("red", "green", "blue"),
     display: dict[str, str] | None = None,
@@ -56,14 +57,14 @@ def color_bundle(
     """A bundle of it at `path`, with its ONNX artifact."""
     contents = BundleContents(
         labels=LabelSet(names=names, display=display or {}),
-        preprocess=PreprocessSpec(size=(16, 16), resize="stretch", mean=(0.0,) * 3, std=(0.25,) * 3),
+        preprocess=PreprocessSpec(size=(size, size), resize="stretch", mean=(0.0,) * 3, std=(0.25,) * 3),
         decision=DecisionSpec(threshold=threshold, temperature=temperature),
         model=ModelSpec(architecture="colors", classes=3, embedding=3, parameters=0),
         weights_licence="Apache-2.0",
     )
     write_bundle(path, contents)
     file = path.parent / f"{path.name}-work.onnx"
-    file.write_bytes(color_model().SerializeToString())
+    file.write_bytes(color_model(size).SerializeToString())
     stamp(file, open_bundle(path))
     write_artifact(path, "onnx", file, None)
     return path
