@@ -110,9 +110,10 @@ class Server:
 Start = Callable[..., Server]
 
 
-def start_server(model: Path, log: Path, *settings: str) -> Server:
-    """A server on a free port that says so; its workers may not be ready yet."""
-    command = [sys.executable, "-m", "sortal", "serve", str(model), "port=0", *settings]
+def start_server(model: Path, log: Path, *settings: str, several: bool = False) -> Server:
+    """A server on a free port that says so; its workers may not be ready yet. `several`: `model` is a file of them."""
+    served = ["--models", str(model)] if several else [str(model)]
+    command = [sys.executable, "-m", "sortal", "serve", *served, "port=0", *settings]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stderr=file, stdout=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
     server = Server(process=process, log=log)

@@ -1,0 +1,134 @@
+"""Several models behind one server: by name on every way, each with its own settings, none at the mercy of another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import Server, start_server
+from sortal.core.bundle import open_bundle
+from sortal.core.errors import InputError
+from sortal.serve.listed import read_models
+from sortal.serve.settings import ServeSettings
+from sortal.workspace.deployment import promote
+from sortal.workspace.events import events_since
+from sortal.workspace.folder import create_workspace, open_workspace
+
+
+@pytest.fixture(scope="module")
+def several(bundles: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A bundle, a workspace, and an empty workspace that has nothing to answer with."""
+    folder = tmp_path_factory.mktemp("several")
+    for name, filled in (("line4", True), ("line5", False)):
+        with create_workspace(folder / name) as workspace:
+            if filled:
+                promote(workspace, open_bundle(bundles[1]))
+    (folder / "models.yaml").write_text(
+        f"default: plain\nmodels:\n  line4: {{path: line4/, workers: 1}}\n  plain: {bundles[0]}\n  empty: line5\n"
+    )
+    server = start_server(folder / "models.yaml", folder / "log", "workers=1", several=True)
+    try:
+        server.wait_for("ready", count=2)
+        yield server, folder
+    finally:
+        server.end()
+
+
+def test_each_answers_under_its_name(
+    several: tuple[Server, Path], bundles: tuple[Path, Path], colors: dict[str, bytes]
+) -> None:
+    server, _ = several
+    ids = [open_bundle(path).id for path in bundles]
+    asked = (
+        "/predict",
+        "/predict?model=plain",
+        "/models/plain/predict",
+        "/models/line4/predict",
+        "/predict?model=line4",
+    )
+    answers = [server.predict(colors["red"], path, X_Request_Id=f"r{number}") for number, path in enumerate(asked)]
+    assert [status for status, _ in answers] == [200] * 5
+    assert [told["bundle_id"] for _, told in answers] == [ids[0]] * 3 + [ids[1]] * 2
+    assert {told["predictions"][0]["label"] for _, told in answers} == {"red"}
+    status, told = server.predict(colors["red"], "/models/plian/predict")
+    assert (status, "no such model" in told["error"]) == (404, True)
+    server.wait_for("ready", count=2)
+    names = json.loads(server.ask("POST", "/v2/repository/index")[2])
+    assert [(one["name"], one["state"]) for one in names] == [
+        ("plain", "READY"),
+        ("line4", "READY"),
+        ("empty", "UNAVAILABLE"),
+    ]
+    assert "nothing is live" in names[2]["reason"]
+    assert json.loads(server.ask("GET", "/v2/models/line4")[2])["name"] == "line4"
+    server.account()
+
+
+def test_one_that_has_nothing_is_told_and_keeps_nobody_from_answering(
+    several: tuple[Server, Path], bundles: tuple[Path, Path], colors: dict[str, bytes]
+) -> None:
+    server, folder = several
+    status, _, body = server.ask("GET", "/readyz")
+    told = json.loads(body)
+    assert (status, told["not_ready"]) == (503, ["empty"])
+    assert "empty: " in told["reason"]
+    assert "nothing is live" in told["reason"]
+    assert server.predict(colors["red"], "/models/empty/predict")[0] == 503
+    health = json.loads(server.ask("GET", "/health")[2])["models"]
+    assert {name: one["ready"] for name, one in health.items()} == {"plain": True, "line4": True, "empty": False}
+    assert health["line4"]["roles"]["live"]["classifier"]["bundle_id"] == open_bundle(bundles[1]).id
+    text = server.ask("GET", "/metrics")[2].decode()
+    for name in ("plain", "line4", "empty"):
+        assert f'sortal_workers_ready{{model="{name}",role="live"}}' in text
+    with open_workspace(folder / "line5") as workspace:  # what becomes live is followed, also from nothing
+        promote(workspace, open_bundle(bundles[0]))
+        server.wait_for("exchanged")
+        assert server.predict(colors["blue"], "/models/empty/predict", X_Request_Id="first")[0] == 200
+        assert server.ask("GET", "/readyz")[0] == 200
+    with open_workspace(folder / "line4") as workspace:
+        assert {one.request_id for one in events_since(workspace)} >= {"r3", "r4"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: {a: here}\nmodel: x", "no such key"),
+        ("models: {a: {path: here, worker: 2}}", "did you mean workers"),
+        ("models: {a: {path: here, port: 2}}", "setting of the whole server"),
+        ("models: {a: {path: here, batch: 0}}", "greater than or equal to 1"),
+        ("models: {a: nowhere}", "there is no such model"),
+        ("models: {a: here, b: here, a: here}", "the same name twice"),
+        ("models: {a: here}\ndefault: b", "default is none of the models"),
+        ("models: {a/b: here}", "cannot be in an address"),
+        ("models: {4: here}", "cannot be in an address"),
+        ("models: {a: {workers: 2}}", "a model has a path"),
+        ("models: [here]", "there are no models"),
+        ("models: {}", "there are no models"),
+        ("- here", "expected keys and values"),
+        ("models: {a: [", "this is no YAML"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_the_place(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    file = tmp_path / "models.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_models(file, ServeSettings())
+    assert said in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_paths_are_those_of_the_file_and_settings_its_own(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    file = tmp_path / "models.yaml"
+    file.write_text("default: b\nmodels:\n  a: one\n  b: {path: two, workers: 3, engine: openvino}\n")
+    found = read_models(file, ServeSettings(workers=2, batch=8))
+    assert [(one.name, one.path) for one in found] == [("b", tmp_path / "two"), ("a", tmp_path / "one")]
+    assert [(one.settings.workers, one.settings.engine, one.settings.batch) for one in found] == [
+        (3, "openvino", 8),
+        (2, "auto", 8),
+    ]
