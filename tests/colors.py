@@ -16,22 +16,22 @@ from sortal.core.preprocess import PreprocessSpec
 from sortal.export.publish import stamp, write_artifact
 
 
-def color_model(size: int = 16) -> onnx.ModelProto:
-    """logits = 4 x mean over the left half of the image, channel by channel; the embedding is the plain mean."""
+def color_model(size: int = 16, *, factor: float = 4.0) -> onnx.ModelProto:
+    """logits = `factor` x mean over the left half of the image, channel by channel; the embedding is the plain mean."""
     make, info = helper.make_node, helper.make_tensor_value_info
     stored = {
         "start": np.asarray([0], np.int64),
         "end": np.asarray([size // 2], np.int64),
         "axis": np.asarray([3], np.int64),
         "space": np.asarray([2, 3], np.int64),
-        "four": np.asarray(4.0, np.float32),
+        "factor": np.asarray(factor, np.float32),
     }
     nodes = [
         make("Identity", ["image"], ["feature_map"]),
         make("ReduceMean", ["image", "space"], ["embedding"], keepdims=0),
         make("Slice", ["image", "start", "end", "axis"], ["left"]),
         make("ReduceMean", ["left", "space"], ["mean"], keepdims=0),
-        make("Mul", ["mean", "four"], ["logits"]),
+        make("Mul", ["mean", "factor"], ["logits"]),
     ]
     shape = ["batch", 3, size, size]
     outputs = [("logits", ["batch", 3]), ("embedding", ["batch", 3]), ("feature_map", shape)]
@@ -51,6 +51,7 @@ def color_bundle(
     threshold: float = 0.6,
     size: int = 16,
     temperature: float = 1.0,
+    factor: float = 4.0,
     names: tuple[str, str, str] = ("red", "green", "blue"),
     display: dict[str, str] | None = None,
 ) -> Path:
@@ -64,7 +65,7 @@ def color_bundle(
     )
     write_bundle(path, contents)
     file = path.parent / f"{path.name}-work.onnx"
-    file.write_bytes(color_model(size).SerializeToString())
+    file.write_bytes(color_model(size, factor=factor).SerializeToString())
     stamp(file, open_bundle(path))
     write_artifact(path, "onnx", file, None)
     return path
