@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sortal.serve.batcher import CRASHES
+from sortal.serve.guard.keys import masked
 from sortal.serve.metrics import Outcome
 
 ID_HEADER = "x-request-id"
@@ -29,8 +30,8 @@ def routing_key(headers: Mapping[str, str]) -> str:
 
 
 def is_plain_id(own: str) -> bool:
-    """Whether a request may be called so."""
-    return 0 < len(own) <= LONGEST_ID and own.isascii() and own.isprintable()
+    """Whether a request may be called so; a key that was sent in the wrong place is no name."""
+    return 0 < len(own) <= LONGEST_ID and own.isascii() and own.isprintable() and masked(own) == own
 
 
 def told(answer: dict[str, Any], labels: Sequence[str], top: int, *, full: bool = False) -> dict[str, Any]:

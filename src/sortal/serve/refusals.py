@@ -15,6 +15,7 @@ from sortal.core.errors import (
     OverloadError,
     SortalError,
 )
+from sortal.serve.guard.keys import masked
 from sortal.serve.guard.ring import RefusedError
 from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
@@ -53,7 +54,8 @@ def refusal(error: SortalError, status: int, name: str) -> Response:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if status in (408, 413):
         headers["connection"] = "close"
-    return JSONResponse({key: value for key, value in told.items() if value is not None}, status, headers=headers)
+    shown = {key: masked(value) for key, value in told.items() if value is not None}
+    return JSONResponse(shown, status, headers=headers)
 
 
 def refused(error: SortalError, name: str) -> tuple[Response, Outcome]:

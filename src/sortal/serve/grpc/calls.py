@@ -18,6 +18,7 @@ from sortal.core.errors import DeadlineError, InputError, OverloadError, SortalE
 from sortal.serve.account import Account, Call
 from sortal.serve.answers import request_id, routing_key
 from sortal.serve.grpc.messages import parsed
+from sortal.serve.guard.keys import masked
 from sortal.serve.guard.ring import RefusedError
 from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
@@ -153,7 +154,7 @@ async def refuse(context: Any, error: SortalError) -> NoReturn:
         trailing.append((PUSHBACK_KEY, str(max(1, round(1e3 * pause_s)))))
     if isinstance(error, UnreadableError):
         trailing.append((CODES_KEY, ",".join(error.codes)))
-    await context.abort(status_in_grpc(error), str(error), tuple(trailing))
+    await context.abort(status_in_grpc(error), masked(str(error)), tuple(trailing))
     raise AssertionError("a call that was aborted goes on")
 
 

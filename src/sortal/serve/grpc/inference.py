@@ -17,6 +17,7 @@ from sortal.serve.answers import is_plain_id
 from sortal.serve.grpc.calls import Calls, refuse
 from sortal.serve.grpc.messages import INFERENCE, built, message_class, parsed
 from sortal.serve.grpc.tensors import read_infer, write_infer
+from sortal.serve.guard.keys import masked
 from sortal.serve.metrics import Outcome
 from sortal.serve.oip.aside import aside
 from sortal.serve.oip.dialogue import Dialogue
@@ -92,7 +93,7 @@ class Inference:
                     message = parsed(_request("ModelInfer"), data)
                     answer.infer_response.CopyFrom(await self._infer(message, call))
             except SortalError as error:
-                answer.error_message = str(error)
+                answer.error_message = masked(str(error))
                 answer.infer_response.id = "" if message is None else message.id
             await context.write(answer.SerializeToString())
 

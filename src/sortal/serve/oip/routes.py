@@ -20,6 +20,7 @@ from starlette.routing import Route
 from sortal.core.errors import MachineError, NotFoundError, SortalError
 from sortal.serve.account import Account, Call
 from sortal.serve.answers import is_plain_id, request_id, routing_key
+from sortal.serve.guard.keys import masked
 from sortal.serve.intake import parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import VERSION
@@ -169,4 +170,4 @@ def _about(request: Request, told: Callable[[str, str], dict[str, Any]]) -> Resp
 
 def _told(error: SortalError) -> Response:
     status = 404 if isinstance(error, NotFoundError) else 503 if isinstance(error, MachineError) else 400
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": masked(str(error))}, status)
