@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from cameras import BLUE, GREEN, RED
+from streaming import command_line
 
 from colors import color_bundle
-from conftest import command_line
 from sortal.core.errors import InputError, MachineError
 from sortal.stream.line import Frame, Line
 from sortal.stream.memory import FrameMemory, new_memory

@@ -33,8 +33,8 @@ class Outlet:
 
     @property
     def is_full(self) -> bool:
-        """Whether a line more would drop another."""
-        return len(self._lines) >= self._most and not self.is_broken
+        """Whether as many lines wait as may; a batch more still fits without dropping any."""
+        return len(self._lines) >= self._most // 2 and not self.is_broken
 
     def put(self, record: dict[str, Any]) -> None:
         """Write a record soon; never waits."""
