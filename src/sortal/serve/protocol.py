@@ -71,7 +71,7 @@ def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
             self._head += len(data)
             was_idle = self.timeout_keep_alive_task is not None
             super().data_received(data)
-            if was_idle and self._patience is None and not self._has_begun:  # bytes between requests buy no time
+            if was_idle and not self._has_begun and not self._is_waiting:  # bytes between requests buy no time
                 self._wait(settings.header_s)
             if self._head > _MOST_HEAD + len(data) and not self.transport.is_closing():
                 self._refuse(431, "the headers are too large")
@@ -94,7 +94,7 @@ def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
 
         def on_message_complete(self) -> None:
             self._head, self._has_begun = 0, False
-            self._patience = _stopped(self._patience)
+            _stop(self._patience)
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
@@ -108,10 +108,11 @@ def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._unread = _stopped(self._unread)
+            _stop(self._unread)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._patience, self._unread = _stopped(self._patience), _stopped(self._unread)
+            _stop(self._patience)
+            _stop(self._unread)
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn says it in plain text
@@ -124,13 +125,17 @@ def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
 
         def _end(self) -> None:
             """Close; at once where the client does not read what is left."""
-            self._patience = _stopped(self._patience)
+            _stop(self._patience)
             self.transport.close()
             self._expect_reading()
 
         def _wait(self, seconds: float) -> None:
-            _stopped(self._patience)
+            _stop(self._patience)
             self._patience = self.loop.call_later(seconds, self._too_slow)
+
+        @property
+        def _is_waiting(self) -> bool:
+            return self._patience is not None and not self._patience.cancelled()
 
         def _too_slow(self) -> None:
             is_unanswered = self.cycle is None or self.cycle.response_complete
@@ -140,7 +145,7 @@ def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
                 self._end()
 
         def _expect_reading(self) -> None:
-            _stopped(self._unread)
+            _stop(self._unread)
             self._unread = self.loop.call_later(settings.send_s, self._give_up)
 
         def _give_up(self) -> None:
@@ -150,7 +155,7 @@ def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
     return Limited
 
 
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
+def _stop(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
 
