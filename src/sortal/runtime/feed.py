@@ -41,13 +41,15 @@ def prepared_batches(
     items: Sequence[Item], spec: PreprocessSpec, *, batch: int, workers: int, upright: bool = False
 ) -> Iterator[Batch]:
     """All items in order, `batch` at a time; two batches are prepared while one is used. Where there is nothing to
-    prepare, or a single image, nobody is waited for: handing over takes longer than the work.
+    prepare, a single image, or a single batch and a single thread, nobody is waited for: handing over takes longer
+    than the work.
 
     Where `upright` is True images are decoded only, and come one at a time: for graphs that resize themselves.
     """
     batch = 1 if upright else batch
     work = _upright if upright else _prepare
-    if len(items) == 1 or all(_has_the_size(item, spec) for item in items):
+    alone = len(items) == 1 or (workers == 1 and len(items) <= batch)
+    if alone or all(_has_the_size(item, spec) for item in items):
         for start in range(0, len(items), batch):
             rows = range(start, min(start + batch, len(items)))
             yield _collect(start, [work(items[row], spec) for row in rows], spec)

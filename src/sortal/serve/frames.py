@@ -7,13 +7,15 @@ Nothing that arrives is executed, and a frame that is longer than it may be ends
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 _LENGTH = struct.Struct("!I")
 MOST_HEADER = 16 * 1024 * 1024
