@@ -20,6 +20,7 @@ from PIL import Image
 from sortal.cli.app import COMMANDS, build
 from sortal.core.recipe import load_recipe
 from sortal.serve.settings import ServeSettings
+from sortal.stream.settings import StreamSettings
 from sortal.workspace.folder import Settings
 from worlds import COLORS, World, class_folders
 
@@ -65,7 +66,7 @@ def test_commands_and_settings_exist(document: Path) -> None:
 
 def _check(command: str, settings: list[str]) -> None:
     """Settings are those of a recipe, but where a command has its own."""
-    own = {"serve": ServeSettings, "workspace": Settings}.get(command)
+    own = {"serve": ServeSettings, "stream": StreamSettings, "workspace": Settings}.get(command)
     if own is None:
         load_recipe(None, settings)
     else:
