@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,8 @@ def test_commands_and_settings_exist(document: Path) -> None:
         assert words[0] in known, words
         flags = {word.partition("=")[0].strip("[]") for word in words if word.lstrip("[").startswith("--")}
         assert flags <= known[words[0]] | {"--help"}, words
-        settings = [word for word in words if re.fullmatch(r"[a-z_.]+=[^<].*", word)]
+        told = [word for before, word in pairwise(words) if before != "--on-label"]
+        settings = [word for word in told if re.fullmatch(r"[a-z_.]+=[^<].*", word)]
         settings = [word for word in settings if not re.fullmatch(r"contract=\S+\.yaml", word)]  # not here
         _check(words[0], settings)
 
