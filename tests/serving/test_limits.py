@@ -432,7 +432,7 @@ def test_few_file_descriptors_are_enough_to_go_on(
 ) -> None:
     """With 64 of them a crowd of connections is turned away, and a worker that dies meanwhile is replaced."""
     log = tmp_path / "log"
-    settings = ["serve", str(bundles[0]), "port=0", "grpc_port=off", "workers=1", "header_s=2"]
+    settings = ["serve", str(bundles[0]), "port=0", "workers=1", "header_s=2"]
     command = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", sys.executable, "-m", "sortal", *settings]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stderr=file, stdout=file)
@@ -440,7 +440,9 @@ def test_few_file_descriptors_are_enough_to_go_on(
     try:
         server.port = int(server.wait_for("listening")["url"].rpartition(":")[2])
         server.wait_for("ready")
+        grpc_port = int(server.wait_for("listening")["grpc"].rpartition(":")[2])
         held = [connected(server) for _ in range(200)]
+        held += [socket.create_connection(("127.0.0.1", grpc_port), timeout=PATIENCE_S) for _ in range(100)]
         os.kill(server.workers()[0], signal.SIGKILL)
         end = time.monotonic() + PATIENCE_S
         status = 0

@@ -30,7 +30,7 @@ ASGI = Callable[[Any, Any, Any], Any]
 
 
 def most_connections(settings: ServeSettings) -> int:
-    """What the settings say, and no more than leaves descriptors for workers and files."""
+    """Of HTTP, and as many of gRPC: as the settings say, and so that descriptors are left for workers and files."""
     if sys.platform == "win32":
         return settings.connections
     import resource
@@ -39,7 +39,8 @@ def most_connections(settings: ServeSettings) -> int:
     if limit == resource.RLIM_INFINITY:
         return settings.connections
     reserved = _RESERVED + _OF_A_WORKER * 2 * settings.workers  # twice: another classifier may be starting
-    return max(4, min(settings.connections, limit - min(reserved, limit // 2)))
+    ways = 1 if settings.grpc_port is None else 2
+    return max(4, min(settings.connections, (limit - min(reserved, limit // 2)) // ways))
 
 
 def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:

@@ -13,10 +13,13 @@ from sortal.serve.grpc import classifier, health, inference
 from sortal.serve.grpc.calls import Admit, Calls
 from sortal.serve.models import Models
 from sortal.serve.oip.dialogue import Dialogue
+from sortal.serve.protocol import most_connections
 from sortal.serve.settings import ServeSettings
 
 _STREAMS = 1024
 """Calls that one connection may have open."""
+_IDLE_MS = 60_000
+"""A connection without a call is ended; clients open another when they need one."""
 
 
 class GrpcServer:
@@ -87,6 +90,8 @@ def _options(settings: ServeSettings) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", int(settings.body_mb * 1e6)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.max_allowed_incoming_connections", most_connections(settings)),
+        ("grpc.max_connection_idle_ms", _IDLE_MS),
         ("grpc.server_handshake_timeout_ms", int(1e3 * settings.header_s)),
         ("grpc.so_reuseport", 0),  # a second server shall be told that the port is taken, not get half of the calls
     ]
