@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from rpc import Rpc
-from servers import Server, Start
+from servers import PATIENCE_S, Server, Start
 from sortal.core.bundle import open_bundle
 from sortal.serve.guard.keys import PREFIX, add_key, revoke_key, rotate_key
 from sortal.serve.guard.origins import is_foreign
@@ -254,6 +255,26 @@ def test_secrets_are_written_nowhere(
     assert text not in server.log.read_bytes()
     assert [body for body in bodies if text in (body if canary == SECRET else without_received(body))] == []
     server.account()
+
+
+def test_a_log_that_cannot_be_written_costs_no_request(bundles: tuple[Path, Path], colors: dict[str, bytes]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sortal", "serve", str(bundles[0]), f"port={port}", "grpc_port=off", "workers=1"]
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen(command, stderr=full, stdout=full)
+    server = Server(process=process, log=Path("/dev/null"), port=port)
+    try:
+        end, ready = time.monotonic() + PATIENCE_S, 0
+        while ready != 200 and time.monotonic() < end:
+            with suppress(OSError):
+                ready = status(server, "/readyz")
+            time.sleep(0.1)
+        assert server.predict(colors["red"])[0] == 200
+        server.account()
+    finally:
+        code = server.end()
+    assert code == 0
 
 
 def test_one_event_is_one_line_whatever_ids_contain(

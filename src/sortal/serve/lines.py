@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from sortal.serve.guard.keys import masked
 
+_STDERR = 2
 _DEEPEST = 12
 """Innermost calls that are told of an exception."""
 
@@ -22,8 +23,8 @@ def log(event: dict[str, Any]) -> None:
     """Write one event."""
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = masked(json.dumps({"time": time, **event}, ensure_ascii=True))
-    with suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):
+        os.write(_STDERR, line.encode() + b"\n")  # in one piece, and nothing is left in a buffer to fail at the end
 
 
 class Lines(logging.Handler):
