@@ -87,7 +87,7 @@ def recipe_after_cut(ground: Ground, epochs: int) -> Recipe:
             "time": None,
             "freeze": "none",
             "unfreeze": "all",
-            "sizes": "auto",
+            "sizes": recipe.train.sizes if recipe.train.sizes == "auto" else recipe.train.sizes[-1:],
             "interpolate": "none",
             "refit_head": "auto",
             "parallel": "none",
