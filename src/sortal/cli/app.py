@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "promote": "sortal.cli.workspace:promote",
     "rollback": "sortal.cli.workspace:rollback",
     "journal": "sortal.cli.workspace:journal",
+    "rollout": "sortal.cli.workspace:rollout",
     "workspace": "sortal.cli.workspace:workspace",
     "augment": "sortal.cli.augment:augment",
     "find-lr": "sortal.cli.rates:find_lr",

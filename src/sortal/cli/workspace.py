@@ -1,4 +1,4 @@
-"""`sortal promote`, `sortal rollback`, `sortal journal`, `sortal workspace`."""
+"""`sortal promote`, `sortal rollback`, `sortal rollout`, `sortal journal`, `sortal workspace`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def promote(
     report = production.promote(model, workspace, canary=share, shadow=shadow, other_classes=other_classes, note=note)
     following = [f"sortal rollback {workspace}", f"sortal journal {workspace}"]
     if share is not None or shadow:
-        following.insert(0, f"sortal promote {model} {workspace}   # where it did well")
+        following.insert(0, f"sortal rollout {workspace}   # how it does")
     _finish(report, as_json=as_json, following=following)
 
 
@@ -61,6 +61,29 @@ def rollback(
 
     report = production.rollback(workspace, to=to, note=note)
     _finish(report, as_json=as_json, following=[f"sortal journal {workspace}"])
+
+
+def rollout(
+    workspace: Path = _WORKSPACE,
+    margin: str = typer.Option("1%", "--margin", help="The difference in accuracy that matters."),
+    confidence: float = typer.Option(0.95, "--confidence", help="Of intervals and of the verdict."),
+    as_json: bool = _JSON,
+) -> None:
+    """Whether the canary or shadow of a workspace does better than what is live, and what to do.
+
+    \b
+    sortal rollout line4/
+    sortal rollout line4/ --margin 2%
+
+    From what both answered, and what people said about the images. After it ended, the last one is told.
+    """
+    from sortal.cli.tables import draw
+    from sortal.rollout import rollout as held_against
+
+    report = held_against(workspace, margin=_share(margin, hint="--margin 1%"), confidence=confidence)
+    if not as_json:
+        draw("arms", report.tables["arms"])
+    _finish(report, as_json=as_json, following=report.body["next"])
 
 
 def journal(
@@ -126,11 +149,11 @@ def _finish(report: Report, *, as_json: bool, following: list[str]) -> None:
     finish(report, as_json=as_json, results=list(report.paths.values()), following=following)
 
 
-def _share(text: str) -> float:
+def _share(text: str, *, hint: str = "--canary 10%") -> float:
     try:
         return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError as error:
-        raise InputError("a share is a percentage or a number", received=text, hint="--canary 10%") from error
+        raise InputError("a share is a percentage or a number", received=text, hint=hint) from error
 
 
 def _settings(texts: list[str] | None) -> dict[str, object]:

@@ -39,6 +39,7 @@ from sortal.evaluate.timed import with_latency
 from sortal.evaluate.trust.confidence import draw_confidence, with_confidence
 from sortal.evaluate.trust.strangers import with_unknown
 from sortal.runtime.classifier import Classifier, open_classifier
+from sortal.runtime.locate import answering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +221,7 @@ def _check_labels(classifier: Classifier, table: ImageTable) -> None:
 
 
 def _bundle_of(where: Path | None) -> Bundle | None:
+    where = None if where is None else answering(where)
     for folder in () if where is None else (where / "bundle", where, *where.absolute().parents[:2]):
         if (folder / MANIFEST).is_file() and (folder / "labels.json").is_file():
             return open_bundle(folder)

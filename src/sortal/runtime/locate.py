@@ -1,7 +1,7 @@
 """Find the model file and what belongs to it, from any of the places a person may point at.
 
-A run folder (its `bundle/`), a bundle folder, an artifact folder inside or outside a bundle, or a bare `model.onnx`
-that carries Sortal's metadata. What an artifact's manifest says of engine and precision is taken along.
+A run folder (its `bundle/`), a bundle folder, an artifact folder inside or outside a bundle, a workspace (its live
+bundle), or a bare `model.onnx` that carries Sortal's metadata. What an artifact's manifest says of engine and precision is taken along.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import Any
 
 from sortal.core.bundle import Bundle, open_attachment, open_bundle
 from sortal.core.conformal import ConformalScores, read_conformal
-from sortal.core.errors import BundleError, nearest
+from sortal.core.errors import BundleError, InputError, nearest
 from sortal.core.manifest import MANIFEST
 from sortal.core.reference import read_scores
 from sortal.runtime.engines.opening import OPENED_BY
 from sortal.runtime.metadata import ArtifactInfo
+from sortal.workspace.deployment import deployment
+from sortal.workspace.folder import BUNDLES, is_workspace, open_workspace
 
 MODEL_FILES = tuple(f"model{ending}" for ending in OPENED_BY)
 FOREIGN_FILES = {
@@ -49,6 +51,7 @@ class Located:
 
 def locate(path: Path) -> Located:
     """The model file that `path` means. What has a manifest is verified: raises BundleError when it was altered."""
+    path = answering(path)
     if path.is_file():
         return _locate_file(path)
     if not path.is_dir():
@@ -60,16 +63,30 @@ def locate(path: Path) -> Located:
     if _is_bundle(path / "bundle"):
         return _in_bundle(path / "bundle")
     if model_in(path) is None and _foreign_in(path) is None:
-        hint = "give a run or bundle folder such as runs/photos-1, or a model.onnx"
+        hint = "give a run, a bundle or a workspace such as runs/photos-1, or a model.onnx"
         raise BundleError("neither a run, a bundle nor an artifact", where=str(path), hint=hint)
     return _locate_artifact(path)
 
 
+def answering(path: Path) -> Path:
+    """The folder of the bundle that is live, where `path` is a workspace; else `path`. Raises InputError where nothing
+    is live, MissingExtraError without the extra `serve`."""
+    if not is_workspace(path):
+        return path
+    with open_workspace(path, read_only=True) as workspace:
+        live = deployment(workspace).live
+    if live is None:
+        raise InputError("nothing is live in this workspace", where=str(path), hint=f"sortal promote RUN {path}")
+    return path / BUNDLES / live
+
+
 def bundle_at(path: Path) -> tuple[Bundle, str | None] | None:
-    """The bundle that a run or bundle folder, or an artifact inside it, belongs to, and that artifact's name.
+    """The bundle that a run or bundle folder, an artifact inside it or a workspace's live one, belongs to, and the
+    name of the artifact.
 
     None for a file, an artifact on its own and anything else. Raises BundleError when the bundle was altered.
     """
+    path = answering(path)
     if not path.is_dir():
         return None
     if _in_its_bundle(path):

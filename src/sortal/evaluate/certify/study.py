@@ -30,7 +30,7 @@ from sortal.evaluate.certify.holdout import (
 from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, encoded_images, measure_latency, measure_network
 from sortal.evaluate.pages.page import render_page
 from sortal.runtime.classifier import Classifier, open_classifier
-from sortal.runtime.locate import locate
+from sortal.runtime.locate import answering, locate
 
 _TIMED_CALLS = 500
 _TIMED_S = 60.0
@@ -181,6 +181,7 @@ def _folder(out: Path | None, run: RunFolder | None, source: str) -> Iterator[Pa
 
 
 def _bundle_of(model: Path) -> Bundle | None:
+    model = answering(model)
     for folder in (model / "bundle", model, *model.absolute().parents[:2]):
         if (folder / MANIFEST).is_file() and (folder / "labels.json").is_file():
             return open_bundle(folder)

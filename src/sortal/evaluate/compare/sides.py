@@ -20,6 +20,7 @@ from sortal.core.report import Finding
 from sortal.core.run import RunFolder, open_run
 from sortal.data.table import ImageTable
 from sortal.evaluate.compare.bootstrap import Answers
+from sortal.runtime.locate import answering
 
 Ints = NDArray[np.int64]
 
@@ -104,7 +105,9 @@ def seen_findings(side: Contender, table: ImageTable) -> list[Finding]:
 
 
 def bundle_of(path: Path) -> Bundle | None:
-    """The bundle that a run, a bundle, an artifact in it or its model file belongs to; None for a lone file."""
+    """The bundle that a run, a bundle, an artifact in it or its model file belongs to, or that is live in a workspace;
+    None for a lone file."""
+    path = answering(path)
     for folder in (path / "bundle", path, *path.absolute().parents[:3]):
         if (folder / MANIFEST).is_file() and (folder / "labels.json").is_file():
             return open_bundle(folder)
