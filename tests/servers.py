@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PATIENCE_S = 90.0
 
 
@@ -89,6 +91,10 @@ class Server:
                 bare = name.partition("{")[0]
                 found[bare] = found.get(bare, 0.0) + float(value)
         return found
+
+    def memory(self) -> int:
+        """Bytes that the front process has in memory."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def account(self) -> None:
         """Every request received has one outcome, and nothing waits."""

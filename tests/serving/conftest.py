@@ -48,6 +48,18 @@ def shared(bundles: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
         server.end()
 
 
+@pytest.fixture(scope="module")
+def tight(bundles: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that waits two seconds for everything and takes 1 MB."""
+    limits = ["workers=1", "body_mb=1", "header_s=2", "body_s=2", "send_s=2", "connections=40"]
+    server = start_server(bundles[0], tmp_path_factory.mktemp("tight") / "log", *limits)
+    try:
+        server.wait_for("ready")
+        yield server
+    finally:
+        server.end()
+
+
 @pytest.fixture(scope="session")
 def colors() -> dict[str, bytes]:
     """PNG files of one color each."""
