@@ -39,6 +39,7 @@ class Common:
         `batch`: images in one request at most, by default as many as the server takes. `ca`: a file of certificates to
         trust instead of the system's. Raises InputError for what is no address, and MissingExtraError.
         """
+        package()
         self._url = _checked(url)
         self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._query = {} if model is None else {"model": model}
