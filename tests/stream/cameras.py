@@ -66,8 +66,8 @@ class FakeCamera:
 
 
 @contextmanager
-def camera(peer: Peer) -> Iterator[FakeCamera]:
-    """A camera that serves every connection by `peer`, in a thread each."""
+def camera(peer: Peer, *, reads_first: bool = True) -> Iterator[FakeCamera]:
+    """A camera that serves every connection by `peer`, in a thread each, after it has read what was asked."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         fake = FakeCamera(port=server.getsockname()[1])
         threads: list[threading.Thread] = []
@@ -75,7 +75,8 @@ def camera(peer: Peer) -> Iterator[FakeCamera]:
 
         def serve(connection: socket.socket, number: int) -> None:
             with suppress(OSError), connection:
-                fake.asked.append(connection.recv(65536))
+                if reads_first:
+                    fake.asked.append(connection.recv(65536))
                 peer(connection, number)
             open_peers.discard(connection)
 

@@ -6,6 +6,8 @@ import resource
 import sys
 import time
 from collections import deque
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +77,23 @@ class Meter:
             "age_ms_p50": round(self.age_ms(0.5), 1),
             "age_ms_p99": round(self.age_ms(0.99), 1),
             "batches": counts.batches,
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _TO_MB, 1),
-            "peak_mb_largest_child": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _TO_MB, 1),
         }
+
+
+def used() -> dict[str, float]:
+    """Peak memory and CPU time of this process and of its children, which have to be gone to be counted."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "peak_mb": round(_peak_mb(own), 1),
+        "peak_mb_largest_child": round(children.ru_maxrss * _TO_MB, 1),
+        "cpu_s": round(own.ru_utime + own.ru_stime, 2),
+        "cpu_s_children": round(children.ru_utime + children.ru_stime, 2),
+    }
+
+
+def _peak_mb(own: resource.struct_rusage) -> float:
+    """As Linux tells of this program; `getrusage` there remembers the program that started it, too."""
+    with suppress(OSError, StopIteration, ValueError):
+        status = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line for line in status if line.startswith("VmHWM")).split()[1]) * _TO_MB
+    return own.ru_maxrss * _TO_MB

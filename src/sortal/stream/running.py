@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import MachineError
@@ -18,7 +19,7 @@ from sortal.stream.actions import Action, check_names, deed_of, wanted
 from sortal.stream.camera import CONNECTING, Camera
 from sortal.stream.line import Counts, Frame, Line
 from sortal.stream.memory import new_memory
-from sortal.stream.meter import Meter
+from sortal.stream.meter import Meter, used
 from sortal.stream.outlet import Outlet, outlet_to
 from sortal.stream.recording import Recording
 from sortal.stream.results import Results
@@ -53,13 +54,13 @@ class Running:
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._end, "interrupted")
         try:
-            if not await self._workers_are_ready():
-                return self._done(Counts(), None, None)
-            return await self._answer()
+            is_ready = await self._workers_are_ready()
+            done = await self._answer() if is_ready else self._done(Counts(), None, None)
         finally:
             await self._sizes.stop()
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
+        return replace(done, numbers=done.numbers | used())
 
     def _end(self, why: str) -> None:
         if not self._ending.is_set():
