@@ -88,6 +88,8 @@ def test_files_that_cannot_serve_are_named(tmp_path: Path) -> None:
     locked = tmp_path / "locked.key"
     command = ["openssl", "pkey", "-in", str(good.key), "-aes256", "-passout", "pass:abc", "-out", str(locked)]
     subprocess.run(command, check=True)
+    other_kind = tmp_path / "ed25519.key"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(other_kind)], check=True)
     for certificate, key, authority, said in (
         (nothing, good.key, None, "nothing.pem: this file cannot be read: No such file"),
         (good.certificate, nothing, None, "nothing.pem: this file cannot be read"),
@@ -96,6 +98,7 @@ def test_files_that_cannot_serve_are_named(tmp_path: Path) -> None:
         (good.certificate, text, None, "text.pem: there is no private key"),
         (good.key, good.certificate, None, "there is no certificate"),
         (good.certificate, another.key, None, "does not belong to the certificate"),
+        (good.certificate, other_kind, None, "does not belong to the certificate"),
         (good.certificate, locked, None, "has a password"),
         (old.certificate, old.key, None, "certificate has expired"),
         (early.certificate, early.key, None, "certificate is not yet valid"),

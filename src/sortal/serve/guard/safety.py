@@ -29,14 +29,13 @@ class Safety:
             raise InputError("certificates of clients need TLS", hint="--tls cert.pem key.pem --client-ca ca.pem")
         if not settings.open_hosts or self.anyone:
             return
-        if self.auth is None:
-            missing, why = "--auth keys.yaml", "requests are not authenticated"
-        elif self.certificate is None:
-            missing, why = "--tls cert.pem key.pem", "keys would be sent in the clear"
-        else:
+        missing = [] if self.auth is not None else ["--auth keys.yaml"]
+        missing += [] if self.certificate is not None else ["--tls cert.pem key.pem"]
+        if not missing:
             return
+        why = "requests are not authenticated" if self.auth is None else "keys would be sent in the clear"
         raise InputError(
             f"this address can be reached from other machines, and {why}",
             received=settings.open_hosts[0],
-            hint=f"{missing}; or --anyone, where something before this server sees to it",
+            hint=f"{' '.join(missing)}; or --anyone, where something before this server sees to it",
         )

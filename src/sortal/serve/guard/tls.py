@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption alone. TLS 1.3 has no others."""
+_OF_OTHERS = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL says of a key that belongs to another certificate, or is of another kind."""
 _OUT_OF_DATE = (9, 10)
 """OpenSSL's codes for certificates that are not valid yet, and no longer."""
 
@@ -94,7 +96,7 @@ class Certificates:
 
     def _wrong(self, error: ssl.SSLError) -> InputError:
         """Which of the two files is to blame."""
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _OF_OTHERS:
             what = f"this key does not belong to the certificate {self._certificate}"
             return InputError(what, where=str(self._key), hint="--tls cert.pem key.pem, of one pair")
         for path, mark in ((self._certificate, b"-----BEGIN CERTIFICATE-----"), (self._key, b"PRIVATE KEY-----")):
