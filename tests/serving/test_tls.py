@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from servers import Server, start_server
 from sortal.core.errors import InputError
@@ -85,11 +87,14 @@ def test_files_that_cannot_serve_are_named(tmp_path: Path) -> None:
     early = issued(ca, tmp_path, "early", not_before=now + timedelta(days=1), not_after=now + timedelta(days=9))
     text, nothing = tmp_path / "text.pem", tmp_path / "nothing.pem"
     text.write_text("no certificate\n")
-    locked = tmp_path / "locked.key"
-    command = ["openssl", "pkey", "-in", str(good.key), "-aes256", "-passout", "pass:abc", "-out", str(locked)]
-    subprocess.run(command, check=True)
-    other_kind = tmp_path / "ed25519.key"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(other_kind)], check=True)
+    locked, other_kind = tmp_path / "locked.key", tmp_path / "ed25519.key"
+    for file, hidden in (
+        (locked, serialization.BestAvailableEncryption(b"abc")),
+        (other_kind, serialization.NoEncryption()),
+    ):
+        made = Ed25519PrivateKey.generate()
+        pem, format_ = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        file.write_bytes(made.private_bytes(pem, format_, hidden))
     for certificate, key, authority, said in (
         (nothing, good.key, None, "nothing.pem: this file cannot be read: No such file"),
         (good.certificate, nothing, None, "nothing.pem: this file cannot be read"),
