@@ -53,6 +53,8 @@ def export(
 def _following(name: str, path: str) -> str:
     if name == "triton":
         return f"tritonserver --model-repository={path}/models"
+    if name == "torchserve":
+        return f"torchserve --start --model-store {path} --models classifier.mar"
     if name == "hub":
         return f"timm.create_model('local-dir:{path}', pretrained=True)   # in Python"
     if name == "tensorrt":

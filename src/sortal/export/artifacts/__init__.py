@@ -40,6 +40,7 @@ ARTIFACTS = Registry(
         "tensorrt-int8": "sortal.export.artifacts.tensorrt_int8",
         "tensorrt-engine": "sortal.export.artifacts.tensorrt_engine",
         "triton": "sortal.export.artifacts.triton",
+        "torchserve": "sortal.export.artifacts.torchserve",
         "tflite": "sortal.export.artifacts.tflite",
         "tflite-uint8": "sortal.export.artifacts.tflite_uint8",
         "tflite-int8": "sortal.export.artifacts.tflite_int8",
