@@ -79,7 +79,8 @@ def review(workspace: str | Path, *, last: int = SHOWN) -> Report:
         (one.image_sha256, one.reason, *_best(one.event), ", ".join(one.said), one.event.request_id, one.event.time)
         for one in items
     )
-    summary = [f"{len(items)} images wait for a person." if items else "No image waits for a person."]
+    counted = {0: "No image waits", 1: "1 image waits"}.get(len(items), f"{len(items)} images wait")
+    summary = [f"{counted} for a person."]
     tables = {"review": Table(columns=columns, rows=rows)}
     return Report(kind="review", subject=str(workspace), tables=tables, body={"summary": summary})
 

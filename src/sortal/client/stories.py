@@ -35,6 +35,7 @@ def predict(
     about = yield from model(query, patience)
     limits, bundle, labels = limits_of(about, batch), str(about.get("bundle_id")), label_set(about, MODEL)
     name = request_id or secrets.token_hex(16)
+    route = name  # with it a canary answers all of these images, or none
     found: dict[int, Told] = {}
     by: dict[int, str] = {}
     errors: dict[int, tuple[str, str]] = {}
@@ -42,7 +43,7 @@ def predict(
     for _ in range(_ROUNDS):
         for number, part in enumerate(parts(items, wanted, limits, errors)):
             first = number == 0 and len(part.rows) == len(items) - len(errors)
-            reply = yield from answered(_asked(part, query, name if first else f"{name}-{number}"), patience)
+            reply = yield from answered(_asked(part, query, name if first else f"{name}-{number}", route), patience)
             came = answers(reply, PREDICT, len(part.rows))
             bundle, labels = came.bundle_id, came.labels
             found |= dict(zip(part.rows, came.told, strict=True))
@@ -54,7 +55,7 @@ def predict(
     raise ConflictError(
         "the classifier was exchanged again and again while it answered",
         received=f"{len(set(by.values()))} classifiers",
-        hint="ask for fewer images at once, or wait until the canary is promoted or ended",
+        hint="ask again when nobody promotes anything, or for fewer images at once",
     )
 
 
@@ -116,9 +117,9 @@ def limits_of(about: Told, batch: int | None = None) -> Limits:
     )
 
 
-def _asked(part: Part, query: Mapping[str, str], name: str) -> Ask:
+def _asked(part: Part, query: Mapping[str, str], name: str, route: str) -> Ask:
     body, kind = (part.files[0], "application/octet-stream") if len(part.files) == 1 else form(part.files)
-    headers = {"content-type": kind, "x-request-id": name}
+    headers = {"content-type": kind, "x-request-id": name, "x-routing-key": route}
     return Ask(method="POST", path=PREDICT, query={**query, "probabilities": "true"}, body=body, headers=headers)
 
 

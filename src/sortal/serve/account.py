@@ -46,6 +46,17 @@ class Call:
         """Its images are there."""
         self.body_s = self.seconds
 
+    @property
+    def timing(self) -> str:
+        """`Server-Timing`, in milliseconds: the body; waiting, decoding, network of the last batch; the whole."""
+        parts = [("body", self.body_s)]
+        if self.went and self.body_s is not None:
+            last = max(self.went, key=lambda one: one.ended_s)
+            waited_s = last.started_s - self.started_s - self.body_s
+            parts += [("queue", waited_s), ("decode", last.decode_s), ("network", last.network_s)]
+        parts.append(("total", self.seconds))
+        return ", ".join(f"{name};dur={1e3 * max(spent_s, 0.0):.2f}" for name, spent_s in parts if spent_s is not None)
+
 
 class Account:
     """Counts and logs calls: `begin` each, and `finish` each exactly once."""

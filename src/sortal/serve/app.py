@@ -96,6 +96,7 @@ class Front:
             raise
         self._account.finish(call, outcome, response.status_code)
         response.headers[ID_HEADER] = call.name
+        response.headers["server-timing"] = call.timing
         return response
 
     async def model(self, request: Request) -> Response:
