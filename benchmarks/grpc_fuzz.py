@@ -1,6 +1,6 @@
 """Damaged messages over gRPC: `python benchmarks/grpc_fuzz.py --http HOST:PORT --grpc HOST:PORT --model NAME`.
 
-Sends `--count` messages (10,000) to ModelInfer, Classify and the methods about models of a running `sortal serve`,
+Sends `--count` messages (12,500) to ModelInfer, Classify and the methods about models of a running `sortal serve`,
 always the same for one `--seed`: bytes flipped, cut out, doubled and spliced, and fields that are well-formed and
 wrong. Each has to be answered with a status that says whose fault it was: never INTERNAL, UNKNOWN or UNAVAILABLE.
 Afterwards the server is ready, no worker has died, and every request has one outcome. Ends with 1 if not.
@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -37,8 +37,8 @@ _PATIENCE_S = 60.0
 Message = tuple[str, bytes]
 
 
-def seeds(model: str, shape: list[int], draw: random.Random) -> list[Callable[[], Message]]:
-    """Makers of messages that are right."""
+def seeds(model: str, shape: list[int]) -> list[Message]:
+    """Messages that are right."""
     pixels = np.random.Generator(np.random.Philox(key=1)).integers(0, 256, (2, *shape)).astype(np.uint8)
 
     def infer(*, typed: bool) -> Message:
@@ -58,11 +58,9 @@ def seeds(model: str, shape: list[int], draw: random.Random) -> list[Callable[[]
         kind = message_class("sortal.v1.ClassifyRequest")
         return CLASSIFY, kind(images=[file.getvalue()] * 2, top=3, model=model, request_id="7").SerializeToString()
 
-    def about() -> Message:
-        return draw.choice(ABOUT), message_class("inference.ModelReadyRequest")(name=model).SerializeToString()
-
-    forms = [lambda form=form: classify(form) for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
-    return [lambda: infer(typed=False), lambda: infer(typed=True), *forms, about]
+    about = message_class("inference.ModelReadyRequest")(name=model).SerializeToString()
+    files = [classify(form) for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
+    return [*[infer(typed=False), infer(typed=True)] * 4, *files * 2, *((path, about) for path in ABOUT)]
 
 
 def damaged(data: bytes, other: bytes, draw: random.Random) -> bytes:
@@ -124,36 +122,35 @@ def _value(field: Any, draw: random.Random) -> Any:
     return number if low <= number <= high else None
 
 
-def messages(model: str, shape: list[int], count: int, seed: int) -> list[Message]:
+def messages(model: str, shape: list[int], count: int, seed: int) -> Iterator[Message]:
     """`count` of them, the same for the same seed."""
-    draw = random.Random(seed)
-    makers = seeds(model, shape, draw)
+    draw, right = random.Random(seed), seeds(model, shape)
     kinds = {INFER: "inference.ModelInferRequest", CLASSIFY: "sortal.v1.ClassifyRequest"}
-    found = []
     for _ in range(count):
-        (path, data), (_, other) = draw.choice(makers)(), draw.choice(makers)()
+        (path, data), (_, other) = draw.choice(right), draw.choice(right)
         if path in kinds and draw.random() < 0.5:
             data = wrong(message_class(kinds[path]).FromString(data), draw).SerializeToString()
         else:
             data = damaged(data, other, draw)
-        found.append((path, data))
-    return found
+        yield path, data
 
 
-async def send(address: str, every: list[Message]) -> list[str]:
-    """The status of each, in order."""
-    limit = asyncio.Semaphore(_AT_ONCE)
+async def send(address: str, every: Iterator[Message]) -> Counter[tuple[str, str]]:
+    """How often each (path, status) came back."""
+    found = Counter[tuple[str, str]]()
     async with grpc.aio.insecure_channel(address) as channel:
 
-        async def one(path: str, data: bytes) -> str:
-            async with limit:
+        async def some() -> None:
+            for path, data in every:
+                status = "OK"
                 try:
                     await channel.unary_unary(path)(data, timeout=_PATIENCE_S)
                 except grpc.RpcError as error:
-                    return str(error.code().name)
-                return "OK"
+                    status = error.code().name
+                found[path, status] += 1
 
-        return await asyncio.gather(*(one(*message) for message in every))
+        await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
+    return found
 
 
 def told(address: str, path: str) -> bytes:
@@ -176,28 +173,26 @@ def main() -> int:
     parser.add_argument("--http", required=True, metavar="HOST:PORT")
     parser.add_argument("--grpc", required=True, metavar="HOST:PORT")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--count", type=int, default=12_500)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     shape = json.loads(told(asked.http, f"/v2/models/{asked.model}"))["inputs"][0]["shape"][1:]
-    every = messages(asked.model, shape, asked.count, asked.seed)
     before, _ = accounted(asked.http)
     started = time.perf_counter()
-    statuses = asyncio.run(send(asked.grpc, every))
+    statuses = asyncio.run(send(asked.grpc, messages(asked.model, shape, asked.count, asked.seed)))
     seconds = time.perf_counter() - started
     health = json.loads(told(asked.http, "/health"))
     received, outcomes = accounted(asked.http)
-    expected = sum(path in (INFER, CLASSIFY) for path, _ in every)
-    for path in dict.fromkeys(path for path, _ in every):
-        count = Counter(status for (other, _), status in zip(every, statuses, strict=True) if other == path)
-        print(f"{path.rpartition('/')[2]:16} {dict(count.most_common())}")
-    bad = sum(status in FORBIDDEN for status in statuses)
-    print(f"{len(every)} messages in {seconds:.1f} s, {bad} the server's fault, {health['workers_died']} workers died")
-    print(
-        f"accounted: {received - before:.0f} of {expected} received, {outcomes:.0f} of {received:.0f} with an outcome"
-    )
+    for path in sorted({path for path, _ in statuses}):
+        count = {status: number for (other, status), number in statuses.most_common() if other == path}
+        print(f"{path.rpartition('/')[2]:16} {count}")
+    bad = sum(number for (_, status), number in statuses.items() if status in FORBIDDEN)
+    expected = sum(number for (path, _), number in statuses.items() if path in (INFER, CLASSIFY))
+    workers = health["workers_died"]
+    print(f"{statuses.total()} messages in {seconds:.1f} s, {bad} the server's fault, {workers} workers died")
+    print(f"received: {received - before:.0f} of {expected}; {outcomes:.0f} of {received:.0f} in all have an outcome")
     even = received - before == expected and outcomes == received
-    return 0 if bad == 0 and even and health["ready"] and health["workers_died"] == 0 else 1
+    return 0 if bad == 0 and even and health["ready"] and workers == 0 else 1
 
 
 if __name__ == "__main__":
