@@ -105,22 +105,22 @@ def main() -> None:
         int8_table({name: bundles[name] for name in COMPARED if name in bundles}, asked.seconds, asked.work)
 
 
-def bundle_of(name: str, work: Path) -> Bundle:
+def bundle_of(name: str, work: Path, spec: PreprocessSpec = SPEC) -> Bundle:
     """The network with random weights as a bundle with its ONNX and uint8 graphs, exported once."""
     path = work / name
     if not (path / "artifacts" / "onnx-uint8").is_dir():
         work.mkdir(parents=True, exist_ok=True)
-        network = create(ModelSource(name=name, architecture=name), classes=CLASSES, size=SPEC.size).eval()
+        network = create(ModelSource(name=name, architecture=name), classes=CLASSES, size=spec.size).eval()
         contents = BundleContents(
             labels=LabelSet(names=tuple(f"class {number}" for number in range(CLASSES))),
-            preprocess=SPEC,
+            preprocess=spec,
             decision=DecisionSpec(),
             model=record(network),
             weights_licence="none needed",
             weights=weights_bytes(network),
         )
         write_bundle(path, contents, replace=True)
-        graph = export_onnx(network, SPEC, work / f"{name}.onnx")
+        graph = export_onnx(network, spec, work / f"{name}.onnx")
         stamp(graph, open_bundle(path))
         for artifact in ("onnx", "onnx-uint8"):
             write_artifact(path, artifact, graph, None)
