@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sortal.compress.prune.tuning import recipe_after_cut
+from sortal.compress.prune.tuning import plan_after_cut, recipe_after_cut
+from sortal.core.preprocess import PreprocessSpec
 from sortal.core.recipe import Recipe
 
 
@@ -25,3 +26,15 @@ def test_training_goes_on_at_the_last_size_of_the_run(sizes: Any, expected: Any)
     assert (made.train.time, made.train.epochs) == (None, 5)
     assert made.augment.name == "industrial"
     assert made.distill.teacher == "runs/big-1/bundle"
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "refit"), [(True, "mean", True), ("auto", "mean", False), ("auto", "stages", True)]
+)
+def test_a_head_is_fitted_anew_where_it_was_before(asked: Any, kind: str, refit: Any) -> None:
+    ground = _ground({"refit_head": asked})
+    ground.table = SimpleNamespace(split_rows=lambda name: range(100))
+    ground.bundle.preprocess = PreprocessSpec(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    network: Any = SimpleNamespace(linear_head=True, pooling=SimpleNamespace(kind=kind))
+    plan = plan_after_cut(ground, network, recipe_after_cut(ground, 2), 2)
+    assert plan.refit_head is refit

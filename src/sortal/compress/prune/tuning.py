@@ -89,7 +89,6 @@ def recipe_after_cut(ground: Ground, epochs: int) -> Recipe:
             "unfreeze": "all",
             "sizes": recipe.train.sizes if recipe.train.sizes == "auto" else recipe.train.sizes[-1:],
             "interpolate": "none",
-            "refit_head": "auto",
             "parallel": "none",
             "trackers": (),
         }
@@ -126,7 +125,7 @@ def plan_after_cut(ground: Ground, network: Network, recipe: Recipe, epochs: int
         phases=make_phases(recipe, spec.size, frozen=False, tuned=features),
         statistics="frozen" if features else "batch",
         pooling=network.pooling.kind,
-        refit_head=features,
+        refit_head=features or recipe.train.refit_head is True,
         epochs=epochs,
         batch=batch,
         lr=rate,
