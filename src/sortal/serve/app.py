@@ -15,6 +15,7 @@ import asyncio
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -32,6 +33,7 @@ from sortal.serve.oip.routes import Protocol
 from sortal.serve.openapi.routes import describing_routes
 from sortal.serve.opinions import Opinions
 from sortal.serve.page.routes import page_routes
+from sortal.serve.parting import Parting
 from sortal.serve.refusals import failed, not_allowed, not_found, refused
 from sortal.serve.service import TOP
 from sortal.serve.settings import ServeSettings
@@ -67,7 +69,9 @@ class Front:
             *page_routes(self._settings),
             *protocol.routes(),
         ]
-        return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_allowed, 500: failed})
+        handlers = {404: not_found, 405: not_allowed, 500: failed}
+        parting = Middleware(Parting, is_ending=lambda: self.is_ending)
+        return Starlette(routes=routes, exception_handlers=handlers, middleware=[parting])
 
     async def stop(self) -> None:
         """End what was started for requests."""
@@ -155,6 +159,7 @@ class Front:
         top, full = number(request, "top", default=5, most=TOP), switch(request, "probabilities")
         served = self._models.find(model_name(request))
         call.key = routing_key(request.headers)
+        served.refuse_overload()
         images = await images_of(request, self._settings)
         answered = await served.answer(call, images)
         labels = answered.description["labels"]

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.25
 _LOCAL = Safety()
+_GOODBYE_S = 0.3
+"""How long open connections may still bring requests, which are refused, before those that bring none are closed."""
 
 
 def serve(model: Path, settings: ServeSettings, *, safety: Safety = _LOCAL) -> None:
@@ -116,6 +118,8 @@ class _Server(Listener):
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A signal came."""
         self._dialogue.is_ending = True
+        for server in getattr(self, "servers", ()):  # first of all: who is told to go would else come again
+            server.close()
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
@@ -126,7 +130,8 @@ class _Server(Listener):
             await self._rpc.start()
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """Answer what is open, on both ports, and close them."""
+        """Tell those that ask on open connections to go, answer what is open, and close both ports."""
+        await asyncio.sleep(_GOODBYE_S)
         ways = [super().shutdown(sockets)] + ([] if self._rpc is None else [self._rpc.stop()])
         await asyncio.gather(*ways)
 
