@@ -112,7 +112,7 @@ class Batcher:
         not answered in time: within `within_s` seconds, by default the settings' `answer_s`.
         """
         limit_s = self._settings.answer_s if within_s is None else within_s
-        self._refuse_overload(len(images), limit_s)
+        self.refuse_overload(len(images), limit_s)
         loop, now_s = asyncio.get_running_loop(), time.monotonic()
         mine = [Waiting(data=data, since_s=now_s, answer=loop.create_future(), what=what) for data in images]
         self._queue.extend(mine)
@@ -137,7 +137,9 @@ class Batcher:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
 
-    def _refuse_overload(self, count: int, limit_s: float) -> None:
+    def refuse_overload(self, count: int = 1, limit_s: float | None = None) -> None:
+        """Raises OverloadError where so many images more would not be taken, or would be answered too late."""
+        limit_s = self._settings.answer_s if limit_s is None else limit_s
         waiting = sum(one.is_wanted for one in self._queue) if len(self._queue) + count > self._settings.queue else 0
         if waiting + count > self._settings.queue:
             raise OverloadError(

@@ -51,6 +51,11 @@ class Served:
             raise MachineError("the classifier is not ready yet", hint="ask /readyz")
         return self.service.description
 
+    def refuse_overload(self) -> None:
+        """Raises OverloadError where no image would be taken, so that nobody reads a request in vain."""
+        if self.canary is None:
+            self.service.refuse_overload()
+
     async def answer(self, call: Call, images: list[bytes], *, what: str = FILES) -> Answered:
         """Answers to the images of a request, each `what` the frames say. Raises as `Service.answer`."""
         call.arrived()

@@ -105,6 +105,10 @@ class Service:
         """See `batcher.Measured`."""
         return self._batcher.measured
 
+    def refuse_overload(self) -> None:
+        """Raises OverloadError where not one image more would be taken."""
+        self._batcher.refuse_overload()
+
     async def answer(
         self,
         images: list[bytes],

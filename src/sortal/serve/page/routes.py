@@ -8,12 +8,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sortal.evaluate.pages import page as reports
 from sortal.serve.page.files import own, page
 from sortal.serve.refusals import not_found
 from sortal.serve.settings import ServeSettings
 
-_PARTS: dict[str, Callable[[str], str]] = {"page.css": reports.own, "try.css": own, "try.js": own}
+
+def _of_reports(name: str) -> str:
+    """A file of their pages; what makes them, and Polars with it, is loaded when somebody looks."""
+    from sortal.evaluate.pages import page as reports
+
+    return reports.own(name)
+
+
+_PARTS: dict[str, Callable[[str], str]] = {"page.css": _of_reports, "try.css": own, "try.js": own}
 """Files that pages load, and where they lie: the looks of reports are those of these pages too."""
 
 
