@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -255,6 +258,21 @@ def test_secrets_are_written_nowhere(
     assert text not in server.log.read_bytes()
     assert [body for body in bodies if text in (body if canary == SECRET else without_received(body))] == []
     server.account()
+
+
+def test_a_stranger_is_not_told_why(start: Start, bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    file, copy = tmp_path / "keys.yaml", tmp_path / "copy"
+    chief = add_key(file, "chief", ("admin",))
+    shutil.copytree(bundles[0], copy)
+    server = start(copy, "workers=1", "--auth", str(file))
+    (copy / "artifacts" / "onnx" / "model.onnx").write_bytes(b"damaged")
+    os.kill(server.workers()[0], signal.SIGKILL)
+    end = time.monotonic() + PATIENCE_S
+    while b"model.onnx" not in server.ask("GET", "/health", None, {"X-API-Key": chief})[2] and time.monotonic() < end:
+        time.sleep(0.05)
+    found, _, body = server.ask("GET", "/readyz")
+    assert (found, json.loads(body)) == (503, {"ready": False})
+    assert b"model.onnx" in server.ask("GET", "/health", None, {"X-API-Key": chief})[2]
 
 
 def test_a_log_that_cannot_be_written_costs_no_request(bundles: tuple[Path, Path], colors: dict[str, bytes]) -> None:

@@ -25,6 +25,7 @@ from sortal.serve.account import Account, Call
 from sortal.serve.answers import ID_HEADER, request_id, routing_key, told, worst
 from sortal.serve.asked import model_name, number, switch
 from sortal.serve.explaining.routes import Explaining
+from sortal.serve.guard.caller import STRANGER
 from sortal.serve.intake import images_of
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import Models
@@ -126,7 +127,7 @@ class Front:
         """Whether a request would be answered now."""
         ready = self._models.is_ready and not self.is_ending
         told: dict[str, Any] = {"ready": ready}
-        if not ready:
+        if not ready and not STRANGER.get():
             told |= {"not_ready": [one.name for one in self._models if not one.is_ready]}
             told |= {"reason": reason} if (reason := self._models.trouble) else {}
         return JSONResponse(told, 200 if ready else 503)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sortal.core.errors import MissingExtraError
 from sortal.serve.account import Told
 from sortal.serve.guard.access import NotListedError, allowed_for
-from sortal.serve.guard.caller import CALLER
+from sortal.serve.guard.caller import CALLER, STRANGER
 from sortal.serve.guard.origins import is_foreign
 from sortal.serve.guard.ring import STATUS, KeyRing, Reason, Refusal, secret_of
 from sortal.serve.settings import ServeSettings
@@ -103,6 +103,7 @@ class Gate:
         found = self._ring.admit(secret_of(headers), allowed, address)
         if not isinstance(found, Refusal):
             CALLER.set(found.name)
+            STRANGER.set(allowed is None)
             return None
         tell(found, address, path, self._counted, self._log)
         return _response(found)
