@@ -99,8 +99,13 @@ SCHEMAS: dict[str, Schema] = {
         optional=("role", "label_set"),
     ),
     "Images": thing(
-        {"image": about(TEXT, "An encoded file in base64, or as a data URI."), "images": TEXTS},
-        optional=("image", "images"),
+        {
+            "image": about(TEXT, "An encoded file in base64, or as a data URI; one of the four is given."),
+            "images": TEXTS,
+            "url": about(TEXT, "Where a server that was started with urls=true fetches it."),
+            "urls": TEXTS,
+        },
+        optional=("image", "images", "url", "urls"),
         more=True,
     ),
     "Statement": thing(
