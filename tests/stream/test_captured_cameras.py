@@ -360,6 +360,35 @@ def test_a_folder_is_never_overtaken_and_ends_when_asked(tmp_path: Path) -> None
     assert kept.camera.starts == 1
 
 
+def test_a_capture_that_dies_answers_no_file_twice_and_loses_none(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number:02d}.jpg").write_bytes(RED)
+
+    async def check(kept: Kept) -> None:
+        kept.hold = True
+        await _until(lambda: len(kept.frames) == 7)  # it waits for memory
+        os.kill(kept.camera.pid or 0, signal.SIGKILL)
+        await _until(kept.lost)
+        kept.hold = False
+        for slot in range(7):
+            kept.camera.free(slot)
+        await _for_ever(kept)
+
+    kept, lost = watch(str(tmp_path), check, once=True)
+    assert lost is None
+    assert kept.lost() == ["died"]
+    assert kept.names == [f"{number:02d}.jpg" for number in range(30)]
+
+
+def test_the_end_of_a_source_loses_none_of_its_frames(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(RED)
+    (tmp_path / "b.jpg").write_bytes(GREEN)
+    for _ in range(10):
+        kept, lost = watch(str(tmp_path), _for_ever, once=True)
+        assert lost is None
+        assert (kept.names, kept.lost()) == (["a.jpg", "b.jpg"], [])
+
+
 def test_a_folder_that_is_gone_is_waited_for(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

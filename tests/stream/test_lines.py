@@ -16,7 +16,8 @@ from streaming import command_line
 
 from colors import color_bundle
 from sortal.core.errors import InputError, MachineError
-from sortal.stream.line import Frame, Line
+from sortal.stream.frame import Frame
+from sortal.stream.line import Line
 from sortal.stream.memory import FrameMemory, new_memory
 from sortal.stream.settings import StreamSettings
 from sortal.stream.sizes import Sizes
@@ -51,7 +52,7 @@ def run_line(models: list[Path], story: Story, *, live: bool = True, **limits: A
     decided: list[Frame] = []
 
     async def run() -> Line:
-        sizes = Sizes(models, settings, log=lambda _: None)
+        sizes = Sizes(models, settings, live=live, log=lambda _: None)
         memory = new_memory(settings.slots, 100_000)
         belt = Belt(memory)
         try:
@@ -226,4 +227,4 @@ async def _nothing(belt: Belt, decided: list[Frame], sizes: Sizes) -> None:
 
 def test_workers_that_cannot_start_are_an_error_and_not_a_wait(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="no such model"):
-        run_line([tmp_path / "nothing"], _nothing, start_s=4.0)
+        run_line([tmp_path / "nothing"], _nothing)

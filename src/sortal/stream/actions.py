@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sortal.core.errors import InputError, nearest
-from sortal.stream.episodes import LOST, Change
-from sortal.stream.smoothing import ABSTAINED, REJECTED, UNKNOWN
+from sortal.stream.camera import LOST
+from sortal.stream.episodes import Change
+from sortal.stream.frame import ABSTAINED, REJECTED, UNKNOWN
 
 SPECIAL = (ABSTAINED, UNKNOWN, REJECTED, LOST)
 MOST_WAITING = 100

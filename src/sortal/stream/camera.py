@@ -28,6 +28,7 @@ from sortal.stream.sources.address import Named
 
 CONNECTING, LIVE, LOST, ENDED = "connecting", "live", "lost", "ended"
 _MOST_MESSAGE = 1 << 16
+_MOST_DONE = 100_000
 
 Told = Callable[[dict[str, Any]], None]
 """Receives one event of the log as plain data."""
@@ -67,6 +68,7 @@ class Camera:
         self._process: asyncio.subprocess.Process | None = None
         self._shape: tuple[int, int] | None = None
         self._options: dict[str, str] = {}
+        self._done: dict[str, str] = {}
 
     @property
     def pid(self) -> int | None:
@@ -117,6 +119,7 @@ class Camera:
                     return Lost(reason=str(message["reason"]), what=str(message["what"])), frames
                 if kind in ("frame", "too_large"):
                     frames, limit_s = frames + 1, self._settings.stall_s
+                    self._remember(message)
                     self._take(taker, message) if kind == "frame" else taker.skip(message)
         except TimeoutError:
             what = f"nothing came for {limit_s:g} s"
@@ -136,6 +139,15 @@ class Camera:
                 waits = len(self._held) == self._memory.slots or time.monotonic() - self._freed_s < limit_s
                 if self.live or not waits:
                     raise
+
+    def _remember(self, message: dict[str, Any]) -> None:
+        """A file that was handed over is not handed over again by the next process."""
+        if message["stamp"] is None:
+            return
+        self._done.pop(message["name"], None)
+        self._done[message["name"]] = message["stamp"]
+        if len(self._done) > _MOST_DONE:
+            del self._done[next(iter(self._done))]
 
     def _take(self, taker: Taker, message: dict[str, Any]) -> None:
         shape = None if message["shape"] is None else (int(message["shape"][0]), int(message["shape"][1]))
@@ -165,6 +177,7 @@ class Camera:
             "live": self.live,
             "open_s": self._settings.open_s,
             "options": self._options,
+            "done": self._done,
         }
         try:
             self._process = process = await asyncio.create_subprocess_exec(
@@ -176,6 +189,9 @@ class Camera:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,  # FFmpeg writes addresses with passwords there
             )
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_MOST_MESSAGE)

@@ -41,7 +41,7 @@ class Link:
             self.say({"kind": "alive"})
             return
         if shot.size > self._memory.slot_bytes:
-            self.say({"kind": "too_large", "size": shot.size, "name": shot.name})
+            self.say({"kind": "too_large", "size": shot.size, "name": shot.name, "stamp": shot.stamp})
             return
         slot = self._slot()
         if slot is None:
@@ -49,10 +49,16 @@ class Link:
             return
         shot.write(self._memory.slot(slot))
         self.say(
-            {"kind": "frame", "slot": slot, "size": shot.size, "shape": shot.shape, "name": shot.name}
+            {"kind": "frame", "slot": slot, "size": shot.size, "shape": shot.shape}
+            | {"name": shot.name, "stamp": shot.stamp}
             | {"time_s": time_s, "taken_s": taken_s, "missed": self._missed}
         )
         self._missed = 0
+
+    def end(self) -> None:
+        """Wait until the other side has read all: a socket that is closed with unread bytes loses what was said, too."""
+        while self._channel.recv(256):
+            pass
 
     def _slot(self) -> int | None:
         """A free slot; None where there is none now and the source does not wait."""
@@ -78,9 +84,10 @@ def main() -> int:
     told = json.loads(sys.stdin.buffer.read())
     memory = FrameMemory(told["memory"], told["slots"], told["slot_bytes"])
     link = Link(socket.socket(fileno=told["channel"]), memory, told["free"], live=told["live"])
-    asked = Asked(fps=told["fps"], live=told["live"], open_s=told["open_s"], options=told["options"])
+    asked = Asked(fps=told["fps"], live=told["live"], open_s=told["open_s"], options=told["options"], done=told["done"])
     try:
         _capture(link, told, asked)
+        link.end()
     except OSError:
         return 1
     return 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-LOST = "lost"
-"""The episode in which there is no camera."""
+from sortal.stream.camera import LOST
 
 
 @dataclass(frozen=True, kw_only=True)

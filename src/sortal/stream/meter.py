@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sortal.stream.line import DROPPED, Counts, Frame
+from sortal.stream.frame import DROPPED, REJECTED, Counts, Frame
 
 NEWEST = 2000
 _RATE_S = 5.0
@@ -60,7 +60,7 @@ class Meter:
     def line(self, counts: Counts, state: str) -> str:
         """One line for people."""
         dropped = counts.reasons.get(DROPPED, 0) + counts.missed
-        rejected = counts.states["rejected"] - counts.reasons.get(DROPPED, 0)
+        rejected = counts.states[REJECTED] - counts.reasons.get(DROPPED, 0)
         return (
             f"{state}  {self.rate:5.1f} frames/s  age {self.age_ms(0.5):4.0f} ms, p99 {self.age_ms(0.99):4.0f} ms  "
             f"{self.frames:,} decided  {dropped:,} dropped  {rejected:,} rejected"

@@ -20,11 +20,11 @@ MOST_LINES = 1000
 class Outlet:
     """One descriptor that JSON lines are written to."""
 
-    def __init__(self, descriptor: int, *, most: int = MOST_LINES):
+    def __init__(self, descriptor: int, *, most: int = MOST_LINES, closes: bool = False):
         self.dropped, self.written = 0, 0
         self.is_broken = False
         """Whether nobody reads any more, or the disk refuses."""
-        self._descriptor, self._most = descriptor, most
+        self._descriptor, self._most, self._closes = descriptor, most, closes
         self._lines: deque[bytes] = deque()
         self._change = threading.Condition()
         self._ending = False
@@ -52,6 +52,9 @@ class Outlet:
             self._ending = True
             self._change.notify()
         self._thread.join(limit_s)
+        if self._closes and not self._thread.is_alive():
+            os.close(self._descriptor)
+            self._closes = False
 
     def _run(self) -> None:
         while True:
@@ -76,6 +79,6 @@ def outlet_to(path: Path | None) -> Outlet:
         return Outlet(1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644))
+        return Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644), closes=True)
     except OSError as error:
         raise MachineError(f"the results cannot be written: {error.strerror}", where=str(path)) from error

@@ -21,13 +21,14 @@ from PIL import Image
 from sortal.core.errors import ImageError, InputError, MachineError, SortalError
 from sortal.core.publish import publish_file
 from sortal.data.decode import decode
+from sortal.stream.frame import ABSTAINED, REJECTED, UNKNOWN
 
 What = Literal["all", "doubtful", "changed"]
 TABLE, FRAMES = "frames.jsonl", "frames"
 QUALITY = 95
 MOST_WAITING = 32
 _ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
-_DOUBTFUL = ("abstained", "unknown", "rejected")
+_DOUBTFUL = (ABSTAINED, UNKNOWN, REJECTED)
 
 Told = Callable[[dict[str, Any]], None]
 

@@ -12,7 +12,7 @@ import numpy as np
 from sortal.stream.actions import Action
 from sortal.stream.camera import LOST
 from sortal.stream.episodes import Change, Episodes
-from sortal.stream.line import DROPPED, REJECTED, Frame
+from sortal.stream.frame import DROPPED, REJECTED, Frame
 from sortal.stream.meter import Meter
 from sortal.stream.outlet import Outlet
 from sortal.stream.recording import Recording

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from sortal.core.decision import DecisionSpec
@@ -17,7 +16,8 @@ from sortal.core.errors import MachineError
 from sortal.runtime.locate import locate
 from sortal.stream.actions import Action, check_names, deed_of, wanted
 from sortal.stream.camera import CONNECTING, Camera
-from sortal.stream.line import Counts, Frame, Line
+from sortal.stream.frame import Counts, Frame
+from sortal.stream.line import Line
 from sortal.stream.memory import new_memory
 from sortal.stream.meter import Meter, used
 from sortal.stream.outlet import Outlet, outlet_to
@@ -43,16 +43,16 @@ class Running:
         self._wish, self._source, self._settings, self._log, self._show = wish, source, settings, log, show
         self._live = source.source.live if wish.live is None else wish.live
         self._name = wish.camera or source.shown
-        self._ending, self._why = asyncio.Event(), "interrupted"
+        self._ending, self._hurry, self._why = asyncio.Event(), asyncio.Event(), "interrupted"
         self._meter = Meter()
-        self._sizes = Sizes([wish.model, *wish.smaller], settings, log=log)
+        self._sizes = Sizes([wish.model, *wish.smaller], settings, live=self._live, log=log)
         self._recording: Recording | None = None
 
     async def run(self) -> Done:
         """Until it ends. Raises MachineError where workers do not start or a file is lost."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._end, "interrupted")
+            loop.add_signal_handler(number, self._interrupted)
         try:
             is_ready = await self._workers_are_ready()
             done = await self._answer() if is_ready else self._done(Counts(), None, None)
@@ -61,6 +61,12 @@ class Running:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
         return replace(done, numbers=done.numbers | used())
+
+    def _interrupted(self) -> None:
+        """Once: end in order. Twice: end now."""
+        if self._ending.is_set():
+            self._hurry.set()
+        self._end("interrupted")
 
     def _end(self, why: str) -> None:
         if not self._ending.is_set():
@@ -161,25 +167,39 @@ class Running:
         lost = capturing.result() if capturing.done() else None
         capturing.cancel()
         await asyncio.gather(capturing, watching, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_s):
-                await line.drain()
+        await self._drain(line)
         await line.stop()
         return None if lost is None else self._source.scrubbed(lost.what)
 
+    async def _drain(self, line: Line) -> None:
+        """Wait for the results of frames that were taken, unless somebody is in a hurry."""
+        waits = {asyncio.create_task(line.drain()), asyncio.create_task(self._hurry.wait())}
+        await asyncio.wait(waits, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
     async def _watch(self, camera: Camera, line: Line, outlet: Outlet) -> None:
+        deaths, trouble = self._sizes.deaths, ""
         while True:
             await asyncio.sleep(SHOW_S)
             self._show(self._meter.line(line.counts, camera.state))
+            if self._sizes.deaths > deaths:
+                deaths = self._sizes.deaths
+                self._log({"event": "worker died", "deaths": deaths})
+            if self._sizes.trouble != trouble:
+                trouble = self._sizes.trouble
+                self._log({"event": "worker trouble" if trouble else "worker trouble over", "message": trouble})
             if outlet.is_broken:
                 self._end("nobody reads the results")
 
     def _close(self, outlet: Outlet, actions: list[Action]) -> None:
+        soon_s, late_s = (0.1, 0.1) if self._hurry.is_set() else (_FLUSH_S, self._settings.drain_s)
         for action in actions:
-            action.close(_FLUSH_S)
+            action.close(soon_s)
         if self._recording is not None:
-            self._recording.close(self._settings.drain_s)
-        outlet.close(_FLUSH_S if self._live else self._settings.drain_s)
+            self._recording.close(late_s)
+        outlet.close(soon_s if self._live else late_s)
 
     def _done(self, counts: Counts, camera: Camera | None, outlet: Outlet | None) -> Done:
         numbers = self._meter.numbers(counts)

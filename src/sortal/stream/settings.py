@@ -18,6 +18,8 @@ LONGEST_PAUSE_S = 30.0
 SPARE_SLOTS = 3
 """One being written, one being handed over, one to breathe."""
 
+_HANG_S, _PATIENT_HANG_S = 3.0, 30.0
+
 
 class StreamSettings(BaseModel):
     """How many frames wait, how long, and when something counts as dead."""
@@ -40,8 +42,8 @@ class StreamSettings(BaseModel):
     threads: Count = 1
     """Of each worker."""
     engine: str = "auto"
-    hang_ms: Positive = 3000.0
-    """A worker that has not answered for so long is killed and replaced."""
+    hang_ms: Positive | None = None
+    """A worker that has not answered for so long is killed and replaced; None: see `hang_s`."""
     start_s: Positive = 120.0
     """How long workers may take to be ready."""
     stall_s: Positive = 5.0
@@ -68,13 +70,19 @@ class StreamSettings(BaseModel):
         """Frames that there is memory for."""
         return self.buffer + SPARE_SLOTS
 
-    def for_workers(self) -> ServeSettings:
+    def hang_s(self, *, live: bool) -> float:
+        """Seconds after which a worker counts as dead: soon where time passes, late where waiting loses nothing."""
+        if self.hang_ms is not None:
+            return self.hang_ms / 1e3
+        return max(_HANG_S, 2e-3 * self.max_age_ms) if live else _PATIENT_HANG_S
+
+    def for_workers(self, *, live: bool) -> ServeSettings:
         """What the pool of workers is told."""
         return ServeSettings(
             workers=self.workers,
             threads=self.threads,
             engine=self.engine,
             batch=self.batch,
-            hang_s=self.hang_ms / 1e3,
+            hang_s=self.hang_s(live=live),
             start_s=self.start_s,
         )

@@ -19,6 +19,7 @@ from sortal.stream.settings import StreamSettings
 _SHARE = 0.8
 """Of the time between frames that a frame may take at a worker, where nothing else is said."""
 _USUAL_FPS = 30.0
+_LOOK_S, _STARTS = 0.1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,13 @@ class Size:
 class Sizes:
     """All of them, the smallest first."""
 
-    def __init__(self, models: Sequence[Path], settings: StreamSettings, *, log: Callable[[dict[str, Any]], None]):
+    def __init__(
+        self, models: Sequence[Path], settings: StreamSettings, *, live: bool, log: Callable[[dict[str, Any]], None]
+    ):
         if len({path.resolve() for path in models}) < len(models):
             raise InputError("the same classifier twice", where="--smaller", received=", ".join(map(str, models)))
         self._settings, self._log = settings, log
-        self._pools = [Pool(model, settings.for_workers()) for model in models]
+        self._pools = [Pool(model, settings.for_workers(live=live)) for model in models]
         self._sizes: list[Size] = []
         self._controller: ResolutionController | None = None
 
@@ -49,10 +52,9 @@ class Sizes:
             pool.start()
         try:
             async with asyncio.timeout(self._settings.start_s):
-                await asyncio.gather(*(pool.wait_ready() for pool in self._pools))
+                await asyncio.gather(*(_ready(pool) for pool in self._pools))
         except TimeoutError as error:
-            trouble = next((pool.state.trouble for pool in self._pools if pool.state.trouble), "not in time")
-            raise MachineError(f"the classifier does not start: {trouble}") from error
+            raise MachineError(f"the classifier does not start: {self.trouble or 'not in time'}") from error
         told = [(pool, pool.state.description or {}) for pool in self._pools]
         told.sort(key=lambda one: _pixels(one[1]))
         if len({tuple(description["labels"]) for _, description in told}) > 1:
@@ -80,6 +82,11 @@ class Sizes:
         """Workers that died or were killed."""
         return sum(pool.state.deaths for pool in self._pools)
 
+    @property
+    def trouble(self) -> str:
+        """Why workers cannot start now; empty where they can."""
+        return next((pool.state.trouble for pool in self._pools if pool.state.trouble), "")
+
     def observe(self, ms: float) -> None:
         """How long a frame took at the current size."""
         if self._controller is None:
@@ -96,6 +103,17 @@ class Sizes:
     @property
     def _target_ms(self) -> float:
         return self._settings.target_ms or 1e3 * _SHARE / (self._settings.fps or _USUAL_FPS)
+
+
+async def _ready(pool: Pool) -> None:
+    """Until all workers are. Raises MachineError where starting failed a few times: it would for ever."""
+    waiting = asyncio.create_task(pool.wait_ready())
+    try:
+        while not (await asyncio.wait({waiting}, timeout=_LOOK_S))[0]:
+            if pool.state.trouble and pool.state.starts > _STARTS:
+                raise MachineError(f"the classifier does not start: {pool.state.trouble}", where=str(pool.model))
+    finally:
+        waiting.cancel()
 
 
 def _pixels(description: dict[str, Any]) -> int:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.decision import DecisionSpec, decide_from_probabilities
+from sortal.stream.frame import ABSTAINED, ANSWERED, REJECTED, UNKNOWN
 from sortal.stream.settings import Smoothing
-
-ABSTAINED, UNKNOWN, REJECTED = "abstained", "unknown", "rejected"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class Said:
     @property
     def name(self) -> str:
         """What it counts as: a class, or the state where there is no answer."""
-        return self.label if self.state == "answered" and self.label is not None else self.state
+        return self.label if self.state == ANSWERED and self.label is not None else self.state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ class Smoother:
         decided = decide_from_probabilities(self._decision, np.mean(rows, axis=0, keepdims=True, dtype=np.float32))
         index = int(decided.index[0])
         return Said(
-            state=ABSTAINED if decided.abstained[0] else "answered",
+            state=ABSTAINED if decided.abstained[0] else ANSWERED,
             label=self._names[index],
             probability=float(decided.probabilities[0, index]),
         )

@@ -12,8 +12,6 @@ from typing import Protocol
 
 from sortal.core.registry import Registry
 
-LOST, MISSING = "lost", "missing"
-
 
 class CaptureError(Exception):
     """Frames do not come any more. `reason` is one word for machines, the text is for people and names no address."""
@@ -33,6 +31,8 @@ class Shot:
     """(width, height) in pixels, where they are known without decoding."""
     name: str | None = None
     """Of the file that it was."""
+    stamp: str | None = None
+    """With the name: which state of the file it was. What was handed over is told to the next process, see `Asked`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class Asked:
     """Whether time passes: what is not taken is gone."""
     open_s: float = 20.0
     options: Mapping[str, str] = field(default_factory=dict)
+    done: Mapping[str, str] = field(default_factory=dict)
+    """Name -> stamp of what an earlier process handed over."""
 
 
 class Source(Protocol):
@@ -76,10 +78,12 @@ SOURCES = Registry(
 )
 
 
-def whole(data: bytes, *, shape: tuple[int, int] | None = None, name: str | None = None) -> Shot:
+def whole(
+    data: bytes, *, shape: tuple[int, int] | None = None, name: str | None = None, stamp: str | None = None
+) -> Shot:
     """A frame that is an image file already."""
 
     def write(memory: memoryview) -> None:
         memory[: len(data)] = data
 
-    return Shot(size=len(data), write=write, shape=shape, name=name)
+    return Shot(size=len(data), write=write, shape=shape, name=name, stamp=stamp)

@@ -18,8 +18,6 @@ LOOK_S = 0.1
 _SETTLED_S = 2.0
 """A file older than this when first seen is whole: nobody is writing it."""
 
-_Stamp = tuple[int, int]
-
 
 class Folder:
     """Files as they appear."""
@@ -37,13 +35,13 @@ class Folder:
         from sortal.data.formats.tree import IMAGE_SUFFIXES
 
         folder = Path(address)
-        seen: dict[str, _Stamp] = {}
-        done: dict[str, _Stamp] = {}
+        seen: dict[str, str] = {}
+        done = dict(asked.done)
         while True:
             ready, seen = self._look(folder, IMAGE_SUFFIXES, seen, done)
             for path, stamp in ready:
                 done[path.name] = stamp
-                yield self._shot(path)
+                yield self._shot(path, stamp)
                 if asked.fps is not None:
                     time.sleep(1.0 / asked.fps)
             if asked.options.get("once") and not ready and not (seen.keys() - done.keys()):
@@ -54,11 +52,11 @@ class Folder:
                 time.sleep(LOOK_S)
 
     def _look(
-        self, folder: Path, endings: tuple[str, ...], before: dict[str, _Stamp], done: dict[str, _Stamp]
-    ) -> tuple[list[tuple[Path, _Stamp]], dict[str, _Stamp]]:
+        self, folder: Path, endings: tuple[str, ...], before: dict[str, str], done: dict[str, str]
+    ) -> tuple[list[tuple[Path, str]], dict[str, str]]:
         """(whole files that are new or newly written, in order; what was seen)."""
-        seen: dict[str, _Stamp] = {}
-        ready = []
+        seen: dict[str, str] = {}
+        ready: list[tuple[int, str, Path]] = []
         try:
             found = [path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != "."]
         except OSError as error:
@@ -68,18 +66,17 @@ class Folder:
                 status = path.stat()
             except OSError:
                 continue  # gone between the two calls, or a link to nothing
-            stamp = status.st_mtime_ns, status.st_size
-            seen[path.name] = stamp
+            stamp = seen[path.name] = f"{status.st_mtime_ns}:{status.st_size}"
             old = time.time_ns() - status.st_mtime_ns > _SETTLED_S * 1e9
             if done.get(path.name) != stamp and (old or before.get(path.name) == stamp):
-                ready.append((path, stamp))
-        return sorted(ready, key=lambda one: (one[1][0], one[0].name)), seen
+                ready.append((status.st_mtime_ns, path.name, path))
+        return [(path, seen[name]) for _, name, path in sorted(ready)], seen
 
-    def _shot(self, path: Path) -> Shot:
+    def _shot(self, path: Path, stamp: str) -> Shot:
         try:
-            return whole(read_file(path), name=path.name)
+            return whole(read_file(path), name=path.name, stamp=stamp)
         except ImageError:
-            return whole(b"", name=path.name)  # answered as what it is: a file that cannot be read
+            return whole(b"", name=path.name, stamp=stamp)  # answered as what it is: a file that cannot be read
         except MachineError as error:
             raise CaptureError("machine", error.what) from error
 
