@@ -149,6 +149,12 @@ def test_what_the_server_refuses_is_an_error_of_its_kind(shared: Server, colors:
         assert "sortal serve WORKSPACE" in str(caught.value)
         with pytest.raises(InputError, match="not an image"):
             client.predict([3])  # type: ignore[list-item]
+        for name in ("a\r\nX-Injected: 1", "夹渣", "", "x" * 121):
+            with pytest.raises(InputError, match="a request is called"):
+                client.predict(colors["red"], request_id=name)
+    for options in ({"timeout": 0}, {"retries": -1}, {"batch": 0}, {"key": "a\nb"}, {"key": "夹渣"}):
+        with pytest.raises(InputError, match="option of a client"):
+            client_of(shared, **options)
     for wrong in ("localhost:8000", "ftp://localhost", "", "http://"):
         with pytest.raises(InputError, match="no address"):
             sortal.Client(wrong)

@@ -40,6 +40,10 @@ class Common:
         trust instead of the system's. Raises InputError for what is no address, and MissingExtraError.
         """
         package()
+        _check("timeout", timeout, timeout > 0)
+        _check("retries", retries, retries >= 0)
+        _check("batch", batch, batch is None or batch >= 1)
+        _check("key", "…", key is None or is_header(key))
         self._url = _checked(url)
         self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._query = {} if model is None else {"model": model}
@@ -82,6 +86,16 @@ def failure(error: Exception, end_s: float) -> Failure:
 def explained(query: dict[str, str], class_name: str | None) -> dict[str, str]:
     """The query that asks for an explanation."""
     return query if class_name is None else {**query, "class": class_name}
+
+
+def is_header(text: str) -> bool:
+    """Whether it can be sent as the value of a header."""
+    return bool(text) and text.isascii() and text.isprintable()
+
+
+def _check(name: str, value: object, good: object) -> None:
+    if not good:
+        raise InputError("this option of a client cannot be so", where=name, received=str(value))
 
 
 def _checked(url: str) -> str:

@@ -94,7 +94,18 @@ def answers(reply: Reply, path: str, count: int) -> Answers:
     told = found.get("predictions")
     if not isinstance(told, list) or len(told) != count:
         raise _other(path)
-    return Answers(bundle_id=str(found.get("bundle_id")), labels=label_set(found, path), told=told)
+    try:
+        small = [_kept(one) for one in told]
+    except (TypeError, ValueError) as error:
+        raise _other(path) from error
+    return Answers(bundle_id=str(found.get("bundle_id")), labels=label_set(found, path), told=small)
+
+
+def _kept(told: Told) -> Told:
+    """What of an answer is needed, with probabilities as numbers of four bytes: there may be millions of answers."""
+    kept = {name: value for name, value in told.items() if name != "top"}
+    chances = {"probabilities": np.asarray(told["probabilities"], np.float32)} if "probabilities" in told else {}
+    return kept | chances
 
 
 def label_set(told: Told, path: str) -> LabelSet:

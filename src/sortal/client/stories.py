@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from hashlib import sha256
 from typing import TypeVar
 
+from sortal.client.connection import is_header
 from sortal.client.payload import Limits, Part, encoded, form, parts
 from sortal.client.replies import Acknowledged, Told, acknowledged, answers, label_set, predictions, said
 from sortal.client.talk import Ask, Heard, Patience, Step, answered
@@ -23,6 +24,8 @@ T = TypeVar("T")
 Story = Generator[Step, Heard, T]
 
 PREDICT, MODEL, FEEDBACK, EXPLAIN = "/predict", "/model", "/feedback", "/explain"
+LONGEST_NAME = 120
+"""Of a request; the server takes 128, and parts of a request have a number behind."""
 _ROUNDS = 3
 """How often images are asked again because the classifier was exchanged meanwhile."""
 
@@ -31,6 +34,9 @@ def predict(
     images: Images, query: Mapping[str, str], patience: Patience, request_id: str | None, batch: int | None
 ) -> Story[Predictions]:
     """See `Client.predict`."""
+    if request_id is not None and not (is_header(request_id) and len(request_id) <= LONGEST_NAME):
+        most = f"1 to {LONGEST_NAME} printable ASCII characters"
+        raise InputError(f"a request is called by {most}", received=ascii(request_id[:LONGEST_NAME]))
     items = items_of(images)
     about = yield from model(query, patience)
     limits, bundle, labels = limits_of(about, batch), str(about.get("bundle_id")), label_set(about, MODEL)

@@ -42,10 +42,8 @@ def _items(workspace: Workspace, limit: int) -> Iterator[ReviewItem]:
     disputed = disputed_images(workspace)
     for image in disputed:
         yield from _said(workspace, image, "disputed")
-    for image in _said_by_one(workspace):
-        for item in _said(workspace, image, "corrected"):
-            if item.event.top and item.said != (item.event.top[0][0],):
-                yield item
+    for image in _corrected(workspace, limit):
+        yield from _said(workspace, image, "corrected")
     for event in _doubtful(workspace, limit):
         yield ReviewItem(image_sha256=event.image_sha256, reason="doubtful", event=event)
 
@@ -58,11 +56,15 @@ def _said(workspace: Workspace, image: str, reason: Reason) -> Iterator[ReviewIt
         yield ReviewItem(image_sha256=image, reason=reason, event=event, said=said)
 
 
-def _said_by_one(workspace: Workspace) -> list[str]:
-    """Images with one label, said by one source."""
+def _corrected(workspace: Workspace, limit: int) -> list[str]:
+    """Images with one label, said by one source, that is not the last answer."""
     rows = workspace.database.all(
-        "select image_sha256 from feedback group by image_sha256 "
-        "having count(distinct label) = 1 and count(distinct source) = 1 order by min(number)"
+        "select said.image_sha256 from (select image_sha256, min(label) as label, min(number) as first from feedback "
+        "group by image_sha256 having count(distinct label) = 1 and count(distinct source) = 1) as said "
+        "where said.label <> (select json_extract(body, '$.top[0][0]') from events "
+        f"where image_sha256 = said.image_sha256 and {_ANSWERED} order by number desc limit 1) "
+        "order by said.first limit ?",
+        (limit,),
     )
     return [row[0] for row in rows]
 
