@@ -29,6 +29,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -68,7 +69,7 @@ CLIENTS = 8
 GOALS = {
     "fastapi": 0.70,
     "litserve": 0.55,
-    "litserve, batch 8": 0.55,
+    "litserve batched": 0.55,
     "bentoml": 0.45,
     "mosec": 0.65,
     "torchserve": 0.42,
@@ -151,12 +152,12 @@ def contenders(bundle: Path, peers: Path, work: Path) -> list[Contender]:
     found.append(sortal("sortal, forms", bundle, [form("/predict", "file", image) for image in images]))
     forms = [form("/predict", "file", image) for image in images]
     litserve = [form("/predict", "request", image) for image in images]
-    bodies = {"litserve": litserve, "litserve, batch 8": litserve}
+    bodies = {"litserve": litserve, "litserve batched": litserve}
     bodies |= {"bentoml": [form("/predict", "image", image) for image in images]}
     bodies |= {"mosec": [post("/inference", image) for image in images]}
     bodies |= {"torchserve": [post("/predictions/net", image) for image in images]}
     for name in GOALS:
-        folder, port = peers.absolute() / name.partition(",")[0], free_port()
+        folder, port = peers.absolute() / name.partition(" ")[0], free_port()
         if not (folder / "bin" / "python").exists():
             print(f"{name}: no environment at {folder}", file=sys.stderr)
             continue
@@ -172,7 +173,7 @@ def sortal(name: str, model: Path, requests: list[bytes], *settings: str) -> Con
 
 
 def command_of(name: str, programs: Path, port: int, work: Path) -> list[str]:
-    python, own = str(programs / "python"), str(HERE / f"serving_{name.partition(',')[0]}.py")
+    python, own = str(programs / "python"), str(HERE / f"serving_{name.partition(' ')[0]}.py")
     if name == "fastapi":
         place = ["--app-dir", str(HERE), "--host", "127.0.0.1", "--port", str(port)]
         return [python, "-m", "uvicorn", "serving_fastapi:app", "--workers", "2", *place]
@@ -191,6 +192,7 @@ def torchserve(programs: Path, handler: str, port: int, store: Path) -> list[str
     store.mkdir(parents=True, exist_ok=True)
     archiver = [str(programs / "torch-model-archiver"), "--model-name", "net", "--version", "1", "--handler", handler]
     subprocess.run([*archiver, "--export-path", str(store), "--force"], check=True, stdout=subprocess.DEVNULL)
+    (store / ".model_server.pid").unlink(missing_ok=True)  # of a server that was killed
     places = {"inference": port, "management": free_port(), "metrics": free_port()}
     lines = [f"{name}_address=http://127.0.0.1:{number}" for name, number in places.items()]
     lines += ["default_workers_per_model=2", "disable_token_authorization=true", "enable_model_api=true"]
@@ -207,11 +209,12 @@ def starts(one: Contender, stack: ExitStack, work: Path, bundle: Path, prepare: 
         "SERVING_PREPARE": prepare,
         "OMP_NUM_THREADS": "1",
         "BENTOML_DO_NOT_TRACK": "True",
-        "LITSERVE_BATCH": "8" if "batch" in one.name else "1",
+        "LITSERVE_BATCH": "8" if "batched" in one.name else "1",
         "TS_DISABLE_TOKEN_AUTHORIZATION": "true",
+        "TMPDIR": str(work.absolute() / "torchserve") if one.name == "torchserve" else tempfile.gettempdir(),
         "LOG_LOCATION": str(work.absolute() / "torchserve"),
     }
-    log = work / f"{one.name.replace(', ', '-').replace(' ', '-')}.log"
+    log = work / f"{one.name}.log"
     one.process = stack.enter_context(running(one.command, log, **environment))
     stack.callback(continued, one.process.pid)
     try:

@@ -37,9 +37,7 @@ def main() -> None:
     bundle = exported(NETWORK, asked.work)
     alone = [loading_s(bundle) for _ in range(turns)]
     print(f"\n{turns} starts; median (range). Loading the engine takes {spread(alone)} CPU s.\n")
-    print(
-        "| workers | CPU s until ready | more than loading (goal) | PSS MiB ready | PSS MiB after load (goal) | idle % |"
-    )
+    print("| workers | CPU s until ready | more than loading (goal) | PSS MiB ready, loaded (goal) | idle % |")
     print("|---|---|---|---|---|")
     for workers in (1, 2):
         found = [started(bundle, asked.work, workers, idle_s if turn == 0 else 0.0) for turn in range(turns)]
