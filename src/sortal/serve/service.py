@@ -19,6 +19,9 @@ from sortal.serve.telemetry.model_metrics import ModelMetrics
 
 TOP = 20
 """Classes that workers tell of an answer; a request sees as many of them as it asks for."""
+_TRIES = 4
+"""Starts of each worker of a new classifier before it is given up."""
+_LOOK_S = 0.1
 _NICE = 10
 """How far workers that answer nobody stand back behind those that do, see nice(2)."""
 
@@ -127,12 +130,12 @@ class Service:
 
     async def exchange(self, model: Path) -> None:
         """Answer with the classifier at `model` from now on. Raises MachineError where its workers do not start in
-        time; the old one answers then as before."""
+        time, or fail to again and again; the old one answers then as before."""
         fresh = self._made(model)
         fresh.pool.start()
         try:
             async with asyncio.timeout(self.settings.start_s):
-                await fresh.pool.wait_ready()
+                await _until_ready(fresh.pool, _TRIES * self.settings.workers)
         except TimeoutError as error:
             self._trouble = f"the new classifier does not start: {fresh.pool.state.trouble or 'not in time'}"
             await fresh.pool.stop()
@@ -159,6 +162,10 @@ class Service:
         await self._batcher.pool.stop()
         await asyncio.gather(*self._endings, return_exceptions=True)
 
+    def stay(self) -> None:
+        """Nothing shall take over any more: what could not is forgotten."""
+        self._trouble = ""
+
     def _turn_to(self, fresh: Batcher) -> None:
         old, self._batcher = self._batcher, fresh
         self._trouble = ""
@@ -176,3 +183,15 @@ class Service:
 
     def _made(self, model: Path) -> Batcher:
         return Batcher(Pool(model, self.settings, nice=self._nice), self.settings, self._metrics, top=TOP)
+
+
+async def _until_ready(pool: Pool, starts: int) -> None:
+    """Until every worker was ready. Raises TimeoutError where so many were started, and the last one could not."""
+    ready = asyncio.create_task(pool.wait_ready())
+    try:
+        while not ready.done():
+            if pool.state.trouble and pool.state.starts > starts:
+                raise TimeoutError
+            await asyncio.wait([ready], timeout=_LOOK_S)
+    finally:
+        ready.cancel()

@@ -96,6 +96,9 @@ class Follower:
             self._exchanged(wanted)
         elif wanted != self._serving:
             self._exchange = asyncio.create_task(self._exchange_for(wanted))
+        else:
+            self._served.service.stay()
+            self._tell("followed", bundle_id=wanted)
 
     async def _exchange_for(self, bundle: str) -> None:
         try:
