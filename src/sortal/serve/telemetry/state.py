@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,14 +47,15 @@ class State(Collector):
         ]
         yield _one("sortal_ready", "Whether a request would be answered now", float(self._models.is_ready))
         yield _one("sortal_queue_limit_images", "Images that may wait", self._settings.queue)
-        yield _one("sortal_workers_wanted", "Workers that each model should have", self._settings.workers)
         yield _gauge("sortal_queue_images", "Images that wait", seen, lambda one: one.waiting)
         yield _gauge("sortal_workers_ready", "Workers that can answer", seen, lambda one: one.workers)
+        yield _gauge("sortal_workers_wanted", "Workers that it should have", seen, lambda one: one.settings.workers)
         yield _gauge("sortal_workers_busy", "Workers that have a batch now", seen, lambda one: one.busy)
         yield _gauge("sortal_workers_resident_memory_bytes", "Memory of all workers together", seen, _workers_bytes)
         yield _counter("sortal_worker_starts", "Workers started", seen, lambda one: one.starts)
         yield _counter("sortal_worker_deaths", "Workers that died or were killed", seen, lambda one: one.deaths)
         yield self._lost()
+        yield from (family for family in (self._beside(), self._canaries()) if family.samples)
         yield _versions(seen)
         yield InfoMetricFamily(
             "sortal_build",
@@ -66,6 +67,24 @@ class State(Collector):
         family = CounterMetricFamily("sortal_events_lost", "Events that could not be written", labels=["model"])
         for one in self._models:
             family.add_metric([one.name], 0 if one.recorder is None else one.recorder.lost)
+        return family
+
+    def _beside(self) -> Metric:
+        text = "Images that a shadow was asked about: it named the same class, another one, failed, or was not asked"
+        family = CounterMetricFamily("sortal_shadow_images", text, labels=["model", "outcome"])
+        for one in self._models:
+            if one.shadow is not None:
+                for outcome, count in asdict(one.shadow.counts).items():
+                    family.add_metric([one.name, outcome], count)
+        return family
+
+    def _canaries(self) -> Metric:
+        text = "Requests that a canary answered, or the live classifier in its place"
+        family = CounterMetricFamily("sortal_canary_requests", text, labels=["model", "outcome"])
+        for one in self._models:
+            if one.canary is not None:
+                family.add_metric([one.name, "answered"], one.canary.answered)
+                family.add_metric([one.name, "fell_back"], one.canary.fell_back)
         return family
 
 
