@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,38 @@ def test_the_end_answers_what_is_open(
         answer = call.result(60).message("sortal.v1.ClassifyResponse")
         assert answer.predictions[0].decision.label == "green"
     assert server.process.wait(60) == 0
+    assert server.events()[-1]["event"] == "ended"
+
+
+def test_who_is_told_twice_waits_for_nobody(
+    start: Start, bundles: tuple[Path, Path], colors: dict[str, bytes], connect: Connect
+) -> None:
+    server = start(bundles[0], "workers=1", "hang_s=300", "answer_s=300", "drain_s=300")
+    rpc = connect(server)
+    [worker] = server.workers()
+    os.kill(worker, signal.SIGSTOP)
+    failed: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            server.predict(colors["red"])
+        except (OSError, HTTPException) as error:
+            failed.append(error)
+
+    over_http = threading.Thread(target=ask)
+    over_http.start()
+    calls = [rpc.begin(CLASSIFIER, "Classify", request(colors["green"])) for _ in range(3)]
+    wait_until(lambda: server.numbers()["sortal_requests_open"] == 4)
+    watching = rpc.begin(HEALTH, "Watch", health_pb2.HealthCheckRequest())
+    server.process.send_signal(signal.SIGTERM)
+    assert watching.result(60).code == "OK"
+    assert server.process.poll() is None
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0
+    over_http.join(60)
+    assert len(failed) == 1
+    assert {call.result(60).code for call in calls} <= {"UNAVAILABLE", "CANCELLED"}
+    assert not Path(f"/proc/{worker}").exists()
     assert server.events()[-1]["event"] == "ended"
 
 

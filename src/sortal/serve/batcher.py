@@ -137,6 +137,12 @@ class Batcher:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
 
+    def give_up(self) -> None:
+        """Drop what waits and what is answered; workers that are at it are killed."""
+        self._queue.clear()
+        for task in self._batches:
+            task.cancel()
+
     def refuse_overload(self, count: int = 1, limit_s: float | None = None) -> None:
         """Raises OverloadError where so many images more would not be taken, or would be answered too late."""
         limit_s = self._settings.answer_s if limit_s is None else limit_s

@@ -162,6 +162,11 @@ class Service:
         await self._batcher.pool.stop()
         await asyncio.gather(*self._endings, return_exceptions=True)
 
+    def give_up(self) -> None:
+        """Wait for no answer any more; `stop` is quick then."""
+        for batcher in (self._batcher, *self._leaving):
+            batcher.give_up()
+
     def stay(self) -> None:
         """Nothing shall take over any more: what could not is forgotten."""
         self._trouble = ""

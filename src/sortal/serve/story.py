@@ -74,7 +74,7 @@ async def _run(hosted: Sequence[Hosted], settings: ServeSettings, metrics: Metri
     config = guard.config(front.app())
     beside = guard.metrics(front.metrics_app())
     hurry_handshakes(asyncio.get_running_loop(), settings.header_s)
-    server = _Server(config, dialogue, _rpc(models, account, dialogue, settings, guard))
+    server = _Server(config, models, dialogue, _rpc(models, account, dialogue, settings, guard))
     for logger in ("uvicorn.error", "grpc", "asyncio"):
         logging.getLogger(logger).addHandler(Lines())
     for one in hosted:
@@ -102,10 +102,11 @@ async def _run(hosted: Sequence[Hosted], settings: ServeSettings, metrics: Metri
 class _Server(Listener):
     """Says that it is ending before it stops to listen."""
 
-    def __init__(self, config: uvicorn.Config, dialogue: Dialogue, rpc: GrpcServer | None):
+    def __init__(self, config: uvicorn.Config, models: Models, dialogue: Dialogue, rpc: GrpcServer | None):
         super().__init__(config)
         self.rpc_address: str | None = None
-        self._dialogue, self._rpc = dialogue, rpc
+        self._models, self._dialogue, self._rpc = models, dialogue, rpc
+        self._giving_up: asyncio.Future[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -116,11 +117,24 @@ class _Server(Listener):
         yield
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """A signal came."""
+        """A signal came; with the second one nobody is waited for any more."""
+        if self._dialogue.is_ending:
+            self._give_up()
         self._dialogue.is_ending = True
         for server in getattr(self, "servers", ()):  # first of all: who is told to go would else come again
             server.close()
         super().handle_exit(sig, frame)
+
+    def _give_up(self) -> None:
+        self.force_exit = True
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        for _, service in (pair for one in self._models for pair in one.services()):
+            service.give_up()
+        if self._rpc is not None and self._giving_up is None:
+            self._giving_up = asyncio.ensure_future(self._rpc.stop(at_once=True))
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
         """Open the ports. Raises MachineError where one is taken."""

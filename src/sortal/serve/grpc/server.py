@@ -79,10 +79,10 @@ class GrpcServer:
         """Answer."""
         await self._server.start()
 
-    async def stop(self) -> None:
-        """Take no more calls, and wait for those that are open, for `drain_s` at most."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Take no more calls, and wait for those that are open, for `drain_s` at most; `at_once` cancels them."""
         self._ending.set()
-        await self._server.stop(self._settings.drain_s)
+        await self._server.stop(0.0 if at_once else self._settings.drain_s)
 
 
 def _options(settings: ServeSettings) -> list[tuple[str, Any]]:
