@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -209,6 +210,80 @@ def test_what_the_protocol_does_not_allow_is_said(rpc: Rpc, message: Any, code: 
     reply = infer(rpc, message)
     assert reply.code == code
     assert said in reply.details
+
+
+STRANGE = (
+    *(
+        "..",
+        "../one",
+        "../../etc/passwd",
+        "/etc/passwd",
+        "//etc/passwd",
+        "one/../one",
+        "./one",
+        "one/",
+        "/one",
+        "one/.",
+    ),
+    *(
+        "..\\one",
+        "..\\..\\etc",
+        "%2e%2e",
+        "%2e%2e%2fone",
+        "..%2fone",
+        "..%5cone",
+        "%252e%252e",
+        "one%00",
+        "one\0",
+        "\0",
+    ),
+    *(
+        "one#",
+        "one?",
+        "one?version=1",
+        "#",
+        "?",
+        " ",
+        "   ",
+        " one",
+        "one ",
+        "\t",
+        "\n",
+        "one\n",
+        " ..",
+        ".. ",
+        "~",
+        "~root",
+    ),
+    *(
+        "//proc/self/root",
+        "file:///etc/passwd",
+        "\uff0e\uff0e",
+        "\u2024\u2024",
+        "\u202eeno",
+        "ONE",
+        "onе",
+        "$(id)",
+        "a" * 5000,
+    ),
+)
+"""Names that are not the model's, the way people try to reach other files by them."""
+
+
+def test_strange_names_are_no_models(shared: Server, rpc: Rpc) -> None:
+    assert len(STRANGE) > 40
+    for name in STRANGE:
+        for message in (asked(pixels(1), model_name=name), asked(pixels(1), model_version=name)):
+            assert infer(rpc, message).code == "NOT_FOUND", name
+        for method in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"):
+            message = message_class(f"inference.{method}Request")(name=name)
+            assert rpc.ask(INFERENCE, method, message).code == "NOT_FOUND", (method, name)
+        request = message_class("sortal.v1.ClassifyRequest")(images=[b"1"], model=name)
+        assert rpc.ask(CLASSIFIER, "Classify", request).code == "NOT_FOUND", name
+        for path in (f"/v2/models/{quote(name)}/ready", f"/v2/models/one/versions/{quote(name)}/ready"):
+            status, _, text = shared.ask("GET", path)
+            assert (status, bool(json.loads(text)["error"])) == (404, True), path
+    shared.account()
 
 
 def test_other_methods_are_not_there(rpc: Rpc) -> None:
