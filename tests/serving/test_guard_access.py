@@ -32,6 +32,7 @@ PAGES = {"/", "/page/{name}", "/docs", "/openapi.json"}
 OPEN = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"} | PAGES
 NEEDS = {
     "/predict": "infer",
+    "/models/{name}/predict": "infer",
     "/explain": "infer",
     "/v2/models/{name}/infer": "infer",
     "/v2/models/{name}/versions/{version}/infer": "infer",
