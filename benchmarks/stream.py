@@ -8,7 +8,7 @@ camera   a simulated camera of 640 x 480 at 30 frames a second, and at 60: what 
 video    a motion JPEG of 640 x 480 from a file, every frame, as fast as it goes
 
 A frame's age is from being captured to being decided, the way through the processes included. CPU time is that of all
-processes over the frames that were received, their start included: 1000 over it is what a core does a second at most.
+processes, their start included, over the frames that were answered: 1000 over it is what a core does a second at most.
 Memory is the peak of the front process and of the largest of its children.
 """
 
@@ -116,7 +116,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         for name, arguments in rows.items():
             told = run(model, *arguments)
-            cpu_ms = 1e3 * (told["cpu_s"] + told["cpu_s_children"]) / max(told["received"], 1)
+            cpu_ms = 1e3 * (told["cpu_s"] + told["cpu_s_children"]) / max(told["answered"] + told["abstained"], 1)
             late, dropped = told["reasons"].get("late", 0), told["reasons"].get("dropped", 0) + told["missed"]
             ages, peaks = (told["age_ms_p50"], told["age_ms_p99"]), (told["peak_mb"], told["peak_mb_largest_child"])
             cells = (name, told["received"], told["frames_per_s"], dropped, late, ages, f"{cpu_ms:.1f}", peaks)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import typer
 from cameras import BLUE, GREEN, RED, camera, frames
 from streaming import Start, Streaming, command_line
 
+from sortal.cli.app import build
 from worlds import refused, sortal
 
 cv2 = pytest.importorskip("cv2", reason="needs the extra stream")
@@ -154,6 +156,54 @@ def test_a_stream_that_is_killed_leaves_no_orphan(stream: Start) -> None:
     run.process.kill()
     run.process.wait(30)
     gone(children)
+
+
+def test_who_asks_twice_is_not_kept_waiting(stream: Start) -> None:
+    run = stream(
+        "--source", "simulated:size=64x64,fps=25,parts=1", "max_age_ms=60000", "drain_s=60", "hang_ms=60000",
+    )  # fmt: skip
+    run.wait_until(lambda: len(run.results("frame")) > 3)
+    (worker,) = run.children("sortal.serve.worker")
+    os.kill(worker, signal.SIGSTOP)  # what was taken will not be answered
+    count = len(run.results("frame"))
+    time.sleep(1)
+    run.process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert run.process.poll() is None  # it waits for the results of frames that were taken
+    numbers = run.end()
+    balanced(numbers)
+    assert numbers["reasons"]["late"] >= 1
+    assert len(run.results("frame")) > count
+    gone([worker])
+
+
+def test_the_loss_of_a_worker_is_in_the_log(stream: Start) -> None:
+    run = stream("--source", "simulated:size=64x64,fps=25,parts=1")
+    run.wait_until(lambda: len(run.results("frame")) > 3)
+    (worker,) = run.children("sortal.serve.worker")
+    os.kill(worker, signal.SIGKILL)
+    run.wait_for("worker died")
+    count = len([one for one in run.results("frame") if one["state"] != "rejected"])
+    run.wait_until(lambda: len([one for one in run.results("frame") if one["state"] != "rejected"]) > count + 3)
+    balanced(run.end())
+
+
+def test_a_classifier_that_cannot_start_is_said_soon(stream: Start) -> None:
+    run = stream("--source", "simulated:size=64x64,fps=25,parts=1", "engine=tensorrt")
+    assert run.process.wait(90) in (2, 3)
+    assert "error:" in run.err.read_text()
+    assert run.results() == []
+
+
+def test_the_service_of_a_line_machine_types_what_exists() -> None:
+    unit = (Path(__file__).parents[2] / "deploy" / "systemd" / "sortal-stream.service").read_text()
+    words = next(line for line in unit.splitlines() if line.startswith("ExecStart=")).split()
+    command = typer.main.get_command(build()).commands["stream"]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+    source = words[words.index("--source") + 1]
+    assert source.startswith("@")  # no password where everybody can read it
+    assert "Restart=always" in unit
 
 
 def test_nobody_reading_any_more_ends_it(bundle: Path, tmp_path: Path) -> None:

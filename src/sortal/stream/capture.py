@@ -56,7 +56,7 @@ class Link:
         self._missed = 0
 
     def end(self) -> None:
-        """Wait until the other side has read all: a socket that is closed with unread bytes loses what was said, too."""
+        """Wait until the other side has read all: closed with unread bytes, a socket loses what was said, too."""
         while self._channel.recv(256):
             pass
 
