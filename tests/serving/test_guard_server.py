@@ -318,3 +318,11 @@ def test_one_event_is_one_line_whatever_ids_contain(
     assert not any(event["event"] == "ended" for event in events)
     asked = len(names) - 2 + 1  # the long one and the one with an escape are no requests
     assert sum(event["event"] == "predict" for event in events) == asked
+
+
+def test_a_worker_that_crashes_says_so_in_one_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "sortal.serve.worker", "{}"], capture_output=True, text=True)
+    [line] = done.stderr.splitlines()
+    told = json.loads(line)
+    assert (done.returncode, told["event"], told["error"]) == (1, "crashed", "KeyError")
+    assert told["at"][-1].startswith("worker.py:")

@@ -10,6 +10,7 @@ import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 from sortal.serve.guard.keys import masked
@@ -17,6 +18,7 @@ from sortal.serve.guard.keys import masked
 _STDERR = 2
 _DEEPEST = 12
 """Innermost calls that are told of an exception."""
+_LONGEST = 500
 
 
 def log(event: dict[str, Any]) -> None:
@@ -41,6 +43,12 @@ class Lines(logging.Handler):
         message = record.getMessage() if error is None else str(record.msg).strip()
         raised = {} if error is None else {"error": type(error).__name__, "at": _places(error)}
         log({"event": "server", "level": record.levelname.lower(), "message": message, **raised})
+
+
+def log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends a process, for `sys.excepthook`: one line too."""
+    told = {"error": kind.__name__, "message": str(error)[:_LONGEST], "at": _places(error.with_traceback(trace))}
+    log({"event": "crashed", "process": os.getpid(), **told})
 
 
 def _places(error: BaseException) -> list[str]:
