@@ -212,6 +212,7 @@ class Pool:
             "engine": self._settings.engine,
             "threads": self._settings.threads,
             "batch": self._settings.batch,
+            "warm": self._settings.warm,
             "nice": self._nice,
         }
         worker = await begin("sortal.serve.worker", asked)

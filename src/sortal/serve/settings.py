@@ -18,6 +18,8 @@ _MOST_WORKERS = 8
 
 def _unless_off(port: object) -> object:
     """None where a port is `off`, which YAML reads as false."""
+    if port is True:
+        raise ValueError("a port is a number, or off")
     return None if port is False or port == "off" else port
 
 
@@ -70,6 +72,8 @@ class ServeSettings(BaseModel):
     """A worker that has not answered for so long is killed and replaced."""
     start_s: Positive = 120.0
     """A worker that is not ready after so long is killed and replaced."""
+    warm: bool = True
+    """Whether workers answer a made-up image at every size of a batch before requests come; else one alone."""
     keep: Literal["none", "doubtful", "all"] = "none"
     """Which images a workspace keeps: those left to a person or unknown, all, or none."""
     page: bool = True

@@ -25,6 +25,7 @@ from sortal.core.preprocess import PreprocessSpec
 from sortal.runtime.choice import Wish, open_chosen
 from sortal.runtime.classifier import Classifier
 from sortal.serve.frames import FILES, receive, send
+from sortal.serve.lines import log_crash
 
 GOLDEN_SEED = 7
 AT_ONCE = 8
@@ -43,7 +44,7 @@ def main(asked: dict[str, Any]) -> int:
         wish = Wish(engine=asked["engine"], threads=asked["threads"], batch=1)
         model, _ = open_chosen(Path(asked["model"]), wish=wish, images=0)
         most = min(asked["batch"], AT_ONCE) if model.engine in _ON_CPU else asked["batch"]
-        golden = warm_up(model, most)
+        golden = warm_up(model, most if asked["warm"] else 1)
     except SortalError as error:
         send(channel, {"kind": "failed", "what": str(error)})
         return 1
@@ -130,4 +131,5 @@ def answers(predictions: Predictions, top: int) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    sys.excepthook = log_crash
     sys.exit(main(json.loads(sys.argv[1])))

@@ -49,7 +49,8 @@ _FAULTS: tuple[Outcome, ...] = ("failed", "expired")
 def open_tracing(settings: ServeSettings, lines: logging.Handler) -> Tracing | None:
     """Traces to the collector that `trace=` or the environment names; None where neither does. What the exporter has to
     say goes to `lines`. Raises MissingExtraError where a collector is named and OpenTelemetry is not installed."""
-    if settings.trace is None and not any(os.environ.get(name) for name in _COLLECTORS):
+    asked = settings.trace is not None or any(os.environ.get(name) for name in _COLLECTORS)
+    if not asked or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
