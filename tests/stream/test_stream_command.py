@@ -85,13 +85,17 @@ def test_a_folder_is_answered_file_by_file_and_a_damaged_one_is_told(stream: Sta
     for number, (name, data) in enumerate(files.items()):
         (folder / name).write_bytes(data)
         os.utime(folder / name, (1000 + number, 1000 + number))
-    run = stream("--source", folder, "--once", "--out", "results.jsonl")
+    os.mkfifo(folder / "f.jpg")
+    os.utime(folder / "f.jpg", (2000, 2000))
+    (folder / "g.ppm").write_bytes(b"P6\n600 600\n255\n" + bytes(3 * 600 * 600))
+    run = stream("--source", folder, "--once", "--out", "results.jsonl", "frame_mb=1")
     assert run.process.wait(90) == 0
     assert run.out.read_text() == ""
     found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     told = [(one["file"], one.get("label") or one["reason"]) for one in found if one["kind"] == "frame"]
     assert told == [
         ("a.jpg", "red"), ("b.jpg", "not_an_image"), ("c.png", "empty"), ("d.jpg", "truncated"), ("e.jpg", "blue"),
+        ("f.jpg", "not_a_file"), ("g.ppm", "too_large"),
     ]  # fmt: skip
     assert found[-1]["kind"] == "ended"
 

@@ -41,7 +41,7 @@ class Taker(Protocol):
         """A frame lies in a slot; see `capture.Link.put`."""
 
     def skip(self, message: dict[str, Any]) -> None:
-        """A frame was too large for a slot."""
+        """There is a frame, and no image: why stands in `reason`."""
 
     def state_changed(self, state: str, reason: str) -> None:
         """The camera is in another state."""
@@ -117,7 +117,7 @@ class Camera:
                     return None, frames
                 if kind == "lost":
                     return Lost(reason=str(message["reason"]), what=str(message["what"])), frames
-                if kind in ("frame", "too_large"):
+                if kind in ("frame", "rejected"):
                     frames, limit_s = frames + 1, self._settings.stall_s
                     self._remember(message)
                     self._take(taker, message) if kind == "frame" else taker.skip(message)

@@ -17,7 +17,7 @@ from typing import Any
 
 from sortal.core.errors import SortalError
 from sortal.stream.memory import FrameMemory
-from sortal.stream.sources import SOURCES, Asked, CaptureError, Shot, Source
+from sortal.stream.sources import SOURCES, TOO_LARGE, Asked, CaptureError, Shot, Source
 
 DEATH_SIGNAL = 1
 """`PR_SET_PDEATHSIG` of Linux."""
@@ -40,8 +40,10 @@ class Link:
         if shot is None:
             self.say({"kind": "alive"})
             return
-        if shot.size > self._memory.slot_bytes:
-            self.say({"kind": "too_large", "size": shot.size, "name": shot.name, "stamp": shot.stamp})
+        reason = shot.reason or (TOO_LARGE if shot.size > self._memory.slot_bytes else "")
+        if reason:
+            told = {"reason": reason, "name": shot.name, "stamp": shot.stamp}
+            self.say({"kind": "rejected", **told, "time_s": time_s, "taken_s": taken_s})
             return
         slot = self._slot()
         if slot is None:

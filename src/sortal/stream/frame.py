@@ -10,7 +10,7 @@ from sortal.serve.pool import Answer
 
 ANSWERED, ABSTAINED, UNKNOWN, REJECTED = "answered", "abstained", "unknown", "rejected"
 STATES = (ANSWERED, ABSTAINED, UNKNOWN, REJECTED)
-DROPPED, LATE, TOO_LARGE = "dropped", "late", "too_large"
+DROPPED, LATE = "dropped", "late"
 
 
 @dataclass(kw_only=True, eq=False)

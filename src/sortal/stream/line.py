@@ -17,7 +17,7 @@ from typing import Any
 
 from sortal.serve.batcher import CRASHES
 from sortal.serve.pool import KILLS, Answer, Pool, Worker, WorkerLostError
-from sortal.stream.frame import DROPPED, LATE, TOO_LARGE, Counts, Frame
+from sortal.stream.frame import DROPPED, LATE, Counts, Frame
 from sortal.stream.memory import FrameMemory
 from sortal.stream.settings import StreamSettings
 from sortal.stream.sizes import Sizes
@@ -67,9 +67,8 @@ class Line:
         self._arrived.set()
 
     def skip(self, message: dict[str, Any]) -> None:
-        """A frame that no slot can hold."""
-        now = {"time_s": time.time(), "taken_s": time.monotonic()}
-        self._reject(self._received(message | now), TOO_LARGE)
+        """A frame without an image."""
+        self._reject(self._received(message), str(message["reason"]))
 
     def after_these(self, call: Callable[[], None]) -> None:
         """Call when every frame taken so far has its result."""

@@ -12,6 +12,9 @@ from typing import Protocol
 
 from sortal.core.registry import Registry
 
+TOO_LARGE = "too_large"
+"""A frame that no slot of the memory holds."""
+
 
 class CaptureError(Exception):
     """Frames do not come any more. `reason` is one word for machines, the text is for people and names no address."""
@@ -25,10 +28,12 @@ class CaptureError(Exception):
 class Shot:
     """One frame: `write` puts an image file of `size` bytes into the memory that it is given."""
 
-    size: int
-    write: Callable[[memoryview], None]
+    size: int = 0
+    write: Callable[[memoryview], None] = lambda _: None
     shape: tuple[int, int] | None = None
     """(width, height) in pixels, where they are known without decoding."""
+    reason: str = ""
+    """Why there is nothing to write: the frame is rejected for it."""
     name: str | None = None
     """Of the file that it was."""
     stamp: str | None = None
@@ -78,7 +83,7 @@ SOURCES = Registry(
 )
 
 
-def whole(
+def whole_file(
     data: bytes, *, shape: tuple[int, int] | None = None, name: str | None = None, stamp: str | None = None
 ) -> Shot:
     """A frame that is an image file already."""

@@ -17,7 +17,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from sortal.core.errors import InputError
-from sortal.stream.sources import Asked, CaptureError, Shot, whole
+from sortal.stream.sources import Asked, CaptureError, Shot, whole_file
 from sortal.stream.sources.pace import Pace
 
 MOST_FRAME = 64 * 2**20
@@ -62,7 +62,7 @@ class MotionJpeg:
             pace = Pace(asked.fps)
             for data in parts_of(response, (boundary[1] if boundary else "").encode()):
                 if pace.is_due(time.monotonic()):
-                    yield whole(data, shape=_shape(data))
+                    yield whole_file(data, shape=_shape(data))
         except (OSError, http.client.HTTPException) as error:
             raise CaptureError("connection", f"the camera ended the connection: {type(error).__name__}") from error
         finally:

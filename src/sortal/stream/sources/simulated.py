@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from sortal.core.errors import InputError
-from sortal.stream.sources import Asked, CaptureError, Shot, whole
+from sortal.stream.sources import Asked, CaptureError, Shot, whole_file
 
 FAULTS = ("stall", "block", "garbage", "half", "size", "end")
 _MOST_PARTS = 24
@@ -67,7 +67,7 @@ class Simulated:
         if fault == "block":
             os.kill(os.getpid(), signal.SIGSTOP)
         if fault == "garbage":
-            return whole(_GARBAGE)
+            return whole_file(_GARBAGE)
         if fault == "half":
             return _half(picture)
         return picture
@@ -81,7 +81,7 @@ class Simulated:
         for number in range(told.parts):
             pixels = picture(parts[number], seed=told.seed, specimen=0, frame=0, grade="none", drift=0.0, size_px=size)
             head = f"P6\n{size[0]} {size[1]}\n255\n".encode()
-            shots.append(whole(head + pixels.tobytes(), shape=size))
+            shots.append(whole_file(head + pixels.tobytes(), shape=size))
             yield None
         return shots
 
@@ -92,7 +92,7 @@ SIMULATED = Simulated()
 def _half(picture: Shot) -> Shot:
     memory = memoryview(bytearray(picture.size))
     picture.write(memory)
-    return whole(bytes(memory[: picture.size // 2]), shape=picture.shape)
+    return whole_file(bytes(memory[: picture.size // 2]), shape=picture.shape)
 
 
 def script(text: str) -> Script:
