@@ -100,6 +100,8 @@ def test_every_answer_has_the_shape_that_is_stated(line: Server, colors: dict[st
         (200, "POST", "/predict", colors["red"]),
         (200, "POST", "/predict?probabilities=true&top=2", colors["red"]),
         (200, "POST", "/predict", {"images": [text, "aGVsbG8="]}),
+        (200, "POST", "/models/line4/predict", colors["red"]),
+        (404, "POST", "/models/nobody/predict", colors["red"]),
         (400, "POST", "/predict?top=x", colors["red"]),
         (404, "POST", "/predict?model=nobody", colors["red"]),
         (413, "POST", "/predict", b"x" * 1_000_001),
@@ -143,6 +145,7 @@ def test_every_answer_has_the_shape_that_is_stated(line: Server, colors: dict[st
         (413, "POST", "/v2/models/line4/infer", b"x" * 1_000_001),
     ]
     assert server.ask("POST", "/predict", colors["red"], x_request_id="part-1")[0] == 200
+    assert server.ask("POST", "/predict", colors["green"])[1]["predictions"][0]["index"] == 1
     for status, method, path, body in asked:
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         kind = {"content_type": "application/json"} if isinstance(body, dict) else {}

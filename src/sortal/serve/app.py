@@ -168,7 +168,12 @@ class Front:
             "request_id": call.name,
             "bundle_id": answered.description["bundle_id"],
             "role": answered.role,
-            "predictions": [told(answer, labels, top, full=full) for answer in answered.answers],
+            "predictions": [_numbered(answer, told(answer, labels, top, full=full)) for answer in answered.answers],
         } | ({"label_set": answered.description["label_set"]} if full else {})
         status, outcome = worst(answered.answers)
         return JSONResponse(body, status), outcome
+
+
+def _numbered(answer: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """With the index of the class."""
+    return {"index": answer["index"], **found} if "index" in answer else found

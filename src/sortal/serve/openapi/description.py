@@ -26,12 +26,6 @@ _KEY = {
     "schema": {"type": "string"},
 }
 _NAME = {"name": "name", "in": "path", "required": True, "description": "Which model.", "schema": {"type": "string"}}
-_ROUTE = {
-    "name": "X-Routing-Key",
-    "in": "header",
-    "description": "With the same key a canary answers always or never; by default the request's id is the key.",
-    "schema": {"type": "string"},
-}
 _FILES = {
     "type": "object",
     "properties": {"file": {"type": "string", "format": "binary"}},
@@ -103,7 +97,6 @@ def _predict(model: dict[str, Any]) -> Operation:
             query("probabilities", {"type": "boolean", "default": False}, "Tell those of every class, and label_set."),
             model,
             _ID,
-            _ROUTE,
             _KEY,
         ],
         body=_IMAGES,

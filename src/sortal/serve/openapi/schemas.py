@@ -67,6 +67,7 @@ SCHEMAS: dict[str, Schema] = {
     "Chance": thing({"label": TEXT, "probability": SHARE}),
     "Answer": thing(
         {
+            "index": about(WHOLE, "Of the class."),
             "label": TEXT,
             "probability": about(SHARE, "Calibrated: of answers with 0.9, nine of ten are right."),
             "abstained": about(FLAG, "The answer is not sure enough, or the image unknown: it belongs to a person."),

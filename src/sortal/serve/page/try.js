@@ -191,7 +191,9 @@ $("locked").addEventListener("submit", (event) => {
 $("model").addEventListener("change", () => { location.search = new URLSearchParams({ model: $("model").value }); });
 for (const button of document.querySelectorAll("[data-copies]")) {
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText($(button.dataset.copies).textContent);
+    const text = $(button.dataset.copies);
+    if (!navigator.clipboard) return getSelection().selectAllChildren(text); // an address without TLS has no clipboard
+    await navigator.clipboard.writeText(text.textContent);
     button.textContent = "Copied";
   });
 }
