@@ -1,13 +1,13 @@
 """Exchange the classifier of a server again and again while clients ask, then end the server while they ask.
 
-    python benchmarks/hot_swap.py RUN OTHER IMAGE [--swaps 50] [--seconds 60] [--clients 4] [serve settings ...]
+    python benchmarks/hot_swap.py RUN OTHER IMAGE [--swaps 50] [--seconds 60] [--wait] [--clients 4] [KEY=VALUE ...]
 
 RUN and OTHER are runs or bundles with the same classes. A workspace is made in a temporary folder and served; every
 `seconds / swaps` the other one is promoted. Counted are requests without a good answer, answers whose probability is
 not that of the bundle they name, exchanges that were done (the server passes over one that is promoted away before it
-stands), latency outside and within a second of an exchange, and the memory of the front and of all processes before
-and after. At the end SIGTERM comes under load: every request that was taken has to be answered, the exit code to be 0.
-Clients reconnect; a connection that is refused after SIGTERM is no failure.
+stands; with --wait none is), latency outside and within a second of an exchange, and the memory of the front and of
+all processes before and after. At the end SIGTERM comes under load: every request that was taken has to be answered,
+the exit code to be 0. Clients reconnect; a connection that is refused after SIGTERM is no failure.
 """
 
 from __future__ import annotations
@@ -179,6 +179,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
                 due_s = time.monotonic() + args.seconds / args.swaps
                 promote(workspace, bundles[(turn + 1) % 2])
                 swaps.append(time.monotonic())
+                if args.wait:
+                    server.wait_for("exchanged", turn + 1)
                 time.sleep(max(0.0, due_s - time.monotonic()))
             time.sleep(_SETTLE_S)
             after, during = server.memory_mb(), list(clients.answers)
@@ -242,6 +244,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="of sortal serve, such as workers=2")
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--wait", action="store_true", help="promote the next one when the last one stands")
     parser.add_argument("--clients", type=int, default=4)
     print(json.dumps(measured(parser.parse_args()), indent=1))
 

@@ -14,7 +14,7 @@ from sortal.core.report import Cell, Finding, Metric, Report, Table
 from sortal.core.shares import wilson
 from sortal.evaluate.compare.arms import Arm, Interval, Verdict, labels_needed, slower, unpaired_difference, verdict
 from sortal.evaluate.compare.paired import PairedTest, difference_interval, images_needed, paired_test
-from sortal.evaluate.compare.verdict import GAP, p_text
+from sortal.evaluate.compare.verdict import GAP, p_text, rounded
 from sortal.workspace.arms import Answers, Rollout, agreed_labels, answers_of, last_rollouts
 from sortal.workspace.folder import open_workspace
 
@@ -199,8 +199,10 @@ def _sentences(one: Judged, margin: float, confidence: float) -> list[str]:
         found.append(f"Both named the same class for {share:.1f} % of {one.agreement.n:,} images.")
     if one.slow is not None:
         found.append(f"Its {one.slow} is surely more than {LATENCY_RATIO:g} times that of the live one.")
-    if one.verdict == "undecided" and one.needed:
-        found.append(f"About {one.needed:,} more labelled images would very likely show a gap of {_points(margin)}.")
+    if one.verdict == "undecided" and one.needed and gap.n:
+        found.append(
+            f"About {rounded(one.needed):,} more labelled images would very likely show a gap of {_points(margin)}."
+        )
     if one.rollout.ended is not None:
         why = f": {one.rollout.note}." if one.rollout.note else "."
         found.append(f"It stood until {one.rollout.ended[:19].replace('T', ' ')} UTC{why}")

@@ -16,6 +16,7 @@ from colors import color_bundle
 from sortal.core.bundle import Bundle, open_bundle
 from sortal.core.events import Event, Role
 from sortal.evaluate.compare.arms import Arm, labels_needed, slower, unpaired_difference, verdict
+from sortal.evaluate.compare.verdict import rounded
 from sortal.rollout import rollout
 from sortal.runtime.classifier import open_classifier
 from sortal.runtime.locate import bundle_at
@@ -130,7 +131,7 @@ def test_what_is_not_known_yet_is_undecided_with_the_labels_it_takes(
     assert report.body["verdicts"] == {"canary": "undecided"}
     needed = report.metrics["canary_labels_needed"].value
     assert needed == pytest.approx(2 * (1.96 + 0.8416) ** 2 * 2 * 0.9 * 0.1 / 0.02**2 - 400, rel=0.25)
-    assert f"{int(needed):,} more labelled images would very likely show a gap of 2 points" in text(report)
+    assert f"{rounded(int(needed)):,} more labelled images would very likely show a gap of 2 points" in text(report)
     wide = rollout(line.path, margin=0.2)
     assert wide.body["verdicts"] == {"canary": "as good"}
 

@@ -40,7 +40,7 @@ def summary(report: Report) -> list[str]:
         from sortal.evaluate.summary import evaluation_summary
 
         lines = evaluation_summary(report)
-    elif report.kind == "certificate":
+    elif report.kind in ("certificate", "rollout"):
         lines = [str(sentence) for sentence in report.body["summary"]]
     else:
         width = max((len(name) for name in report.metrics), default=0)

@@ -83,7 +83,7 @@ def rollout(
     report = held_against(workspace, margin=_share(margin, hint="--margin 1%"), confidence=confidence)
     if not as_json:
         draw("arms", report.tables["arms"])
-    _finish(report, as_json=as_json, following=report.body["next"])
+    finish(report, as_json=as_json, results=[], following=report.body["next"])
 
 
 def journal(

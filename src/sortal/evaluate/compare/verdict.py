@@ -46,7 +46,7 @@ def _points(gap: Metric, side: int, confidence: float) -> str:
 
 def _undecided(test: PairedTest, names: tuple[str, str], confidence: float, wrong: tuple[int, int]) -> str:
     seen = f"{names[0]} got {wrong[0]:,} wrong, {names[1]} {wrong[1]:,} of {test.n:,} (p = {p_text(test.p)})"
-    needed = _rounded(images_needed(test, GAP, confidence=confidence))
+    needed = rounded(images_needed(test, GAP, confidence=confidence))
     if needed <= test.n:
         return f"No difference: {seen}; a gap of 1 point would very likely have shown."
     return (
@@ -55,7 +55,7 @@ def _undecided(test: PairedTest, names: tuple[str, str], confidence: float, wron
     )
 
 
-def _rounded(count: int) -> int:
+def rounded(count: int) -> int:
     """Two digits are all that such an estimate is worth; rounded up."""
     step = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // step) * step
