@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sortal.serve.grpc.messages import message_class
 
 PATIENCE_S = 60.0
@@ -93,6 +95,32 @@ class Rpc:
             told = json.loads(line)
             messages = [base64.b64decode(one) for one in told.pop("messages")]
             self._open.pop(told.pop("call")).set_result(Reply(**told, messages=messages))
+
+
+def pixels(count: int = 3) -> np.ndarray:
+    """(count, 16, 16, 3): red, green, blue in turn."""
+    found = np.zeros((count, 16, 16, 3), np.uint8)
+    for row in range(count):
+        found[row, ..., row % 3] = 200
+    return found
+
+
+def asked(images: np.ndarray, *, typed: bool = False, **more: Any) -> Any:
+    message = message_class("inference.ModelInferRequest")(**{"model_name": "one", **more})
+    tensor = message.inputs.add(name="image", datatype="UINT8", shape=images.shape)
+    if typed:
+        tensor.contents.uint_contents.extend(images.reshape(-1).tolist())
+    else:
+        message.raw_input_contents.append(images.tobytes())
+    return message
+
+
+def infer(rpc: Rpc, message: Any, **how: Any) -> Reply:
+    return rpc.ask(INFERENCE, "ModelInfer", message, **how)
+
+
+def classify(rpc: Rpc, *images: bytes, **more: Any) -> Reply:
+    return rpc.ask(CLASSIFIER, "Classify", message_class("sortal.v1.ClassifyRequest")(images=images, **more))
 
 
 def _answer(channel: Any, asked: dict[str, Any]) -> dict[str, Any]:

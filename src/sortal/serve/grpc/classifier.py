@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sortal.core.errors import InputError, InternalError, OverloadError
@@ -48,7 +49,7 @@ class Classifier:
             {
                 "request_id": call.name,
                 "bundle_id": answered.description["bundle_id"],
-                "predictions": [_prediction(told(answer, labels, top)) for answer in answered.answers],
+                "predictions": [_prediction(answer, labels, top) for answer in answered.answers],
             },
         )
 
@@ -61,8 +62,9 @@ class Classifier:
         return images
 
 
-def _prediction(found: dict[str, Any]) -> dict[str, Any]:
-    return {"failure": found} if "error" in found else {"decision": found}
+def _prediction(answer: dict[str, Any], labels: Sequence[str], top: int) -> dict[str, Any]:
+    found = told(answer, labels, top)
+    return {"failure": found} if "error" in found else {"decision": {**found, "index": answer["index"]}}
 
 
 def _refusal(answers: list[dict[str, Any]]) -> InputError | InternalError:
