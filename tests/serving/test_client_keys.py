@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import trustme
 
 import sortal
 from devtools import opened
 from servers import Start
-from sortal.core.errors import InputError, OverloadError
+from sortal.core.errors import InputError, MachineError, OverloadError
 from sortal.serve.guard.keys import add_key
 
 
@@ -51,3 +52,31 @@ def test_a_key_opens_and_a_wrong_one_says_so(
         page.wait("document.querySelector('.result .said')?.textContent.startsWith('green, ')")
         assert not [one for one in page.asked if re.search("sortal_", one)]
     assert "sortal_" not in server.log.read_text(encoding="utf-8")
+
+
+def test_certificates_are_checked_both_ways(
+    start: Start, bundles: tuple[Path, Path], colors: dict[str, bytes], tmp_path: Path
+) -> None:
+    ours, other = trustme.CA(), trustme.CA()
+    files = {
+        name: tmp_path / name for name in ("server.pem", "server.key", "own.pem", "own.key", "ca.pem", "other.pem")
+    }
+    for name, hosts in (("server", ("127.0.0.1",)), ("own", ("camera",))):
+        leaf = ours.issue_cert(*hosts)
+        files[f"{name}.pem"].write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+        files[f"{name}.key"].write_bytes(leaf.private_key_pem.bytes())
+    ours.cert_pem.write_to_path(str(files["ca.pem"]))
+    other.cert_pem.write_to_path(str(files["other.pem"]))
+    safe = ("--tls", str(files["server.pem"]), str(files["server.key"]), "--client-ca", str(files["ca.pem"]))
+    server = start(bundles[0], "workers=1", *safe)
+    url = f"https://127.0.0.1:{server.port}"
+    own = (files["own.pem"], files["own.key"])
+    with sortal.Client(url, ca=files["ca.pem"], certificate=own) as client:
+        assert client.predict(colors["red"]).answers() == ["red"]
+    for options in ({"certificate": own}, {"certificate": own, "ca": files["other.pem"]}, {"ca": files["ca.pem"]}):
+        with sortal.Client(url, retries=0, **options) as client, pytest.raises(MachineError):
+            client.ready()
+    with pytest.raises(InputError, match="certificates cannot be used"):
+        sortal.Client(url, ca=tmp_path / "nothing.pem")
+    with pytest.raises(InputError, match="certificates cannot be used"):
+        sortal.Client(url, certificate=(files["own.pem"], files["server.key"]))

@@ -32,12 +32,14 @@ class Common:
         retries: int = 4,
         batch: int | None = None,
         ca: str | os.PathLike[str] | None = None,
+        certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
     ):
         """`url` of the server; `key` where it asks for API keys; `model`, its name where several are served.
 
         `timeout`: seconds that one request may take with all its repetitions; `retries`: repetitions at most.
         `batch`: images in one request at most, by default as many as the server takes. `ca`: a file of certificates to
-        trust instead of the system's. Raises InputError for what is no address, and MissingExtraError.
+        trust instead of the system's; `certificate`: files of the own one and its key, where the server asks for one.
+        Raises InputError for what is no address, and MissingExtraError.
         """
         package()
         _check("timeout", timeout, timeout > 0)
@@ -50,13 +52,12 @@ class Common:
         self._patience = Patience(timeout_s=timeout, retries=retries)
         self._once = Patience(timeout_s=timeout, retries=0)
         self._batch = batch
-        self._ca = ca
+        self._trust = _trust(ca, certificate)
 
     def _options(self) -> dict[str, Any]:
         """For httpx; a server of this machine is not asked through a proxy."""
-        trust = True if self._ca is None else ssl.create_default_context(cafile=os.fspath(self._ca))
         local = urlsplit(self._url).hostname in _LOOPBACK
-        return {"base_url": self._url, "headers": self._headers, "verify": trust, "trust_env": not local}
+        return {"base_url": self._url, "headers": self._headers, "verify": self._trust, "trust_env": not local}
 
 
 def request(step: Send) -> dict[str, Any]:
@@ -91,6 +92,20 @@ def explained(query: dict[str, str], class_name: str | None) -> dict[str, str]:
 def is_header(text: str) -> bool:
     """Whether it can be sent as the value of a header."""
     return bool(text) and text.isascii() and text.isprintable()
+
+
+def _trust(
+    ca: str | os.PathLike[str] | None, certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None
+) -> ssl.SSLContext:
+    """Raises InputError for files that are no certificates."""
+    try:
+        context = ssl.create_default_context(cafile=None if ca is None else os.fspath(ca))
+        if certificate is not None:
+            context.load_cert_chain(*certificate)
+    except (OSError, ssl.SSLError) as error:
+        named = ", ".join(str(one) for one in (ca, *(certificate or ())) if one is not None)
+        raise InputError("these certificates cannot be used", where=named, received=str(error)) from error
+    return context
 
 
 def _check(name: str, value: object, good: object) -> None:
