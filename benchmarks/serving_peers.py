@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--prepare", choices=("torchvision", "numpy"), default="torchvision")
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
-    turns, count, seconds = (2, 100, 3.0) if asked.quick else (5, 300, 6.0)
+    turns, count, seconds = (2, 100, 3.0) if asked.quick else (4, 300, 5.0)
     bundle = exported(NETWORK, asked.work)
     found = contenders(bundle, asked.peers, asked.work)
     if asked.only:
