@@ -119,7 +119,21 @@ def test_many_who_add_at_once_lose_no_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[", "a: 1", "keys: 3", "keys: [{name: a}]", "format: 2", "- 1", "\x00", "keys: [{name: a, roles: [boss]}]"],
+    [
+        "[",
+        "a: 1",
+        "keys: 3",
+        "keys: [{name: a}]",
+        "format: 2",
+        "- 1",
+        "",
+        "0",
+        "\x00",
+        "keys: 2026-99-99",
+        "keys: !!timestamp x",
+        "[" * 5000,
+        "keys: [{name: a, roles: [boss]}]",
+    ],
 )
 def test_a_broken_file_keeps_the_keys_that_were_good(tmp_path: Path, text: str) -> None:
     file = tmp_path / "keys.yaml"

@@ -84,13 +84,15 @@ def read_keys(path: Path) -> KeyFile:
     with disk_errors(path):
         text = path.read_bytes()
     try:
-        return KeyFile.model_validate(yaml.safe_load(text) or {})
+        found = yaml.safe_load(text)
+    except Exception as error:  # PyYAML lets errors of all kinds through: ValueError of a date, RecursionError
+        raise InputError("this is no file of keys: it is not YAML", where=str(path)) from error
+    try:
+        return KeyFile.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"])) or "all of it"
         raise InputError(f"this is no file of keys: {place}: {first['msg']}", where=str(path)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("this is no file of keys: it is not YAML", where=str(path)) from error
 
 
 def add_key(

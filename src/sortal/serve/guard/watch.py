@@ -33,7 +33,7 @@ class Watched:
         self._seen = now
         try:
             self._load()
-        except SortalError as error:
+        except (SortalError, OSError) as error:  # OSError: it went away while it was read
             self._log({"event": f"{self._name} not reloaded", "reason": str(error)})
         else:
             self._log({"event": f"{self._name} reloaded"})
