@@ -69,7 +69,7 @@ def test_every_frame_of_a_video_is_answered_with_its_colors_right(stream: Start,
 
 def test_a_reader_that_is_slow_gets_every_line_of_a_video(bundle: Path, tmp_path: Path) -> None:
     path = video(tmp_path / "long.avi", [(240, 10, 10)], each=1500)
-    command = [sys.executable, "-m", "sortal", "stream", str(bundle), "--source", str(path), "batch=16"]
+    command = [sys.executable, "-m", "sortal", "stream", str(bundle), "--source", str(path), "batch=16", "drain_s=0.5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
         assert process.stdout is not None
         time.sleep(8)  # a pipe holds 64 KiB, the outlet a thousand lines: the line waits

@@ -46,15 +46,17 @@ class Outlet:
             self._lines.append(line)
             self._change.notify()
 
-    def close(self, limit_s: float) -> None:
-        """Write what is left, for `limit_s` at most."""
+    def close(self, limit_s: float) -> bool:
+        """Write what is left, for `limit_s` at most; whether that was all."""
         with self._change:
             self._ending = True
             self._change.notify()
         self._thread.join(limit_s)
-        if self._closes and not self._thread.is_alive():
+        done = not self._thread.is_alive()
+        if self._closes and done:
             os.close(self._descriptor)
             self._closes = False
+        return done
 
     def _run(self) -> None:
         while True:

@@ -32,6 +32,7 @@ from sortal.stream.wish import Done, Told, Wish
 TOP = 5
 SHOW_S = 0.5
 _FLUSH_S = 2.0
+_END = "end of the source"
 _TOLD = ("bundle_id", "engine", "input")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -67,6 +68,11 @@ class Running:
         if self._ending.is_set():
             self._hurry.set()
         self._end("interrupted")
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether a file or folder came to its end, all of whose results are wanted."""
+        return not self._live and self._why == _END
 
     def _end(self, why: str) -> None:
         if not self._ending.is_set():
@@ -157,7 +163,7 @@ class Running:
         self._log({"event": "started", "camera": self._name, "live": self._live})
         capturing = asyncio.create_task(camera.run(_Taken(line, results), once=self._wish.once))
         watching = asyncio.create_task(self._watch(camera, line, outlet))
-        capturing.add_done_callback(lambda _: self._end("end of the source"))
+        capturing.add_done_callback(lambda _: self._end(_END))
         try:
             async with asyncio.timeout(self._wish.seconds):
                 await self._ending.wait()
@@ -174,7 +180,8 @@ class Running:
     async def _drain(self, line: Line) -> None:
         """Wait for the results of frames that were taken, unless somebody is in a hurry."""
         waits = {asyncio.create_task(line.drain()), asyncio.create_task(self._hurry.wait())}
-        await asyncio.wait(waits, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        limit_s = None if self._is_complete else self._settings.drain_s
+        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
@@ -199,7 +206,8 @@ class Running:
             action.close(soon_s)
         if self._recording is not None:
             self._recording.close(late_s)
-        outlet.close(soon_s if self._live else late_s)
+        while not outlet.close(soon_s if self._live else late_s) and self._is_complete and not self._hurry.is_set():
+            pass  # a slow reader gets the whole result of a file, however long it takes
 
     def _done(self, counts: Counts, camera: Camera | None, outlet: Outlet | None) -> Done:
         numbers = self._meter.numbers(counts)
