@@ -152,7 +152,7 @@ def test_a_shadow_is_asked_everything_and_answers_nobody(
 ) -> None:
     shadow = open_bundle(color_bundle(tmp_path / "other", factor=-4.0, threshold=0.0))
     promote(line, shadow, shadow=True)
-    server = start(line.path, "workers=1", "keep=all")
+    server = start(line.path, "workers=1", "keep=all", "queue=16", "images=16")
     until(lambda: role_workers(server, "shadow") == 1, server)
     for number in range(10):
         status, told = server.predict(colors["green"], X_Request_Id=f"r{number}")
@@ -164,9 +164,8 @@ def test_a_shadow_is_asked_everything_and_answers_nobody(
     until(lambda: counted()["other"] == 10, server)
     assert (counted()["same"], counted()["dropped"]) == (0, 0)
     os.kill(workers_of(server, shadow)[0], signal.SIGSTOP)
-    begun = time.monotonic()
-    assert [server.predict(colors["green"])[0] for _ in range(5)] == [200] * 5
-    assert time.monotonic() - begun < 5.0  # nobody waits for it
+    assert [server.predict(colors["green"])[0] for _ in range(20)] == [200] * 20  # nobody waits for it
+    assert counted()["dropped"] >= 4
     os.kill(workers_of(server, shadow)[0], signal.SIGCONT)
     withdraw(line)
     server.wait_for("shadow ended")

@@ -27,6 +27,7 @@ OWN = (
     "threads",
     "engine",
     "batch",
+    "warm",
     "delay_ms",
     "queue",
     "answer_s",

@@ -50,7 +50,8 @@ class Answers:
         if event.latency_ms is not None:
             self.milliseconds.append(event.latency_ms)
         self.by_image.setdefault(event.image_sha256, event.top[0][0])
-        self.by_request[event.request_id.removesuffix(_SHADOWED)] = event.image_sha256
+        name = event.request_id.removesuffix(_SHADOWED) if self.role == "shadow" else event.request_id
+        self.by_request[name] = event.image_sha256
 
 
 def last_rollouts(workspace: Workspace) -> list[Rollout]:
