@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import socket
 import threading
 import time
@@ -197,6 +199,30 @@ def test_a_reader_that_is_gone_is_noticed(tmp_path: Path) -> None:
     os.close(writing)
     with pytest.raises(Exception, match="cannot be written"):
         outlet_to(tmp_path)
+
+
+def test_a_full_disk_costs_lines_until_there_is_room_and_no_line_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    outlet = outlet_to(path)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+        for number in range(60):
+            outlet.put({"frame": number, "padding": "x" * 30})
+        until(lambda: outlet.trouble)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        until(lambda: not outlet.trouble)
+        assert outlet.close(30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    numbers = [json.loads(line)["frame"] for line in whole]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 59
+    assert outlet.dropped >= 1
+    assert len(numbers) + outlet.dropped == 60
 
 
 def record(number: int, state: str = "answered") -> dict[str, Any]:

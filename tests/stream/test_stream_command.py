@@ -221,6 +221,19 @@ def test_nobody_reading_any_more_ends_it(bundle: Path, tmp_path: Path) -> None:
         assert b"nobody reads the results" in process.stderr.read()
 
 
+def test_results_that_cannot_be_written_are_an_error_of_a_file_and_an_event_of_a_line(
+    stream: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(RED)
+    run = stream("--source", "in", "--once", "--out", "/dev/full")
+    assert run.process.wait(90) == 3
+    assert "not all results could be written: No space left on device" in run.err.read_text()
+    line = stream("--source", "simulated:size=64x64,parts=1", "--out", "/dev/full")
+    line.wait_for("results not written")
+    assert line.end()["lines_dropped"] > 0
+
+
 def test_limits_end_it_and_a_terminal_sees_how_it_goes(bundle: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "sortal", "stream", str(bundle), "--source", "simulated:size=64x64,fps=30,parts=1"]

@@ -1,10 +1,12 @@
 """Lines of results to a stream that may be slow, full or gone, written by a thread that nobody waits for.
 
-Of a live source the oldest lines are dropped for newer ones and counted; otherwise the line waits, see `is_full`.
+Of a live source the oldest lines are dropped for newer ones and counted; otherwise the line waits, see `is_full`. A full
+disk costs lines, which are counted, until there is room again.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -15,6 +17,8 @@ from typing import Any
 from sortal.core.errors import MachineError
 
 MOST_LINES = 1000
+_GONE = (errno.EPIPE, errno.EBADF)
+_PAUSE_S = 0.5
 
 
 class Outlet:
@@ -23,8 +27,11 @@ class Outlet:
     def __init__(self, descriptor: int, *, most: int = MOST_LINES, closes: bool = False):
         self.dropped, self.written = 0, 0
         self.is_broken = False
-        """Whether nobody reads any more, or the disk refuses."""
+        """Whether nobody reads any more."""
+        self.trouble = ""
+        """Why the last line could not be written, as where the disk is full; empty where it could."""
         self._descriptor, self._most, self._closes = descriptor, most, closes
+        self._is_inside = False
         self._lines: deque[bytes] = deque()
         self._change = threading.Condition()
         self._ending = False
@@ -67,12 +74,26 @@ class Outlet:
                     return
                 line = self._lines.popleft()
             try:
-                while line:
-                    line = line[os.write(self._descriptor, line) :]
-            except OSError:
-                self.is_broken = True
-                return
-            self.written += 1
+                self._write(line)
+            except OSError as error:
+                if error.errno in _GONE:
+                    self.is_broken = True
+                    return
+                self.dropped, self.trouble = self.dropped + 1, error.strerror or type(error).__name__
+                with self._change:
+                    self._change.wait_for(lambda: self._ending, _PAUSE_S)  # there may be room again
+                    if self._ending:
+                        self.dropped += len(self._lines)
+                        return
+                continue
+            self.written, self.trouble = self.written + 1, ""
+
+    def _write(self, line: bytes) -> None:
+        """A whole line; what an earlier one left unfinished is ended first."""
+        line = b"\n" + line if self._is_inside else line
+        while line:
+            line = line[os.write(self._descriptor, line) :]
+            self._is_inside = bool(line)
 
 
 def outlet_to(path: Path | None) -> Outlet:

@@ -118,6 +118,9 @@ class Running:
             memory.close()
         if lost:
             raise MachineError(lost, where=self._source.shown)
+        if outlet.trouble and not self._live:
+            where = None if self._wish.out is None else str(self._wish.out)
+            raise MachineError(f"not all results could be written: {outlet.trouble}", where=where)
         return self._done(line.counts, camera, outlet)
 
     def _actions(self) -> list[Action]:
@@ -187,7 +190,7 @@ class Running:
         await asyncio.gather(*waits, return_exceptions=True)
 
     async def _watch(self, camera: Camera, line: Line, outlet: Outlet) -> None:
-        deaths, trouble = self._sizes.deaths, ""
+        deaths, trouble, refused = self._sizes.deaths, "", ""
         while True:
             await asyncio.sleep(SHOW_S)
             self._show(self._meter.line(line.counts, camera.state))
@@ -197,6 +200,9 @@ class Running:
             if self._sizes.trouble != trouble:
                 trouble = self._sizes.trouble
                 self._log({"event": "worker trouble" if trouble else "worker trouble over", "message": trouble})
+            if outlet.trouble != refused:
+                refused = outlet.trouble
+                self._log({"event": "results not written" if refused else "results written again", "message": refused})
             if outlet.is_broken:
                 self._end("nobody reads the results")
 
