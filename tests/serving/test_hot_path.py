@@ -21,7 +21,7 @@ from servers import PATIENCE_S, Server, Start
     ("module", "heavy"),
     [
         ("sortal.serve.worker", ("polars", "asyncio", "torch", "matplotlib", "jinja2", "starlette")),
-        ("sortal.serve.story", ("polars", "torch", "matplotlib", "onnxruntime", "openvino", "cv2")),
+        ("sortal.serve.story", ("polars", "torch", "matplotlib", "jinja2", "onnxruntime", "openvino", "cv2")),
     ],
 )
 def test_a_process_of_a_server_loads_only_what_it_needs(module: str, heavy: tuple[str, ...]) -> None:
