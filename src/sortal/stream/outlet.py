@@ -1,7 +1,7 @@
 """Lines of results to a stream that may be slow, full or gone, written by a thread that nobody waits for.
 
-Of a live source the oldest lines are dropped for newer ones and counted; otherwise the line waits, see `is_full`. A full
-disk costs lines, which are counted, until there is room again.
+Of a live source the oldest lines are dropped for newer ones and counted; otherwise the line waits, see `is_full`. A
+full disk costs lines, which are counted, until there is room again.
 """
 
 from __future__ import annotations
