@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from pydantic import ValidationError
 
 from servers import Server, Start
+from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.trace_parent import parse_trace_parent
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -138,6 +140,14 @@ def test_without_a_collector_ids_of_traces_are_logged(shared: Server, colors: di
     assert shared.events()[-1]["trace_id"] == TRACE
     shared.predict(colors["red"], traceparent="nonsense")
     assert "trace_id" not in shared.events()[-1]
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://a", "127.0.0.1:4318", "http://user:secret@127.0.0.1:4318", "http://a b", "http://a\n"]
+)
+def test_a_collector_is_an_address_without_a_password(address: str) -> None:
+    with pytest.raises(ValidationError):
+        ServeSettings(trace=address)
 
 
 @pytest.mark.parametrize(

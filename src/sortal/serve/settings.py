@@ -99,7 +99,7 @@ class ServeSettings(BaseModel):
     canary_gone_s: Positive = 20.0
     """A canary of which no worker was ready for so long is ended."""
 
-    trace: Annotated[str, Field(pattern=r"https?://[^@\s]+")] | None = None
+    trace: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
     """The OpenTelemetry collector that traces are sent to, such as http://127.0.0.1:4318; without it the one that
     OTEL_EXPORTER_OTLP_ENDPOINT names, or none."""
     trace_share: Annotated[float, Field(ge=0, le=1)] = 1.0
