@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from sortal.core.errors import InputError
 from sortal.data.decode import read_file
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from sortal.data.table import ImageTable
 
 Raw: TypeAlias = "bytes | NDArray[Any] | Image.Image"
@@ -59,7 +61,7 @@ def items_of(images: Images) -> Sequence[Item]:
 _LISTS = (list, tuple)
 
 
-def _is_table(images: Any) -> TypeGuard[ImageTable]:
+def _is_table(images: Any) -> TypeIs[ImageTable]:
     """Whether it is an ImageTable. Who has one has loaded its module; a worker that answers files never loads Polars."""
     module = sys.modules.get("sortal.data.table")
     return module is not None and isinstance(images, module.ImageTable)
