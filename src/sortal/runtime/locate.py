@@ -1,7 +1,8 @@
 """Find the model file and what belongs to it, from any of the places a person may point at.
 
 A run folder (its `bundle/`), a bundle folder, an artifact folder inside or outside a bundle, a workspace (its live
-bundle), or a bare `model.onnx` that carries Sortal's metadata. What an artifact's manifest says of engine and precision is taken along.
+bundle), or a bare `model.onnx` that carries Sortal's metadata. What an artifact's manifest says of engine and precision
+is taken along.
 """
 
 from __future__ import annotations
