@@ -89,7 +89,7 @@ def test_help_has_an_example(command: str) -> None:
 
 def _snippet(name: str) -> str:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
     return code
 
 
