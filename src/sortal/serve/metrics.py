@@ -30,7 +30,8 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
-        disable_created_metrics()  # when each series began: as many lines again, which nobody asks for
+        # When each series began is as many lines again, which nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=registry)
         received = Counter("sortal_requests_received", "Requests for answers", ["way"], registry=registry)
         outcomes = Counter("sortal_requests", "Requests by outcome", ["way", "outcome"], registry=registry)
