@@ -62,7 +62,7 @@ _LISTS = (list, tuple)
 
 
 def _is_table(images: Any) -> TypeIs[ImageTable]:
-    """Whether it is an ImageTable. Who has one has loaded its module; a worker that answers files never loads Polars."""
+    """Whether it is an ImageTable. Who has one has loaded its module; who answers files never loads it, nor Polars."""
     module = sys.modules.get("sortal.data.table")
     return module is not None and isinstance(images, module.ImageTable)
 
