@@ -107,6 +107,8 @@ async def disturbed(port: int, requests: list[bytes], seconds: float, root: int)
             for _ in range(min(said - ready, len(killed_s))):
                 seen.restarts_s.append(now - killed_s.pop(0))
             ready = said
+            if said == WORKERS and not more:
+                killed_s.clear()  # what is left were kills of workers that were still starting
             await asyncio.sleep(LOOK_S)
 
     tasks = [asyncio.create_task(kill()), asyncio.create_task(look())]

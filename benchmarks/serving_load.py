@@ -270,7 +270,8 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process group of its own; the whole group is ended with the block."""
+    """A server in a process group of its own; all its processes are ended with the block, also when SIGTERM ends it."""
+    signal.signal(signal.SIGTERM, _leave)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -292,6 +293,10 @@ def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[s
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def wait_until_answered(process: subprocess.Popen[bytes], port: int, request: bytes, limit_s: float = 120.0) -> float:
