@@ -63,13 +63,17 @@ class Server:
 
     def workers(self) -> list[int]:
         """Process ids of the workers, as the system knows them."""
+        return self.children("sortal.serve.worker")
+
+    def children(self, module: str) -> list[int]:
+        """Process ids of the server's children that run a module."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
             except OSError:
                 continue
-            if b"sortal.serve.worker" in command and int(stat.rpartition(")")[2].split()[1]) == self.process.pid:
+            if module.encode() in command and int(stat.rpartition(")")[2].split()[1]) == self.process.pid:
                 found.append(int(folder.name))
         return found
 

@@ -39,15 +39,7 @@ def explain(server: Server, body: bytes, query: str = "") -> tuple[int, dict[str
 
 def explaining(server: Server) -> list[int]:
     """Processes of the server that explain."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"sortal.serve.explaining" in command and int(stat.rpartition(")")[2].split()[1]) == server.process.pid:
-            found.append(int(folder.name))
-    return found
+    return server.children("sortal.serve.explaining")
 
 
 def test_maps_lie_where_the_classifier_looks(shared: Server) -> None:

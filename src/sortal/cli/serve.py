@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sortal.core.errors import InputError, MissingExtraError, nearest
+from sortal.cli.settings import settings_of
+from sortal.core.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from sortal.serve.settings import ServeSettings
@@ -61,20 +62,6 @@ def _behind(model: Path | None, settings: list[str] | None) -> list[str]:
 
 
 def _settings(texts: list[str] | None) -> ServeSettings:
-    import yaml
-    from pydantic import ValidationError
-
     from sortal.serve.settings import ServeSettings
 
-    found = {}
-    for text in texts or ():
-        key, separator, value = text.partition("=")
-        if not separator or key not in ServeSettings.model_fields:
-            hint = nearest(key, ServeSettings.model_fields) or "port=8000"
-            raise InputError("no such setting of a server", received=text, hint=hint)
-        found[key] = yaml.safe_load(value)
-    try:
-        return ServeSettings.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(str(first["msg"]), where=str(first["loc"][0]), received=str(first["input"])) from error
+    return settings_of(ServeSettings, texts, of="a server", example="port=8000")

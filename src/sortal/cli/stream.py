@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from sortal.core.errors import InputError, nearest
+from sortal.cli.settings import settings_of
+from sortal.core.errors import InputError
 
 if TYPE_CHECKING:
     from sortal.stream.settings import StreamSettings
@@ -115,20 +116,6 @@ def _one_of(option: str, received: str | None, known: tuple[str, ...]) -> None:
 
 
 def _settings(texts: list[str] | None, options: dict[str, Any]) -> StreamSettings:
-    import yaml
-    from pydantic import ValidationError
-
     from sortal.stream.settings import StreamSettings
 
-    found = dict(options)
-    for text in texts or ():
-        key, separator, value = text.partition("=")
-        if not separator or key not in StreamSettings.model_fields:
-            hint = nearest(key, StreamSettings.model_fields) or "max_age_ms=500"
-            raise InputError("no such setting of a stream", received=text, hint=hint)
-        found[key] = yaml.safe_load(value)
-    try:
-        return StreamSettings.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(str(first["msg"]), where=str(first["loc"][0]), received=str(first["input"])) from error
+    return settings_of(StreamSettings, texts, of="a stream", example="max_age_ms=500", options=options)

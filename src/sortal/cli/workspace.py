@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-import yaml
 
 from sortal.cli.output import finish
+from sortal.cli.settings import pairs
 from sortal.core.errors import InputError
 from sortal.core.report import Report
 
@@ -133,7 +133,9 @@ def workspace(
             draw("review", waiting.tables["review"])
         _finish(waiting, as_json=as_json, following=[f"sortal serve {workspace}"])
         return
-    report = production.tend(workspace, settings=_settings(settings), keep=keep, release=release, tidy=tidy)
+    report = production.tend(
+        workspace, settings=pairs(settings, example="images_mb=500"), keep=keep, release=release, tidy=tidy
+    )
     if not as_json:
         print(
             "limits: "
@@ -154,13 +156,3 @@ def _share(text: str, *, hint: str = "--canary 10%") -> float:
         return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError as error:
         raise InputError("a share is a percentage or a number", received=text, hint=hint) from error
-
-
-def _settings(texts: list[str] | None) -> dict[str, object]:
-    found = {}
-    for text in texts or ():
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise InputError("a setting is key=value", received=text, hint="images_mb=500")
-        found[key] = yaml.safe_load(value)
-    return found
