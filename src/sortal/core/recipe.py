@@ -41,19 +41,19 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     preset: PresetName | None = None
     """`fast`, `balanced` or `best`: settings to start from, under everything that is said explicitly."""
-    data: DataSection = DataSection()
-    input: InputSection = InputSection()
-    model: ModelSection = ModelSection()
-    augment: AugmentSection = AugmentSection()
-    loss: LossSection = LossSection()
-    optim: OptimSection = OptimSection()
-    schedule: ScheduleSection = ScheduleSection()
-    train: TrainSection = TrainSection()
-    distill: DistillSection = DistillSection()
-    evaluate: EvaluateSection = EvaluateSection()
+    data: DataSection = Field(default_factory=DataSection)
+    input: InputSection = Field(default_factory=InputSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    augment: AugmentSection = Field(default_factory=AugmentSection)
+    loss: LossSection = Field(default_factory=LossSection)
+    optim: OptimSection = Field(default_factory=OptimSection)
+    schedule: ScheduleSection = Field(default_factory=ScheduleSection)
+    train: TrainSection = Field(default_factory=TrainSection)
+    distill: DistillSection = Field(default_factory=DistillSection)
+    evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
     contract: Contract | None = None
-    export: ExportSection = ExportSection()
-    compress: CompressSection = CompressSection()
+    export: ExportSection = Field(default_factory=ExportSection)
+    compress: CompressSection = Field(default_factory=CompressSection)
 
     @property
     def digest(self) -> str:

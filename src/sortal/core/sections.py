@@ -47,7 +47,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0.0)]
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
