@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -45,115 +45,119 @@ def most_connections(settings: ServeSettings) -> int:
 
 def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
     """A protocol class that holds these limits."""
-    most = most_connections(settings)
+    return type("Limited", (_Limited,), {"_limits": settings, "_most": most_connections(settings)})
 
-    class Limited(HttpToolsProtocol):
-        _patience: asyncio.TimerHandle | None = None
-        """Until the client has sent what it has to send."""
-        _unread: asyncio.TimerHandle | None = None
-        """Until the client has read what it was sent."""
-        _head = 0
-        """Bytes since the last of a body."""
-        _has_begun = False
-        """Whether a request has begun and not ended."""
-        _has_head = False
-        """Whether its headers are there."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > most:
-                self._refuse(503, "too many connections are open", {"retry-after": "1"})
-                return
-            self._wait(settings.header_s)
+class _Limited(HttpToolsProtocol):
+    """The protocol of one connection; `limited_protocol` gives a subclass its limits."""
 
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            self._head += len(data)
-            was_idle = self.timeout_keep_alive_task is not None
-            super().data_received(data)
-            if was_idle and not self._has_begun and not self._is_waiting:  # bytes between requests buy no time
-                self._wait(settings.header_s)
-            if self._head > _MOST_HEAD + len(data) and not self.transport.is_closing():
-                self._refuse(431, "the headers are too large")
+    _limits: ClassVar[ServeSettings]
+    _most: ClassVar[int]
+    """Connections that may be open at once."""
+    _patience: asyncio.TimerHandle | None = None
+    """Until the client has sent what it has to send."""
+    _unread: asyncio.TimerHandle | None = None
+    """Until the client has read what it was sent."""
+    _head = 0
+    """Bytes since the last of a body."""
+    _has_begun = False
+    """Whether a request has begun and not ended."""
+    _has_head = False
+    """Whether its headers are there."""
 
-        def on_message_begin(self) -> None:
-            self._has_begun, self._has_head = True, False
-            self._wait(settings.header_s)
-            super().on_message_begin()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._most:
+            self._refuse(503, "too many connections are open", {"retry-after": "1"})
+            return
+        self._wait(self._limits.header_s)
 
-        def on_headers_complete(self) -> None:
-            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-            self.app = _headers_too_large if size > _MOST_HEAD else self.config.loaded_app
-            self._head, self._has_head = 0, True
-            self._wait(settings.body_s + _GRACE_S)
-            super().on_headers_complete()
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._head += len(data)
+        was_idle = self.timeout_keep_alive_task is not None
+        super().data_received(data)
+        if was_idle and not self._has_begun and not self._is_waiting:  # bytes between requests buy no time
+            self._wait(self._limits.header_s)
+        if self._head > _MOST_HEAD + len(data) and not self.transport.is_closing():
+            self._refuse(431, "the headers are too large")
 
-        def on_body(self, body: bytes) -> None:
-            self._head = 0
-            super().on_body(body)
+    def on_message_begin(self) -> None:
+        self._has_begun, self._has_head = True, False
+        self._wait(self._limits.header_s)
+        super().on_message_begin()
 
-        def on_message_complete(self) -> None:
-            self._head, self._has_begun = 0, False
-            _stop(self._patience)
-            super().on_message_complete()
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self.app = _headers_too_large if size > _MOST_HEAD else self.config.loaded_app
+        self._head, self._has_head = 0, True
+        self._wait(self._limits.body_s + _GRACE_S)
+        super().on_headers_complete()
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.transport.get_write_buffer_size():
-                self._expect_reading()
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
+    def on_message_complete(self) -> None:
+        self._head, self._has_begun = 0, False
+        _stop(self._patience)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
             self._expect_reading()
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            _stop(self._unread)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            _stop(self._patience)
-            _stop(self._unread)
-            super().connection_lost(exc)
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        _stop(self._unread)
 
-        def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn says it in plain text
-            """What uvicorn says of bytes that are no HTTP."""
-            self._refuse(400, "this is no HTTP request that can be read")
+    def connection_lost(self, exc: Exception | None) -> None:
+        _stop(self._patience)
+        _stop(self._unread)
+        super().connection_lost(exc)
 
-        def _refuse(self, status: int, what: str, headers: dict[str, str] | None = None) -> None:
-            self.transport.write(_answer(status, what, headers or {}))
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn says it in plain text
+        """What uvicorn says of bytes that are no HTTP."""
+        self._refuse(400, "this is no HTTP request that can be read")
+
+    def _refuse(self, status: int, what: str, headers: dict[str, str] | None = None) -> None:
+        self.transport.write(_answer(status, what, headers or {}))
+        self._end()
+
+    def _end(self) -> None:
+        """Close; at once where the client does not read what is left."""
+        _stop(self._patience)
+        self.transport.close()
+        self._expect_reading()
+
+    def _wait(self, seconds: float) -> None:
+        _stop(self._patience)
+        self._patience = self.loop.call_later(seconds, self._too_slow)
+
+    @property
+    def _is_waiting(self) -> bool:
+        return self._patience is not None and not self._patience.cancelled()
+
+    def _too_slow(self) -> None:
+        is_unanswered = self.cycle is None or self.cycle.response_complete
+        if self._has_begun and not self._has_head and is_unanswered:
+            self._refuse(408, "the request was not there in time")
+        else:
             self._end()
 
-        def _end(self) -> None:
-            """Close; at once where the client does not read what is left."""
-            _stop(self._patience)
-            self.transport.close()
-            self._expect_reading()
+    def _expect_reading(self) -> None:
+        _stop(self._unread)
+        self._unread = self.loop.call_later(self._limits.send_s, self._give_up)
 
-        def _wait(self, seconds: float) -> None:
-            _stop(self._patience)
-            self._patience = self.loop.call_later(seconds, self._too_slow)
-
-        @property
-        def _is_waiting(self) -> bool:
-            return self._patience is not None and not self._patience.cancelled()
-
-        def _too_slow(self) -> None:
-            is_unanswered = self.cycle is None or self.cycle.response_complete
-            if self._has_begun and not self._has_head and is_unanswered:
-                self._refuse(408, "the request was not there in time")
-            else:
-                self._end()
-
-        def _expect_reading(self) -> None:
-            _stop(self._unread)
-            self._unread = self.loop.call_later(settings.send_s, self._give_up)
-
-        def _give_up(self) -> None:
-            if self.transport.get_write_buffer_size() or self.transport.is_closing():
-                self.transport.abort()
-
-    return Limited
+    def _give_up(self) -> None:
+        if self.transport.get_write_buffer_size() or self.transport.is_closing():
+            self.transport.abort()
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> None:
