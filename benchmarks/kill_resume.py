@@ -281,6 +281,9 @@ def _free_port() -> int:
 
 
 def _child(job: Mapping[str, Any]) -> int:
+    import torch
+
+    torch.set_num_threads(1)  # renews PyTorch's pool after the fork while there is one thread: two would race for it
     os.chdir(job["cwd"])
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     try:

@@ -21,6 +21,7 @@ from sortal.runtime.engines.onnxruntime import open_session
 from sortal.runtime.engines.openvino import import_openvino
 from sortal.runtime.network_input import NetworkInput
 from sortal.runtime.onnx_file import read_model
+from sortal.runtime.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
     import onnx
@@ -126,7 +127,8 @@ def _openvino(path: Path, threads: int, inside: Sequence[str], behind: str | Non
         ends = [given.get(name) or openvino.opset13.result(ports[name]) for name in names]
         model = openvino.Model(ends, begin, "part")
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    with kept_signal_stack():
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
     shape: Shape = tuple(size.get_length() if size.is_static else None for size in model.inputs[0].get_partial_shape())
 
     def run(batch: NetworkInput) -> Arrays:

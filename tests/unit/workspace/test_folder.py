@@ -141,7 +141,7 @@ with open_workspace(Path(sys.argv[1]), read_only=True) as opened:
 @pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="only root can become somebody who may not write")
 def test_it_is_read_where_nothing_may_be_written(workspace: Workspace, make: Maker, tmp_path: Path) -> None:
     promote(workspace, make(1))
-    for folder in [tmp_path, *tmp_path.parents[:2]]:
+    for folder in [tmp_path, *tmp_path.parents[:3]]:
         folder.chmod(folder.stat().st_mode | 0o555)
     open_too = subprocess.run([sys.executable, "-c", READ, str(workspace.path)], capture_output=True, text=True)
     assert "was not closed" in open_too.stderr, open_too.stderr
