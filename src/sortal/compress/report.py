@@ -159,9 +159,8 @@ def _gained(outcome: Outcome) -> list[str]:
     told = []
     for one in outcome.judged:
         if one.candidate.method == "QAT":
-            before = outcome.found.best.price.drop
-            text = f"Training with rounding, on {one.engine}: loses {one.price.drop:.2f} points"
-            told.append(f"{text}; the same int8 without training {before:.2f}, on ONNX Runtime.")
+            before, after = (_change(price.drop) for price in (outcome.found.best.price, one.price))
+            told.append(f"Training with rounding {after} on {one.engine}; int8 without it {before} on ONNX Runtime.")
     return told
 
 
@@ -247,7 +246,9 @@ def _ends(metric: Metric) -> Sequence[float | None]:
 
 def _points(drop: Metric) -> str:
     """`loses 0.3 points (-0.2 to 0.9)`."""
-    value = drop.value or 0.0
-    verb = "gains" if value < 0 else "loses"
     ends = "" if drop.low is None or drop.high is None else f" ({drop.low:.1f} to {drop.high:.1f})"
-    return f"{verb} {abs(value):.2f} points{ends}"
+    return f"{_change(drop.value or 0.0)}{ends}"
+
+
+def _change(drop: float) -> str:
+    return f"{'gains' if drop < 0 else 'loses'} {abs(drop):.2f} points"
