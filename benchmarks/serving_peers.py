@@ -213,6 +213,7 @@ def starts(one: Contender, stack: ExitStack, work: Path, bundle: Path, prepare: 
         "TS_DISABLE_TOKEN_AUTHORIZATION": "true",
         "TMPDIR": str(work.absolute() / "torchserve") if one.name == "torchserve" else tempfile.gettempdir(),
         "LOG_LOCATION": str(work.absolute() / "torchserve"),
+        "METRICS_LOCATION": str(work.absolute() / "torchserve"),
     }
     log = work / f"{one.name}.log"
     one.process = stack.enter_context(running(one.command, log, **environment))
