@@ -34,7 +34,6 @@ from sortal.serve.telemetry.tracing import open_tracing
 if TYPE_CHECKING:
     from sortal.serve.grpc.server import GrpcServer
 
-_LOOK_S = 0.25
 _LOCAL = Safety()
 _GOODBYE_S = 0.3
 """How long open connections may still bring requests, which are refused, before those that bring none are closed."""

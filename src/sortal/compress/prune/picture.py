@@ -32,12 +32,12 @@ def draw_sensitivity(seen: Sensitivity, path: Path) -> Path:
         axes.annotate(
             name,
             (shares[-1], heights[-1]),
-            xytext=(shares[-1] + 3, floor),
+            xytext=(shares[-1] + 6, floor),
             fontsize=8,
             color=color,
             va="center",
             parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5},
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "relpos": (0.0, 0.5)},
         )
     axes.set_xlim(-2, 120)
     axes.set_xticks(shares)
