@@ -64,7 +64,7 @@ class Clients:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        self._threads = [threading.Thread(target=self._run) for _ in range(self.count)]
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(self.count)]
         for thread in self._threads:
             thread.start()
 
@@ -194,6 +194,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         finally:
             if server.process.poll() is None:
                 server.process.kill()
+                server.process.wait()
     return told(args, calm, during, clients, swaps, done, before, after, code, took_s)
 
 

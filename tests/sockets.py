@@ -62,3 +62,10 @@ def one(server: Server, *parts: bytes) -> tuple[int, dict[str, Any]]:
 def head(path: str = "/predict", *lines: str, method: str = "POST") -> bytes:
     """The beginning of a request, up to its body."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: a", *lines, "", ""]).encode()
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

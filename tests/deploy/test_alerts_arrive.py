@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -24,6 +23,7 @@ import yaml
 
 from programs import need_program
 from servers import start_server
+from sockets import free_port
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 PATIENCE_S = 90.0
@@ -66,12 +66,6 @@ def wait(happened: Callable[[], bool], what: str) -> None:
     while not happened():
         assert time.monotonic() < end, what
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def configuration(name: str) -> Any:

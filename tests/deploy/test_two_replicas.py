@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -14,14 +13,10 @@ from pathlib import Path
 
 from programs import need_program
 from servers import PATIENCE_S, Server, start_server
+from sockets import free_port
+from sortal.serve.settings import ServeSettings
 
 NGINX = Path(__file__).parents[2] / "deploy" / "nginx" / "sortal.conf"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextmanager
@@ -91,6 +86,8 @@ def test_requests_are_shared_and_a_replica_that_dies_is_left_out(bundle: Path, t
 
 
 def test_the_limits_of_the_file_are_those_of_the_server() -> None:
-    text = NGINX.read_text(encoding="utf-8")
+    text, settings = NGINX.read_text(encoding="utf-8"), ServeSettings()
+    assert f"client_max_body_size {settings.body_mb:g}m;" in text
+    assert int(re.findall(r"proxy_read_timeout (\d+)s", text)[0]) > max(settings.answer_s, settings.explain_s)
     assert "non_idempotent" in re.findall(r"proxy_next_upstream (.*);", text)[0]
     assert "timeout" not in re.findall(r"proxy_next_upstream (.*);", text)[0].split()  # an image is not decoded twice

@@ -71,3 +71,13 @@ def colors() -> dict[str, bytes]:
         Image.fromarray(pixels).save(file, "PNG")
         found[name] = file.getvalue()
     return found
+
+
+@pytest.fixture
+def unharmed(tight: Server, colors: dict[str, bytes]) -> Iterator[None]:
+    """After each test a good request is answered, the account is even, no worker died."""
+    yield
+    status, answer = tight.predict(colors["green"])
+    assert (status, answer["predictions"][0]["label"]) == (200, "green")
+    assert tight.numbers()["sortal_worker_deaths_total"] == 0
+    tight.account()

@@ -407,3 +407,21 @@ def test_nobody_waits_longer_than_there_is_time() -> None:
         played([Failure(reason="late", late=True)])
     with pytest.raises(MachineError, match="cannot be reached"):
         played([Failure(reason="refused")], retries=0)
+
+
+def test_threads_that_begin_together_share_one_pool_of_connections(shared: Server) -> None:
+    opened = []
+
+    class Counted(sortal.Client):
+        def _options(self) -> dict[str, Any]:
+            opened.append(threading.get_ident())
+            time.sleep(0.05)
+            return super()._options()
+
+    with Counted(f"http://127.0.0.1:{shared.port}") as client:
+        threads = [threading.Thread(target=client.ready) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(opened) == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2
 from starlette.routing import BaseRoute
 
 from rpc import Rpc
@@ -148,6 +149,24 @@ def test_every_call_of_grpc_with_every_key(guarded: Guarded) -> None:
     finally:
         rpc.close()
     guarded.server.account()
+
+
+def test_a_call_that_is_refused_at_the_gate_is_no_request_and_strangers_learn_no_names(guarded: Guarded) -> None:
+    rpc = Rpc(guarded.server.wait_for("listening")["grpc"])
+    before = guarded.server.numbers()["sortal_requests_received_total"]
+    name = guarded.server.wait_for("ready")["model"]
+    try:
+        for _ in range(3):
+            assert rpc.ask("sortal.v1.Classifier", "Classify", b"").code in ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
+        asked = health_pb2.HealthCheckRequest(service="other")
+        reply = rpc.ask("grpc.health.v1.Health", "Check", asked)
+        key = {"authorization": f"Bearer {guarded.keys['admin']}"}
+        told = rpc.ask("grpc.health.v1.Health", "List", health_pb2.HealthListRequest(), metadata=key)
+    finally:
+        rpc.close()
+    assert guarded.server.numbers()["sortal_requests_received_total"] == before
+    assert (reply.code, name in reply.details) == ("NOT_FOUND", False)
+    assert name in health_pb2.HealthListResponse.FromString(told.messages[0]).statuses
 
 
 HANDLERS = """

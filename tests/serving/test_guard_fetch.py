@@ -265,11 +265,19 @@ def test_size_time_and_number_are_bounded(sentinel: Sentinel, monkeypatch: pytes
     with pytest.raises(TooLargeError):  # together
         asyncio.run(three())
 
-    async def crowd() -> list[bytes]:
-        return await Fetcher(1000, **free)([own] * 65)  # type: ignore[arg-type]
+    async def crowd() -> list[bytes | BaseException]:
+        fetcher = Fetcher(1_000_000, **free)  # type: ignore[arg-type]
+        asked = [fetcher([own] * 65), fetcher([own])]
+        first, second = await asyncio.gather(*asked, return_exceptions=True)
+        return [first, second]  # type: ignore[list-item]
 
-    with pytest.raises(OverloadError):
-        asyncio.run(crowd())
+    first, second = asyncio.run(crowd())
+    assert len(first) == 65  # type: ignore[arg-type]
+    assert isinstance(second, OverloadError)
+    for place in ("http://[", "//["):
+        sentinel.say = lambda _, place=place: reply(b"", f"302 Found\r\nLocation: {place}")
+        with pytest.raises(InputError):
+            got(own, **free)
     for answer in (
         b"no http",
         reply(b"", "404 Not Found"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -16,14 +15,7 @@ from sockets import CLOSE, PATIENCE_S, connected, head, one, said
 MODEL = "/v2/models/one"
 
 
-@pytest.fixture(autouse=True)
-def alive(tight: Server, colors: dict[str, bytes]) -> Iterator[None]:
-    """After each test a good request is answered, the account is even, no worker died."""
-    yield
-    status, answer = tight.predict(colors["green"])
-    assert (status, answer["predictions"][0]["label"]) == (200, "green")
-    assert tight.numbers()["sortal_workers_ready"] == 1
-    tight.account()
+pytestmark = pytest.mark.usefixtures("unharmed")
 
 
 @pytest.mark.parametrize(

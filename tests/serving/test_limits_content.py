@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,14 +22,7 @@ from sockets import CLOSE, PATIENCE_S, connected, head, read, said
 MODEL = "/v2/models/one"
 
 
-@pytest.fixture(autouse=True)
-def alive(tight: Server, colors: dict[str, bytes]) -> Iterator[None]:
-    """After each test a good request is answered, the account is even, no worker died."""
-    yield
-    status, answer = tight.predict(colors["green"])
-    assert (status, answer["predictions"][0]["label"]) == (200, "green")
-    assert tight.numbers()["sortal_workers_ready"] == 1
-    tight.account()
+pytestmark = pytest.mark.usefixtures("unharmed")
 
 
 def form(parts: int, size: int = 1) -> bytes:

@@ -85,9 +85,10 @@ class Client(Common):
 
     def close(self) -> None:
         """Close its connections."""
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        with self._opening:
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -112,11 +113,13 @@ class Client(Common):
                 heard = self._sent(step)
 
     def _sent(self, step: Send) -> Heard:
-        if self._http is None:
-            self._http = package().Client(**self._options())
+        with self._opening:
+            if self._http is None:
+                self._http = package().Client(**self._options())
+            http = self._http
         end_s = time.monotonic() + step.limit_s
         try:
-            with self._http.stream(**request(step)) as response:
+            with http.stream(**request(step)) as response:
                 parts = []
                 for part in response.iter_bytes():
                     parts.append(part)

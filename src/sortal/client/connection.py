@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -52,6 +53,8 @@ class Common:
         self._patience = Patience(timeout_s=timeout, retries=retries)
         self._once = Patience(timeout_s=timeout, retries=0)
         self._batch = batch
+        self._opening = threading.Lock()
+        """Threads that share a client open one connection pool."""
         self._trust = _trust(ca, certificate)
 
     def _options(self) -> dict[str, Any]:

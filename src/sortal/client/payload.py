@@ -9,16 +9,12 @@ Shapes: H and W pixels.
 from __future__ import annotations
 
 import secrets
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sortal.core.errors import IMAGE_ERROR_CODES, ImageError
-from sortal.core.preprocess import Pixels
+from sortal.data.containers import png
 from sortal.data.decode import to_pixels
 from sortal.runtime.sources import Item, Raw
 
@@ -75,7 +71,8 @@ def encoded(raw: Raw, limits: Limits, name: str) -> bytes:
     if isinstance(raw, bytes):
         data = raw
     else:
-        data = png(to_pixels(raw, channels=limits.channels, depth=limits.depth, where=name))
+        pixels = to_pixels(raw, channels=limits.channels, depth=limits.depth, where=name)
+        data = png.write(pixels, level=_QUICK)
     if not data:
         raise ImageError("empty", IMAGE_ERROR_CODES["empty"], where=name)
     if len(data) + _PART_BYTES > limits.body_bytes:
@@ -84,24 +81,9 @@ def encoded(raw: Raw, limits: Limits, name: str) -> bytes:
     return data
 
 
-def png(pixels: Pixels) -> bytes:
-    """A PNG file of (H, W, 1 or 3) uint8 or uint16; Pillow writes no colors of 16 bits."""
-    height, width, channels = pixels.shape
-    lines = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).reshape(height, -1).view(np.uint8)
-    filtered = np.concatenate([np.zeros((height, 1), np.uint8), lines], axis=1)
-    kind = {1: 0, 3: 2}[channels]
-    header = struct.pack("!IIBBBBB", width, height, 8 * pixels.dtype.itemsize, kind, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), _QUICK)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
-
-
 def form(files: Sequence[bytes]) -> tuple[bytes, str]:
     """A form with these files, and its content type."""
     boundary = secrets.token_hex(16)
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="image"\r\n\r\n'.encode()
     body = b"".join(head + data + b"\r\n" for data in files) + f"--{boundary}--\r\n".encode()
     return body, f"multipart/form-data; boundary={boundary}"
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack("!I", len(data)) + name + data + struct.pack("!I", zlib.crc32(name + data))

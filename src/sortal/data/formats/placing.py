@@ -9,9 +9,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import struct
 import unicodedata
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,6 +22,7 @@ from PIL import Image
 from sortal.core.errors import DataError, ImageError
 from sortal.core.publish import publish_folder
 from sortal.core.report import Finding
+from sortal.data.containers import png as png_file
 from sortal.data.formats.options import Images
 from sortal.data.table import MAX_NAMED_ROWS, ImageTable, finding
 
@@ -156,7 +155,7 @@ def png(pixels: NDArray[Any]) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
         return buffer.getvalue()
-    return _deep_png(pixels)
+    return png_file.write(pixels)
 
 
 def check_free(path: Path, *, replace: bool) -> None:
@@ -207,17 +206,3 @@ def _relative(path: Path, start: str) -> str:
         return Path(os.path.relpath(os.path.abspath(path), start)).as_posix()  # noqa: PTH100
     except ValueError:  # another drive
         return path.absolute().as_posix()
-
-
-def _deep_png(pixels: NDArray[Any]) -> bytes:
-    """16-bit PNG of any number of channels, which Pillow writes for one only (W3C PNG, third edition, 2025)."""
-    height, width, channels = pixels.shape
-    lines = np.zeros((height, 1 + width * channels * 2), dtype=np.uint8)
-    lines[:, 1:] = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
-    color = {1: 0, 3: 2, 4: 6}[channels]
-    header = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
-    packed = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)

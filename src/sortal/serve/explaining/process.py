@@ -26,6 +26,7 @@ from sortal.evaluate.explain.picture import as_bytes, overlay
 from sortal.evaluate.explain.places import boxes, grid
 from sortal.evaluate.explain.viewed import Viewed, randomized, viewed
 from sortal.serve.frames import receive, send
+from sortal.serve.lines import log_crash
 
 _NICER = 10
 _SHOWN_PX = 448
@@ -127,4 +128,5 @@ def _short(value: float) -> float:
 
 
 if __name__ == "__main__":
+    sys.excepthook = log_crash
     sys.exit(main(json.loads(sys.argv[1])))

@@ -8,7 +8,7 @@ fault and not ours. On the wire there is no difference.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -20,14 +20,12 @@ from sortal.serve.answers import request_id, routing_key
 from sortal.serve.grpc.messages import parsed
 from sortal.serve.guard.keys import masked
 from sortal.serve.guard.ring import RefusedError
+from sortal.serve.guard.rpc import Admit
 from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
 from sortal.serve.refusals import status_of
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.trace_parent import HEADER as TRACE
-
-Admit = Callable[[Mapping[str, str], str, str], None]
-"""See `server.GrpcServer`."""
 
 _LATE = "not answered within the client's deadline"
 PUSHBACK_KEY, CODES_KEY = "grpc-retry-pushback-ms", "sortal-codes"
@@ -80,8 +78,8 @@ class Calls:
 
         async def run(_: Any, context: Any) -> bytes:
             try:
+                self.check(context, method)  # what is refused here is no request in the account, as over HTTP
                 async with self.accounted(context) as call, self.limited(context):
-                    self.check(context, method)
                     return bytes((await answer(await self.read(context, kind), call)).SerializeToString())
             except SortalError as error:
                 await refuse(context, error)

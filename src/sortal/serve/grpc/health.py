@@ -12,13 +12,15 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from sortal.core.errors import NotFoundError, SortalError
+from sortal.core.errors import NotFoundError, OverloadError, SortalError
 from sortal.serve.grpc.calls import Calls, refuse
-from sortal.serve.models import Models
+from sortal.serve.models import Models, Served
 from sortal.serve.oip.dialogue import Dialogue
 
 SERVICE = "grpc.health.v1.Health"
 _LOOK_S = 0.25
+_MOST_WATCHERS, _PAUSE_S = 256, 5.0
+"""Who watches asks for no key and costs a look now and then."""
 _Status = health_pb2.HealthCheckResponse
 
 
@@ -28,6 +30,7 @@ class Health:
     def __init__(self, models: Models, dialogue: Dialogue, calls: Calls, services: list[str], ending: asyncio.Event):
         self._models, self._dialogue, self._calls, self._ending = models, dialogue, calls, ending
         self._services = ["", SERVICE, *services]
+        self._watchers = 0
 
     def handlers(self) -> dict[str, Any]:
         """By method."""
@@ -48,14 +51,23 @@ class Health:
         """The status now and whenever it has changed."""
         try:
             self._calls.check(context, f"/{SERVICE}/Watch")
+            if self._watchers >= _MOST_WATCHERS:
+                raise OverloadError("too many watch already", retry_after_s=_PAUSE_S)
             asked = await self._calls.read(context, health_pb2.HealthCheckRequest)
         except SortalError as error:
             await refuse(context, error)
+        self._watchers += 1
+        try:
+            await self._watched(asked.service, context)
+        finally:
+            self._watchers -= 1
+
+    async def _watched(self, name: str, context: Any) -> None:
         before = None
         while True:
             ending = self._ending.is_set()
             try:
-                now = self._status(asked.service)
+                now = self._status(name)
             except NotFoundError:
                 now = _Status.SERVICE_UNKNOWN
             if now != before:
@@ -71,5 +83,12 @@ class Health:
         if name in self._services:
             ready = self._dialogue.is_ready
         else:
-            ready = self._models.find(name).is_ready and not self._dialogue.is_ending
+            ready = self._found(name).is_ready and not self._dialogue.is_ending
         return int(_Status.SERVING if ready else _Status.NOT_SERVING)
+
+    def _found(self, name: str) -> Served:
+        """Raises NotFoundError, which tells strangers no name of a model."""
+        try:
+            return self._models.find(name)
+        except NotFoundError:
+            raise NotFoundError("no such service") from None

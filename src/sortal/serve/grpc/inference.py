@@ -86,10 +86,10 @@ class Inference:
             answer = message_class(f"{INFERENCE}.ModelStreamInferResponse")()
             message = None
             try:
+                if not is_first:
+                    self._calls.check(context, self._path("ModelStreamInfer"))
+                is_first = False
                 async with self._calls.accounted(context) as call:
-                    if not is_first:
-                        self._calls.check(context, self._path("ModelStreamInfer"))
-                    is_first = False
                     message = parsed(_request("ModelInfer"), data)
                     answer.infer_response.CopyFrom(await self._infer(message, call))
             except SortalError as error:

@@ -10,7 +10,8 @@ import grpc
 from sortal.core.errors import MachineError
 from sortal.serve.account import Account
 from sortal.serve.grpc import classifier, health, inference
-from sortal.serve.grpc.calls import Admit, Calls
+from sortal.serve.grpc.calls import Calls
+from sortal.serve.guard.rpc import Admit
 from sortal.serve.models import Models
 from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.protocol import most_connections

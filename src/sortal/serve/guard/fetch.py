@@ -30,6 +30,7 @@ _AT_ONCE = 8
 _MOST_WAITING = 64
 _LONGEST = 2048
 _NOT_PUBLIC = "an image is fetched from the public network alone, and its name is not one of it"
+_NO_URL = "this is no URL"
 """Also where a name is not known: who asks shall not learn which names there are inside."""
 _HEADERS = [("Accept", "image/*"), ("Accept-Encoding", "identity"), ("User-Agent", "sortal"), ("Connection", "close")]
 
@@ -57,7 +58,8 @@ class Fetcher:
         ports: Iterable[int] = (80, 443),
         trust: ssl.SSLContext | None = None,
     ):
-        self._most, self._ports, self._trust = most_bytes, frozenset(ports), trust
+        self._most, self._ports = most_bytes, frozenset(ports)
+        self._trust = trust or httpcore.default_ssl_context()  # once: making one takes long on the loop of everybody
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
         self._backend = _Checked(is_allowed)
@@ -65,7 +67,7 @@ class Fetcher:
     async def __call__(self, urls: Sequence[str]) -> list[bytes]:
         """The bytes of the images of one request. Raises InputError for what may not be fetched or is not there,
         TooLargeError, DeadlineError, OverloadError."""
-        if self._waiting + len(urls) > _MOST_WAITING:
+        if self._waiting and self._waiting + len(urls) > _MOST_WAITING:
             raise OverloadError("too many images are being fetched")
         self._waiting += len(urls)
         budget = _Budget(self._most)
@@ -92,7 +94,10 @@ class Fetcher:
             found = await self._asked(self._split(url), budget)
             if isinstance(found, bytes):
                 return found
-            url = urljoin(url, found)
+            try:
+                url = urljoin(url, found)
+            except ValueError as error:
+                raise InputError(_NO_URL) from error
         raise InputError(f"an image may be redirected {_MOST_REDIRECTS} times")
 
     async def _asked(self, url: SplitResult, budget: _Budget) -> bytes | str:
@@ -125,7 +130,7 @@ class Fetcher:
             port, name = found.port, found.hostname
             name = name.encode("idna").decode() if name else None
         except ValueError as error:
-            raise InputError("this is no URL") from error
+            raise InputError(_NO_URL) from error
         plain = url.isascii() and url.isprintable() and " " not in url and "\\" not in url and len(url) <= _LONGEST
         if not plain or found.scheme not in _SCHEMES or not name:
             raise InputError("an image is fetched by http or https", hint="https://example.org/a.jpg")

@@ -40,8 +40,8 @@ def protocol_paths() -> dict[str, dict[str, Operation]]:
     """By address and method."""
     found = {
         "/v2": {"get": _get("The server", named("ProtocolServer"))},
-        "/v2/health/live": {"get": _get("Whether the process answers", named("Live"))},
-        "/v2/health/ready": {"get": _get("Whether requests are answered", named("Ready"), 503)},
+        "/v2/health/live": {"get": _get("Whether the process answers", named("Live"), open_to_all=True)},
+        "/v2/health/ready": {"get": _get("Whether requests are answered", named("Ready"), 503, open_to_all=True)},
         "/v2/models/stats": {"get": _get("Statistics of all models", named("ProtocolStatistics"))},
         "/v2/repository/index": {"post": _index()},
     }
@@ -69,11 +69,17 @@ def protocol_paths() -> dict[str, dict[str, Operation]]:
     return found
 
 
-def _get(summary: str, schema: Schema, *also: int, parameters: list[dict[str, Any]] | None = None) -> Operation:
+def _get(
+    summary: str,
+    schema: Schema,
+    *also: int,
+    parameters: list[dict[str, Any]] | None = None,
+    open_to_all: bool = False,
+) -> Operation:
     responses = {"200": answer(summary, schema)} | {str(status): answer("not ready", schema) for status in also}
     if parameters:
         responses |= refusals(404, 503)
-    return operation(summary, tag=_TAG, parameters=parameters or [], responses=responses)
+    return operation(summary, tag=_TAG, parameters=parameters or [], responses=responses, open_to_all=open_to_all)
 
 
 def _index() -> Operation:
