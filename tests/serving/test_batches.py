@@ -112,3 +112,37 @@ def test_a_full_queue_takes_none_of_a_request() -> None:
         assert pool.batches == [[b"x"], [b"x"]]
 
     asyncio.run(story())
+
+
+def test_what_nobody_waits_for_any_more_takes_no_room_and_holds_up_no_end() -> None:
+    """The pool has no worker, and never will."""
+
+    async def story() -> None:
+        pool, batcher = made(batch=1, queue=3, answer_s=0.05)
+        await pool.free_worker()
+        for _ in range(2):
+            with pytest.raises(DeadlineError):
+                await batcher.submit([b"x"] * 2)
+            assert batcher.length <= 3
+        async with asyncio.timeout(10):
+            await batcher.drain()
+
+    asyncio.run(story())
+
+
+def test_an_end_that_is_broken_off_hands_out_no_more_batches() -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=1)
+        worker = await pool.free_worker()
+        waiting = asyncio.create_task(batcher.submit([b"x"]))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await batcher.drain()
+        pool.give_back(worker)
+        await asyncio.sleep(0.05)
+        assert pool.batches == []
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(story())

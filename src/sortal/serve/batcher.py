@@ -130,12 +130,14 @@ class Batcher:
         return answers
 
     async def drain(self) -> None:
-        """Wait until nothing waits or is answered, then stop."""
-        while self._queue or self._batches:
-            await asyncio.sleep(0.01)
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
+        """Wait until nobody waits and nothing is answered, then stop; stop also where this is cancelled."""
+        try:
+            while self._batches or any(one.is_wanted for one in self._queue):
+                await asyncio.sleep(0.01)
+        finally:
+            if self._runner is not None:
+                self._runner.cancel()
+                await asyncio.gather(self._runner, return_exceptions=True)
 
     def give_up(self) -> None:
         """Drop what waits and what is answered; workers that are at it are killed."""
@@ -146,7 +148,9 @@ class Batcher:
     def refuse_overload(self, count: int = 1, limit_s: float | None = None) -> None:
         """Raises OverloadError where so many images more would not be taken, or would be answered too late."""
         limit_s = self._settings.answer_s if limit_s is None else limit_s
-        waiting = sum(one.is_wanted for one in self._queue) if len(self._queue) + count > self._settings.queue else 0
+        if len(self._queue) + count > self._settings.queue:
+            self._queue = deque(one for one in self._queue if one.is_wanted)
+        waiting = len(self._queue)
         if waiting + count > self._settings.queue:
             raise OverloadError(
                 "too many images are waiting",

@@ -7,6 +7,7 @@ the old one when it has answered what it had taken. Where the new one does not s
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +154,11 @@ class Service:
         self._turn_to(fresh)
 
     async def stop(self) -> None:
-        """Answer what was taken, for `drain_s` at most, and end all workers."""
-        try:
+        """Answer what was taken, for `drain_s` at most, and end all workers, those of classifiers that leave too."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s):
-                await self._batcher.drain()
-        except TimeoutError:
-            pass
-        await self._batcher.pool.stop()
-        await asyncio.gather(*self._endings, return_exceptions=True)
+                await asyncio.gather(self._batcher.drain(), *self._endings, return_exceptions=True)
+        await asyncio.gather(*(one.pool.stop() for one in (self._batcher, *self._leaving)))
 
     def give_up(self) -> None:
         """Wait for no answer any more; `stop` is quick then."""
