@@ -127,6 +127,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive: set[Worker] = set()
         self._ready = asyncio.Event()
+        self._is_stopped = False
 
     def start(self) -> None:
         """Begin to start all workers; returns at once."""
@@ -166,7 +167,8 @@ class Pool:
         self._free.put_nowait(worker)
 
     async def stop(self) -> None:
-        """End all workers."""
+        """End all workers, also those that are at work; their batches are lost."""
+        self._is_stopped = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -175,6 +177,9 @@ class Pool:
         self.state.ready = 0
 
     def _lost(self, worker: Worker) -> None:
+        """Start another one in place of a worker that died; none of those that `stop` ended."""
+        if self._is_stopped:
+            return
         self._alive.discard(worker)
         self.state.ready -= 1
         self.state.deaths += 1

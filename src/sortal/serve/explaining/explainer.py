@@ -94,8 +94,10 @@ class Explainer:
             self._idle = None
 
     def _rest(self) -> None:
-        if self._asked == 0:
-            ending = asyncio.create_task(self._end())
+        worker = self._worker
+        if self._asked == 0 and worker is not None:
+            self._worker = None  # who asks from now on starts another one
+            ending = asyncio.create_task(worker.end())
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)
 
