@@ -92,7 +92,7 @@ def _paired(
     one: Rollout, live: Answers, other: Answers, labels: dict[str, str], margin: float, confidence: float
 ) -> Judged:
     """On images that both answered. How long a shadow takes says nothing: its workers stand back behind all others."""
-    both = sorted({live.by_request[name] for name in live.by_request.keys() & other.by_request.keys()})
+    both = sorted({image for name, image in live.by_request.items() if other.by_request.get(name) == image})
     same = [live.by_image[image] == other.by_image[image] for image in both]
     known = [image for image in both if image in labels]
     right = [np.array([arm.by_image[image] == labels[image] for image in known], np.bool_) for arm in (live, other)]

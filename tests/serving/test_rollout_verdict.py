@@ -20,6 +20,7 @@ from sortal.evaluate.compare.verdict import rounded
 from sortal.rollout import rollout
 from sortal.runtime.classifier import open_classifier
 from sortal.runtime.locate import bundle_at
+from sortal.workspace.arms import SHADOWED
 from sortal.workspace.deployment import promote, withdraw
 from sortal.workspace.events import append_events
 from sortal.workspace.feedback import say_label
@@ -49,7 +50,7 @@ def events(
     return [
         Event(
             time=now,
-            request_id=f"r{number}" + ("#shadow" if role == "shadow" else ""),
+            request_id=f"r{number}" + (SHADOWED if role == "shadow" else ""),
             bundle_id=bundle.id,
             image_sha256=image(number),
             top=((label, 0.9),),
@@ -96,6 +97,20 @@ def test_a_shadow_is_held_against_the_live_one_on_the_same_images(bundles: tuple
     assert report.body["next"] == [f"sortal promote {line.path / 'bundles' / other.id} {line.path}"]
     rows = report.tables["arms"].rows
     assert [(row[0], row[2], row[6]) for row in rows] == [("live", 300, 119), ("shadow", 300, 119)]
+
+
+def test_a_request_id_that_was_used_for_two_images_tells_of_neither(
+    bundles: tuple[Path, Path], line: Workspace
+) -> None:
+    """Events are told apart by their request ids, and what each of both kept was about another image."""
+    live, other = (open_bundle(path) for path in bundles)
+    promote(line, other, shadow=True)
+    append_events(line, events(live, "live", [(1, "red"), (2, "green")]))
+    [beside] = events(other, "shadow", [(3, "red")])
+    append_events(line, [beside.model_copy(update={"request_id": f"r2{SHADOWED}"})])
+    append_events(line, events(other, "shadow", [(1, "red")]))
+    report = rollout(line.path)
+    assert report.metrics["shadow_agreement"].n == 1
 
 
 def test_a_canary_is_told_by_its_own_images_and_also_after_it_ended(

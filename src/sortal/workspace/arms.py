@@ -10,7 +10,7 @@ from sortal.workspace.events import events_since
 from sortal.workspace.feedback import statements
 from sortal.workspace.folder import Workspace
 
-_SHADOWED = "#shadow"
+SHADOWED = "#shadow"
 """What the request ids of a shadow's answers end with; without it they are those of the answers they stand beside."""
 
 
@@ -50,7 +50,7 @@ class Answers:
         if event.latency_ms is not None:
             self.milliseconds.append(event.latency_ms)
         self.by_image.setdefault(event.image_sha256, event.top[0][0])
-        name = event.request_id.removesuffix(_SHADOWED) if self.role == "shadow" else event.request_id
+        name = event.request_id.removesuffix(SHADOWED) if self.role == "shadow" else event.request_id
         self.by_request[name] = event.image_sha256
 
 
