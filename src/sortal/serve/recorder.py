@@ -17,6 +17,7 @@ from typing import Any
 from sortal.core.errors import InputError, SortalError
 from sortal.core.events import Event, Role
 from sortal.serve.settings import ServeSettings
+from sortal.workspace.arms import SHADOWED
 from sortal.workspace.events import append_events
 from sortal.workspace.feedback import Stored, say_label
 from sortal.workspace.folder import Workspace
@@ -25,8 +26,8 @@ from sortal.workspace.review import ReviewItem, review_queue
 
 _FLUSH_S = 0.2
 _MOST_WAITING = 20_000
-_BEHIND = {"shadow": "#shadow"}
-"""What the name of a request is followed by where its answer went to nobody: a request has one event."""
+_MOST_WAITING_BYTES = 256_000_000
+"""Of images; more are not kept."""
 _FIELDS = ("label", "request_id", "image_sha256", "source", "comment", "key")
 
 
@@ -39,6 +40,10 @@ class Recorder:
         self._workspace, self._settings, self._log = workspace, settings, log
         self._events: deque[Event] = deque()
         self._images: deque[bytes] = deque()
+        self._image_bytes = 0
+        self._left_out = 0
+        """Images that there was no room for since images were written last."""
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -57,6 +62,7 @@ class Recorder:
     ) -> None:
         """Remember the answers to the images of one request; several are called `name/0`, `name/1` ..., and those of a
         shadow `name#shadow`."""
+        behind = SHADOWED if role == "shadow" else ""  # a request has one event of an answer to a client
         time = datetime.now(UTC).isoformat(timespec="microseconds")
         for number, (data, answer) in enumerate(zip(images, answers, strict=True)):
             if "error" in answer:
@@ -67,7 +73,7 @@ class Recorder:
             self._events.append(
                 Event(
                     time=time,
-                    request_id=(name if len(images) == 1 else f"{name}/{number}") + _BEHIND.get(role, ""),
+                    request_id=(name if len(images) == 1 else f"{name}/{number}") + behind,
                     bundle_id=description["bundle_id"],
                     image_sha256=sha256(data).hexdigest(),
                     top=tuple((description["labels"][index], chance) for index, chance in answer["top"][:5]),
@@ -78,7 +84,7 @@ class Recorder:
                 )
             )
             if role != "shadow" and self._is_kept(answer):
-                self._images.append(data)
+                self._keep(data)
 
     async def say(self, told: Any) -> Stored:
         """Store what a client says an image shows. Raises InputError for what is no statement, and as `say_label`."""
@@ -112,16 +118,41 @@ class Recorder:
             await asyncio.sleep(_FLUSH_S)
             await self._flush()
 
+    def _keep(self, data: bytes) -> None:
+        """Let an image wait for the disk, where there is room for it."""
+        if self._image_bytes + len(data) > _MOST_WAITING_BYTES:
+            self._left_out += 1
+            return
+        self._images.append(data)
+        self._image_bytes += len(data)
+
     async def _flush(self) -> None:
-        events, images = list(self._events), list(self._images)
+        """Write what waits. Whoever comes meanwhile waits until that is on the disk."""
+        async with self._turn:
+            await self._write_events()
+            await self._write_images()
+
+    async def _write_events(self) -> None:
+        events = list(self._events)
         self._events.clear()
-        self._images.clear()
         if not events:
             return
         try:
             await asyncio.to_thread(append_events, self._workspace, events)
-            for data in images:
-                await asyncio.to_thread(keep_image, self._workspace, data)
         except SortalError as error:
             self.lost += len(events)
             self._log({"event": "not recorded", "events": len(events), "reason": str(error)})
+
+    async def _write_images(self) -> None:
+        unkept, self._left_out = self._left_out, 0
+        reason = "too many were waiting" if unkept else ""
+        for _ in range(len(self._images)):
+            data = self._images.popleft()
+            try:
+                await asyncio.to_thread(keep_image, self._workspace, data)
+            except SortalError as error:
+                unkept, reason = unkept + 1, str(error)
+            finally:
+                self._image_bytes -= len(data)
+        if unkept:
+            self._log({"event": "not kept", "images": unkept, "reason": reason})
