@@ -73,16 +73,22 @@ def journal(workspace: str | Path, *, last: int = SHOWN) -> Report:
 def review(workspace: str | Path, *, last: int = SHOWN) -> Report:
     """The first `last` images that wait for a person (kind `review`); see `workspace.review`."""
     with open_workspace(Path(workspace), read_only=True) as opened:
-        items = review_queue(opened, last)
+        found = review_queue(opened, last + 1)
+    items = found[:last]
     columns = ("image", "reason", "answer", "probability", "said", "request", "time")
     rows = tuple(
         (one.image_sha256, one.reason, *_best(one.event), ", ".join(one.said), one.event.request_id, one.event.time)
         for one in items
     )
-    counted = {0: "No image waits", 1: "1 image waits"}.get(len(items), f"{len(items)} images wait")
-    summary = [f"{counted} for a person."]
+    summary = [f"{_waiting(len(items), more=len(found) > last)} for a person."]
     tables = {"review": Table(columns=columns, rows=rows)}
     return Report(kind="review", subject=str(workspace), tables=tables, body={"summary": summary})
+
+
+def _waiting(shown: int, *, more: bool) -> str:
+    if shown == 0 and not more:
+        return "No image waits"
+    return f"{'More than ' if more else ''}{shown} {'image waits' if shown == 1 else 'images wait'}"
 
 
 def _best(event: Event) -> tuple[str, float]:

@@ -75,3 +75,8 @@ def test_the_report_lists_them(line: Workspace) -> None:
     report = production.review(Path(line.path))
     assert report.body["summary"] == ["1 image waits for a person."]
     assert report.tables["review"].rows[0][1:4] == ("doubtful", "nut", 0.6)
+    append_events(line, [event(number, abstained=True) for number in (2, 3)])
+    assert production.review(line.path, last=3).body["summary"] == ["3 images wait for a person."]
+    report = production.review(line.path, last=2)
+    assert report.body["summary"] == ["More than 2 images wait for a person."]
+    assert len(report.tables["review"].rows) == 2
