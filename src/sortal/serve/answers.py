@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sortal.serve.batcher import CRASHES
+from sortal.serve.batcher import FAILURES
 from sortal.serve.guard.keys import masked
 from sortal.serve.metrics import Outcome
 
@@ -49,4 +49,4 @@ def worst(answers: Sequence[dict[str, Any]]) -> tuple[int, Outcome]:
     failed = [answer for answer in answers if "error" in answer]
     if len(failed) < len(answers) or not failed:
         return 200, "ok"
-    return (500, "failed") if any(answer["code"] == CRASHES for answer in failed) else (422, "client_error")
+    return (500, "failed") if any(answer["code"] in FAILURES for answer in failed) else (422, "client_error")

@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sortal.core.errors import DeadlineError, OverloadError
-from sortal.serve.frames import FILES
+from sortal.serve.frames import FILES, NOT_FINITE
 from sortal.serve.pool import KILLS, Answer, Pool, Worker, WorkerLostError
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.model_metrics import ModelMetrics
 
 CRASHES = "crashes"
 """The code of an answer that is none, because workers died with the image."""
+FAILURES = frozenset({CRASHES, NOT_FINITE})
+"""Codes that speak of the classifier, and not of what the client sent."""
 SOONEST_S = 0.1
 """A refused client is not told to ask again earlier."""
 _SMOOTHING = 0.9

@@ -23,6 +23,9 @@ MOST_HEADER = 16 * 1024 * 1024
 FILES, PIXELS = "files", "pixels"
 """What the blobs of a question are: encoded images, or rows of 8-bit pixels of the network's size."""
 
+NOT_FINITE = "not_finite"
+"""The code of an answer that is none, because the network gave NaN or infinity."""
+
 
 class FrameError(ConnectionError):
     """What arrived is no frame."""

@@ -24,7 +24,7 @@ from sortal.core.predictions import Predictions
 from sortal.core.preprocess import PreprocessSpec
 from sortal.runtime.choice import Wish, open_chosen
 from sortal.runtime.classifier import Classifier
-from sortal.serve.frames import FILES, receive, send
+from sortal.serve.frames import FILES, NOT_FINITE, receive, send
 from sortal.serve.lines import log_crash
 
 GOLDEN_SEED = 7
@@ -110,10 +110,16 @@ def answers(predictions: Predictions, top: int) -> list[dict[str, Any]]:
     """One plain value an image, classes by index."""
     indices, chances = predictions.top_k(top)
     found: list[dict[str, Any]] = []
+    is_finite = np.isfinite(predictions.probability)
+    if predictions.unknown_score is not None:
+        is_finite &= np.isfinite(predictions.unknown_score)
     for row in range(len(predictions)):
         if row in predictions.errors:
             code, message = predictions.errors[row]
             found.append({"code": code, "error": message})
+            continue
+        if not is_finite[row]:
+            found.append({"code": NOT_FINITE, "error": "the network gave no finite number"})
             continue
         answer: dict[str, Any] = {
             "index": int(predictions.index[row]),

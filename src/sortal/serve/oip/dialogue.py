@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sortal.core.errors import DeadlineError, InputError, InternalError, MachineError, OverloadError
 from sortal.serve.account import Call
-from sortal.serve.batcher import CRASHES
+from sortal.serve.batcher import FAILURES
 from sortal.serve.frames import PIXELS
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import VERSION, Answered, Models, Served
@@ -119,7 +119,7 @@ class Dialogue:
                 {"name": ANSWER, "data_type": "TYPE_INT64", "dims": [1], "reshape": {"shape": []}},
                 {"name": ABSTAINED, "data_type": "TYPE_BOOL", "dims": [1], "reshape": {"shape": []}},
             ],
-            "dynamic_batching": {"preferred_batch_size": [self._settings.batch]},
+            "dynamic_batching": {"preferred_batch_size": [served.service.settings.batch]},
         }
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
@@ -143,7 +143,7 @@ class Dialogue:
             raise DeadlineError(f"not answered within the {asked.timeout_s:g} s that were asked for") from error
         failed = next((answer for answer in answered.answers if "error" in answer), None)
         if failed is not None:
-            raise (InternalError if failed["code"] == CRASHES else InputError)(failed["error"])
+            raise (InternalError if failed["code"] in FAILURES else InputError)(failed["error"])
         labels = answered.description["labels"]
         values = _values(answered)
         return Inferred(model=served.name, outputs=[(one, _shown(one, values, labels)) for one in wanted])

@@ -11,7 +11,7 @@ from typing import Any
 
 from sortal.core.errors import MachineError
 from sortal.core.events import Role
-from sortal.serve.batcher import CRASHES, Went
+from sortal.serve.batcher import FAILURES, Went
 from sortal.serve.frames import FILES
 from sortal.serve.pool import Answer
 from sortal.serve.rollout.guard import Guard, Limits, Seen
@@ -247,4 +247,4 @@ def limits_of(settings: ServeSettings) -> Limits:
 
 
 def _crashed(given: Given) -> bool:
-    return any(answer.get("code") == CRASHES for answer in given[1])
+    return any(answer.get("code") in FAILURES for answer in given[1])
