@@ -55,8 +55,7 @@ def test_unknown_and_rejected_frames_are_respected() -> None:
 def test_a_majority_holds_until_another_answer_has_its_share() -> None:
     majority = smoother("majority", window=5, switch=0.8)
     names = [majority.add(one).name for one in (GOOD, GOOD, CRACK, CRACK, CRACK, GOOD, CRACK, CRACK, CRACK, CRACK)]
-    assert names == ["good"] * 8 + ["crack"] * 2 or names[:5] == ["good"] * 5
-    assert names[-1] == "crack"
+    assert names == ["good"] * 6 + ["crack"] * 4
     flicker = smoother("majority", window=5, switch=0.8)
     assert {flicker.add(one).name for one in [GOOD, GOOD, *[CRACK, GOOD] * 20]} == {"good"}
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from sortal.core.errors import InputError, nearest
 from sortal.stream.camera import LOST
 from sortal.stream.episodes import Change
 from sortal.stream.frame import ABSTAINED, REJECTED, UNKNOWN
+from sortal.stream.log import Told
 
 SPECIAL = (ABSTAINED, UNKNOWN, REJECTED, LOST)
 MOST_WAITING = 100
-
-Told = Callable[[dict[str, Any]], None]
 
 
 class Deed(Protocol):

@@ -17,11 +17,11 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sortal.stream.log import Told
 from sortal.stream.memory import FrameMemory
 from sortal.stream.settings import LONGEST_PAUSE_S, StreamSettings
 from sortal.stream.sources.address import Named
@@ -29,9 +29,7 @@ from sortal.stream.sources.address import Named
 CONNECTING, LIVE, LOST, ENDED = "connecting", "live", "lost", "ended"
 _MOST_MESSAGE = 1 << 16
 _MOST_DONE = 100_000
-
-Told = Callable[[dict[str, Any]], None]
-"""Receives one event of the log as plain data."""
+_NAP_S = 0.01
 
 
 class Taker(Protocol):
@@ -42,6 +40,10 @@ class Taker(Protocol):
 
     def skip(self, message: dict[str, Any]) -> None:
         """There is a frame, and no image: why stands in `reason`."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame without an image, which needs no slot, may come now."""
 
     def state_changed(self, state: str, reason: str) -> None:
         """The camera is in another state."""
@@ -108,6 +110,7 @@ class Camera:
     async def _captured(self, taker: Taker) -> tuple[Lost | None, int]:
         """One process from start to end: (why it was lost or None at the end of the source, frames that came)."""
         frames, limit_s = 0, self._settings.open_s
+        between_s = 1.0 / self._settings.fps if self._settings.fps else 0.0  # nothing is said in that time
         try:
             reader = await self._started()
             while True:
@@ -118,9 +121,12 @@ class Camera:
                 if kind == "lost":
                     return Lost(reason=str(message["reason"]), what=str(message["what"])), frames
                 if kind in ("frame", "rejected"):
-                    frames, limit_s = frames + 1, self._settings.stall_s
+                    frames, limit_s = frames + 1, self._settings.stall_s + between_s
                     self._remember(message)
-                    self._take(taker, message) if kind == "frame" else taker.skip(message)
+                    if kind == "frame":
+                        self._take(taker, message)
+                    else:
+                        await self._skip(taker, message)
         except TimeoutError:
             what = f"nothing came for {limit_s:g} s"
             return Lost(reason="stalled" if frames else "no_answer", what=what), frames
@@ -149,6 +155,11 @@ class Camera:
         if len(self._done) > _MOST_DONE:
             del self._done[next(iter(self._done))]
 
+    async def _skip(self, taker: Taker, message: dict[str, Any]) -> None:
+        while not taker.has_room:
+            await asyncio.sleep(_NAP_S)
+        taker.skip(message)
+
     def _take(self, taker: Taker, message: dict[str, Any]) -> None:
         shape = None if message["shape"] is None else (int(message["shape"][0]), int(message["shape"][1]))
         if not 0 <= message["slot"] < self._memory.slots or message["slot"] in self._held:
@@ -165,26 +176,13 @@ class Camera:
     async def _started(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()
         self.starts += 1
-        told = {
-            "source": self._source.kind,
-            "address": self._source.address,
-            "channel": theirs.fileno(),
-            "memory": self._memory.descriptor,
-            "slots": self._memory.slots,
-            "slot_bytes": self._memory.slot_bytes,
-            "free": [slot for slot in range(self._memory.slots) if slot not in self._held],
-            "fps": self._settings.fps,
-            "live": self.live,
-            "open_s": self._settings.open_s,
-            "options": self._options,
-            "done": self._done,
-        }
+        channel = theirs.fileno()
         try:
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "sortal.stream.capture",
-                pass_fds=[theirs.fileno(), self._memory.descriptor],
+                pass_fds=[channel, self._memory.descriptor],
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,  # FFmpeg writes addresses with passwords there
@@ -195,6 +193,20 @@ class Camera:
         finally:
             theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_MOST_MESSAGE)
+        told = {  # from here on, slots that become free are said on the socket
+            "source": self._source.kind,
+            "address": self._source.address,
+            "channel": channel,
+            "memory": self._memory.descriptor,
+            "slots": self._memory.slots,
+            "slot_bytes": self._memory.slot_bytes,
+            "free": [slot for slot in range(self._memory.slots) if slot not in self._held],
+            "fps": self._settings.fps,
+            "live": self.live,
+            "open_s": self._settings.open_s,
+            "options": self._options,
+            "done": self._done,
+        }
         if process.stdin is not None:
             with suppress(ConnectionError):
                 process.stdin.write(json.dumps(told).encode())

@@ -16,13 +16,15 @@ from collections.abc import Callable
 from typing import Any
 
 from sortal.serve.batcher import CRASHES
-from sortal.serve.pool import KILLS, Answer, Pool, Worker, WorkerLostError
+from sortal.serve.pool import KILLS, Answer, Worker, WorkerLostError
 from sortal.stream.frame import DROPPED, LATE, Counts, Frame
 from sortal.stream.memory import FrameMemory
 from sortal.stream.settings import StreamSettings
-from sortal.stream.sizes import Sizes
+from sortal.stream.sizes import Size, Sizes
 
 _NAP_S = 0.01
+_MOST_OPEN = 256
+"""Frames without a result, where the source waits; those that wait in memory are far fewer."""
 
 
 class Line:
@@ -70,6 +72,11 @@ class Line:
         """A frame without an image."""
         self._reject(self._received(message), str(message["reason"]))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame without an image may come: always of a live source, else when results are read."""
+        return self._live or (self._keeps_up() and len(self._open) < _MOST_OPEN)
+
     def after_these(self, call: Callable[[], None]) -> None:
         """Call when every frame taken so far has its result."""
         if self._open:
@@ -84,8 +91,9 @@ class Line:
 
     async def stop(self) -> None:
         """Reject what is left and end."""
-        while self._open:
-            self._reject(self._open[0], LATE)
+        for frame in list(self._open):
+            self._reject(frame, LATE)
+        self._leave()
         tasks = [*self._tasks, *self._batches]
         for task in tasks:
             task.cancel()
@@ -115,7 +123,7 @@ class Line:
             if not batch:
                 size.pool.give_back(worker)
                 continue
-            task = asyncio.create_task(self._answer(size.pool, worker, batch, size.name))
+            task = asyncio.create_task(self._answer(size, worker, batch))
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
 
@@ -142,17 +150,17 @@ class Line:
         while len(self._waiting) < self._settings.batch and time.monotonic() < end_s:
             await asyncio.sleep(min(self._settings.delay_ms / 1e3, _NAP_S))
 
-    async def _answer(self, pool: Pool, worker: Worker, batch: list[Frame], size: str) -> None:
+    async def _answer(self, size: Size, worker: Worker, batch: list[Frame]) -> None:
         started_s = time.monotonic()
         try:
-            answers = await pool.answer(worker, [frame.data or b"" for frame in batch], top=self._top)
+            answers = await size.pool.answer(worker, [frame.data or b"" for frame in batch], top=self._top)
         except WorkerLostError:
             self._ask_again(batch)
             return
         self.counts.batches += 1
-        self._sizes.observe(1e3 * (time.monotonic() - started_s) / len(batch))
+        self._sizes.observe(size, 1e3 * (time.monotonic() - started_s) / len(batch))
         for frame, answer in zip(batch, answers, strict=True):
-            frame.pixels = size
+            frame.pixels = size.name
             self._decide(frame, answer)
 
     def _ask_again(self, batch: list[Frame]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from sortal.stream.frame import DROPPED, REJECTED, Counts, Frame
 
 NEWEST = 2000
-_RATE_S = 5.0
+_RATE_S, _SOONEST_S = 5.0, 0.5
 _TO_MB = 1e-6 if sys.platform == "darwin" else 1e-6 * 1024
 
 
@@ -42,9 +42,11 @@ class Meter:
     def rate(self) -> float:
         """Decisions a second, over the last seconds."""
         now_s = time.monotonic()
+        if self._first_s is None or now_s - self._first_s <= _SOONEST_S:
+            return 0.0
         newest = sum(now_s - at_s <= _RATE_S for at_s in self._times)
-        since_s = min(_RATE_S, now_s - (self._first_s or now_s))
-        return newest / since_s if since_s > 0.5 else 0.0
+        remembered_s = now_s - self._times[0]  # at a high rate, less than the last seconds
+        return newest / max(min(_RATE_S, remembered_s), 1e-9)
 
     @property
     def mean_rate(self) -> float:

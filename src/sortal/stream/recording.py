@@ -11,7 +11,6 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from sortal.core.errors import ImageError, InputError, MachineError, SortalError
 from sortal.core.publish import publish_file
 from sortal.data.decode import decode
 from sortal.stream.frame import ABSTAINED, REJECTED, UNKNOWN
+from sortal.stream.log import Told
 
 What = Literal["all", "doubtful", "changed"]
 TABLE, FRAMES = "frames.jsonl", "frames"
@@ -29,8 +29,6 @@ QUALITY = 95
 MOST_WAITING = 32
 _ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
 _DOUBTFUL = (ABSTAINED, UNKNOWN, REJECTED)
-
-Told = Callable[[dict[str, Any]], None]
 
 
 class Recording:

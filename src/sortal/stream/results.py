@@ -92,12 +92,7 @@ class Results:
         return Said(state=frame.state, label=label, probability=float(frame.answer["probability"]))
 
     def _probabilities(self, frame: Frame) -> Any:
-        if frame.answer is None or len(frame.answer["top"]) < len(self._labels):
-            return None
-        found = np.zeros(len(self._labels), np.float32)
-        for index, chance in frame.answer["top"]:
-            found[index] = chance
-        return found
+        return None if frame.answer is None else np.frombuffer(frame.answer["probabilities"], np.float32)
 
     def _record(self, frame: Frame, said: Said) -> dict[str, Any]:
         record: dict[str, Any] = {"kind": "frame", "camera": self._camera, "frame": frame.number, "time": frame.time}

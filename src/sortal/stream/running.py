@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import MachineError
-from sortal.runtime.locate import locate
 from sortal.stream.actions import Action, check_names, deed_of, wanted
 from sortal.stream.camera import CONNECTING, Camera
 from sortal.stream.frame import Counts, Frame
 from sortal.stream.line import Line
+from sortal.stream.log import Told
 from sortal.stream.memory import new_memory
 from sortal.stream.meter import Meter, used
 from sortal.stream.outlet import Outlet, outlet_to
@@ -27,7 +27,7 @@ from sortal.stream.settings import StreamSettings
 from sortal.stream.sizes import Sizes
 from sortal.stream.smoothing import Smoother
 from sortal.stream.sources.address import Named
-from sortal.stream.wish import Done, Told, Wish
+from sortal.stream.wish import Done, Wish
 
 TOP = 5
 SHOW_S = 0.5
@@ -40,8 +40,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Running:
     """One camera and one task."""
 
-    def __init__(self, wish: Wish, source: Named, settings: StreamSettings, log: Told, show: Callable[[str], None]):
+    def __init__(
+        self,
+        wish: Wish,
+        source: Named,
+        settings: StreamSettings,
+        decision: DecisionSpec,
+        log: Told,
+        show: Callable[[str], None],
+    ):
         self._wish, self._source, self._settings, self._log, self._show = wish, source, settings, log, show
+        self._decision = decision
         self._live = source.source.live if wish.live is None else wish.live
         self._name = wish.camera or source.shown
         self._ending, self._hurry, self._why = asyncio.Event(), asyncio.Event(), "interrupted"
@@ -106,7 +115,7 @@ class Running:
                 memory,
                 self._settings,
                 live=self._live,
-                top=len(self._sizes.labels) if self._settings.smooth == "mean" else TOP,
+                top=TOP,
                 free=camera.free,
                 decided=lambda frame: self._decided(results, frame),
                 keeps_up=lambda: self._live or not outlet.is_full,
@@ -118,9 +127,10 @@ class Running:
             memory.close()
         if lost:
             raise MachineError(lost, where=self._source.shown)
-        if outlet.trouble and not self._live:
+        if (outlet.trouble or outlet.dropped) and not self._live and not outlet.is_broken:
             where = None if self._wish.out is None else str(self._wish.out)
-            raise MachineError(f"not all results could be written: {outlet.trouble}", where=where)
+            why = outlet.trouble or f"{outlet.dropped:,} lines were lost"
+            raise MachineError(f"not all results could be written: {why}", where=where)
         return self._done(line.counts, camera, outlet)
 
     def _actions(self) -> list[Action]:
@@ -129,7 +139,6 @@ class Running:
         return [Action(one.name, deed_of(one), self._log) for one in typed]
 
     def _results(self, outlet: Outlet, actions: list[Action]) -> Results:
-        info = locate(self._wish.model).info
         labels, settings = self._sizes.labels, self._settings
         if self._wish.record is not None:
             self._recording = Recording(
@@ -142,7 +151,7 @@ class Running:
             smoother=Smoother(
                 settings.smooth,
                 labels,
-                DecisionSpec() if info is None else info.decision,
+                self._decision,
                 window=settings.window,
                 switch=settings.switch,
             ),
@@ -233,6 +242,11 @@ class _Taken:
         self._line, self._results = line, results
         self._told = ""
         self.take, self.skip = line.take, line.skip
+
+    @property
+    def has_room(self) -> bool:
+        """As the line says."""
+        return self._line.has_room
 
     def state_changed(self, state: str, reason: str) -> None:
         """Told in order, to whoever reads results; trying again is in the log only."""

@@ -47,7 +47,8 @@ class StreamSettings(BaseModel):
     start_s: Positive = 120.0
     """How long workers may take to be ready."""
     stall_s: Positive = 5.0
-    """A camera that has sent nothing for so long is lost: its process is killed and replaced."""
+    """A camera that has sent nothing for so long is lost: its process is killed and replaced. With `fps`, the time
+    between two frames that are taken is added."""
     open_s: Positive = 20.0
     """How long a camera may take to send its first frame."""
     pause_s: Annotated[float, Field(gt=0, le=LONGEST_PAUSE_S)] = 0.5

@@ -87,11 +87,11 @@ class Sizes:
         """Why workers cannot start now; empty where they can."""
         return next((pool.state.trouble for pool in self._pools if pool.state.trouble), "")
 
-    def observe(self, ms: float) -> None:
-        """How long a frame took at the current size."""
-        if self._controller is None:
+    def observe(self, size: Size, ms: float) -> None:
+        """How long a frame took at a size; it says nothing about the current one where that is another."""
+        if self._controller is None or size is not self.current:
             return
-        before = self.current.name
+        before = size.name
         self._controller.observe(ms)
         if self.current.name != before:
             self._log({"event": "input size", "size": self.current.name, "before": before})

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
+from sortal.core.decision import DecisionSpec
 from sortal.core.errors import InputError
-from sortal.runtime.locate import locate
+from sortal.runtime.locate import answering, locate
 from sortal.stream.actions import check_names, deed_of, wanted
+from sortal.stream.log import Told
 from sortal.stream.running import Running
 from sortal.stream.settings import StreamSettings
 from sortal.stream.sources.address import named
-from sortal.stream.wish import Done, Told, Wish
+from sortal.stream.wish import Done, Wish
 
 
 def stream(wish: Wish, settings: StreamSettings, *, log: Told, show: Callable[[str], None]) -> Done:
@@ -21,11 +24,14 @@ def stream(wish: Wish, settings: StreamSettings, *, log: Told, show: Callable[[s
     not start, or a file cannot be read to its end.
     """
     source = named(wish.source)
-    _check(wish, settings)
-    return asyncio.run(Running(wish, source, settings, log, show).run())
+    # once: a worker that is replaced opens what the first one opened, whatever a workspace has live by then
+    wish = replace(wish, model=answering(wish.model), smaller=[answering(path) for path in wish.smaller])
+    decision = _check(wish, settings)
+    return asyncio.run(Running(wish, source, settings, decision, log, show).run())
 
 
-def _check(wish: Wish, settings: StreamSettings) -> None:
+def _check(wish: Wish, settings: StreamSettings) -> DecisionSpec:
+    """How the classifier decides; the default where its file alone does not say."""
     if wish.smaller and settings.policy != "resolution":
         raise InputError("smaller input sizes belong to the policy resolution", where="--smaller")
     if settings.policy == "resolution" and not wish.smaller:
@@ -39,3 +45,4 @@ def _check(wish: Wish, settings: StreamSettings) -> None:
         check_names(actions, info.labels.names)
     elif settings.smooth == "mean":
         raise InputError("a file alone does not say how it decides", where="smooth=mean", hint="name the run")
+    return DecisionSpec() if info is None else info.decision

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import random
 import threading
 import time
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from sortal.core.errors import InputError
 from sortal.stream.episodes import Change
-from sortal.stream.sources.address import masked, scrubbed, secrets_of
+from sortal.stream.sources.address import asked_of, masked, scrubbed, secrets_of
 
 METHODS = ("POST", "PUT")
 GIVE_UP_S = 60.0
@@ -37,11 +36,8 @@ class Webhook:
             raise InputError("no URL that is asked", where="--on-label", received=masked(url), hint=hint)
         self._method, self._secrets = method, secrets_of(url)
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, port
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._headers = {"Content-Type": "application/json", "User-Agent": "sortal"}
-        if parts.username is not None:
-            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+        self._path, user = asked_of(parts)
+        self._headers = {"Content-Type": "application/json", "User-Agent": "sortal"} | user
 
     def wants(self, change: Change) -> bool:
         """Beginnings only."""

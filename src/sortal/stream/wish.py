@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sortal.stream.recording import What
 from sortal.stream.results import Only
-
-Told = Callable[[dict[str, Any]], None]
-"""Receives one event of the log as plain data."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from sortal.core.errors import InputError
 from sortal.stream.sources import SOURCES, Source
@@ -112,6 +113,15 @@ def secrets_of(text: str) -> tuple[str, ...]:
     found |= {value for _, value in _IN_PATH.findall(parts.path)} | ({parts.query} if "=" not in parts.query else set())
     found |= {value for _, value in parse_qsl(parts.query)} | {unquote(parts.password or "")}
     return tuple(sorted((secret for secret in found if secret), key=len, reverse=True))
+
+
+def asked_of(parts: SplitResult) -> tuple[str, dict[str, str]]:
+    """What a host is asked for by an HTTP URL: the path with its query, and the header with its user, if any."""
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if parts.username is None:
+        return path, {}
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return path, {"Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
 
 
 def scrubbed(text: str, secrets: Iterable[str]) -> str:

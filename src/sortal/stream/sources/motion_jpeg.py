@@ -6,7 +6,6 @@ Redirects are not followed. What is no motion JPEG is left to FFmpeg.
 
 from __future__ import annotations
 
-import base64
 import http.client
 import re
 import socket
@@ -14,10 +13,11 @@ import ssl
 import time
 from collections.abc import Iterator
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from sortal.core.errors import InputError
 from sortal.stream.sources import Asked, CaptureError, Shot, whole_file
+from sortal.stream.sources.address import asked_of
 from sortal.stream.sources.pace import Pace
 
 MOST_FRAME = 64 * 2**20
@@ -79,11 +79,8 @@ def _asked_for(address: str, open_s: float) -> tuple[http.client.HTTPConnection,
     host = parts.hostname or ""
     made = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = made(host, parts.port, timeout=open_s)
-    headers = {"User-Agent": "sortal", "Accept": "multipart/x-mixed-replace, image/jpeg, */*"}
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path, user = asked_of(parts)
+    headers = {"User-Agent": "sortal", "Accept": "multipart/x-mixed-replace, image/jpeg, */*"} | user
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
