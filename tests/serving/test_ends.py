@@ -63,8 +63,7 @@ def test_an_explanation_that_begins_when_the_process_rests_is_given(
     bundles: tuple[Path, Path], colors: dict[str, bytes]
 ) -> None:
     async def story() -> None:
-        settings = ServeSettings(workers=1)
-        explainer = Explainer(Service(bundles[0], settings, Metrics().of("m")), settings)
+        explainer = Explainer(Service(bundles[0], QUICK, Metrics().of("m")))
         try:
             await explainer.explain(colors["red"], None, pictures=False)
             explainer._rest()  # as after a minute

@@ -12,6 +12,7 @@ from servers import Server, start_server
 from sortal.core.bundle import open_bundle
 from sortal.core.errors import InputError
 from sortal.serve.listed import read_models
+from sortal.serve.protocol import most_connections
 from sortal.serve.settings import ServeSettings
 from sortal.workspace.deployment import promote
 from sortal.workspace.events import events_since
@@ -27,9 +28,10 @@ def several(bundles: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
             if filled:
                 promote(workspace, open_bundle(bundles[1]))
     (folder / "models.yaml").write_text(
-        f"default: plain\nmodels:\n  line4: {{path: line4/, workers: 1}}\n  plain: {bundles[0]}\n  empty: line5\n"
+        "default: plain\nmodels:\n  line4: {path: line4/, workers: 1, queue: 7, batch: 3}\n"
+        f"  plain: {{path: {bundles[0]}, workers: 1}}\n  empty: {{path: line5, workers: 1}}\n"
     )
-    server = start_server(folder / "models.yaml", folder / "log", "workers=1", several=True)
+    server = start_server(folder / "models.yaml", folder / "log", "workers=2", several=True)
     try:
         server.wait_for("ready", count=2)
         yield server, folder
@@ -65,6 +67,28 @@ def test_each_answers_under_its_name(
     assert "nothing is live" in names[2]["reason"]
     assert json.loads(server.ask("GET", "/v2/models/line4")[2])["name"] == "line4"
     server.account()
+
+
+def test_each_is_told_with_its_own_settings(several: tuple[Server, Path]) -> None:
+    server, _ = several
+    health = json.loads(server.ask("GET", "/health")[2])
+    assert health["workers_wanted"] == 1
+    for name, queue, images, batch in (("plain", 256, 64, 32), ("line4", 7, 7, 3)):
+        series = f'sortal_queue_limit_images{{model="{name}",role="live"}}'
+        assert f"{series} {queue:.1f}\n" in server.ask("GET", "/metrics")[2].decode()
+        assert json.loads(server.ask("GET", f"/model?model={name}")[2])["limits"]["images"] == images
+        told = json.loads(server.ask("GET", f"/v2/models/{name}/config")[2])
+        assert told["dynamic_batching"]["preferred_batch_size"] == [batch]
+
+
+def test_descriptors_are_left_for_the_workers_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 512))
+    settings = ServeSettings(workers=2, grpc_port=None)
+    assert most_connections(settings, 2) - most_connections(settings, 10) == 8 * (
+        most_connections(settings, 2) - most_connections(settings, 3)
+    )
+    assert most_connections(settings, 3) < most_connections(settings, 2) < 512
 
 
 def test_one_that_has_nothing_is_told_and_keeps_nobody_from_answering(

@@ -55,7 +55,7 @@ class Front:
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        protocol = Protocol(self._dialogue, self._account, self._settings, refused=refused)
+        protocol = Protocol(self._dialogue, self._account, self._settings)
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/models/{name}/predict", self.predict, methods=["POST"]),
@@ -112,7 +112,7 @@ class Front:
         except SortalError as error:
             return refused(error, request_id(request.headers))[0]
         limits = {
-            "images": min(self._settings.images, self._settings.queue),
+            "images": min(self._settings.images, served.service.settings.queue),
             "body_mb": self._settings.body_mb,
             "top": TOP,
         }
@@ -141,7 +141,7 @@ class Front:
                 "ready": ready.status_code == 200,
                 "ending": self.is_ending,
                 "workers": service.workers,
-                "workers_wanted": self._settings.workers,
+                "workers_wanted": service.settings.workers,
                 "workers_died": service.deaths,
                 "waiting": service.waiting,
                 "classifier": service.in_short,

@@ -29,8 +29,9 @@ _OF_A_WORKER = 6
 ASGI = Callable[[Any, Any, Any], Any]
 
 
-def most_connections(settings: ServeSettings) -> int:
-    """Of HTTP, and as many of gRPC: as the settings say, and so that descriptors are left for workers and files."""
+def most_connections(settings: ServeSettings, workers: int) -> int:
+    """Of HTTP, and as many of gRPC: as the settings say, and so that descriptors are left for files and for so many
+    `workers`, those of all models."""
     if sys.platform == "win32":
         return settings.connections
     import resource
@@ -38,14 +39,14 @@ def most_connections(settings: ServeSettings) -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return settings.connections
-    reserved = _RESERVED + _OF_A_WORKER * 2 * settings.workers  # twice: another classifier may be starting
+    reserved = _RESERVED + _OF_A_WORKER * 2 * workers  # twice: another classifier may be starting
     ways = 1 if settings.grpc_port is None else 2
     return max(4, min(settings.connections, (limit - min(reserved, limit // 2)) // ways))
 
 
-def limited_protocol(settings: ServeSettings) -> type[asyncio.Protocol]:
-    """A protocol class that holds these limits."""
-    return type("Limited", (_Limited,), {"_limits": settings, "_most": most_connections(settings)})
+def limited_protocol(settings: ServeSettings, workers: int) -> type[asyncio.Protocol]:
+    """A protocol class that holds these limits, in a server of so many workers."""
+    return type("Limited", (_Limited,), {"_limits": settings, "_most": most_connections(settings, workers)})
 
 
 class _Limited(HttpToolsProtocol):

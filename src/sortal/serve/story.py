@@ -53,7 +53,8 @@ def serve_several(listed: Sequence[Listed], settings: ServeSettings, safety: Saf
 
     Raises as `serve`; where there are several, one that cannot be opened keeps none of the others from answering.
     """
-    guard, metrics = Guard(safety, settings, log), Metrics()
+    workers = sum(one.settings.workers for one in listed)
+    guard, metrics = Guard(safety, settings, log, workers=workers), Metrics()
     hosted: list[Hosted] = []
     try:
         hosted += (Hosted(one, metrics, log, alone=len(listed) == 1) for one in listed)
@@ -65,7 +66,7 @@ def serve_several(listed: Sequence[Listed], settings: ServeSettings, safety: Saf
 
 async def _run(hosted: Sequence[Hosted], settings: ServeSettings, metrics: Metrics, guard: Guard) -> None:
     models = Models([one.served for one in hosted])
-    metrics.watch(State(models, settings))
+    metrics.watch(State(models))
     metrics.watch(guard.refused)
     tracing = open_tracing(settings, Lines())
     account, dialogue = Account(metrics, log, tracing), Dialogue(models, settings)

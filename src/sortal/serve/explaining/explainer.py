@@ -13,7 +13,6 @@ from sortal.core.errors import DeadlineError, ImageError, InputError, InternalEr
 from sortal.serve.frames import Frame
 from sortal.serve.pool import Worker, WorkerLostError, begin
 from sortal.serve.service import Service
-from sortal.serve.settings import ServeSettings
 
 MOST_WAITING = 4
 """Explanations that are computed or wait; more are refused."""
@@ -25,8 +24,8 @@ _MODULE = "sortal.serve.explaining.process"
 class Explainer:
     """Explains what the classifier of a service answers."""
 
-    def __init__(self, service: Service, settings: ServeSettings):
-        self._service, self._settings = service, settings
+    def __init__(self, service: Service):
+        self._service, self._settings = service, service.settings
         self._turn = asyncio.Lock()
         self._asked = 0
         self._worker: Worker | None = None

@@ -59,7 +59,7 @@ class Explaining:
             raise InputError("one image is explained at a time", received=f"{len(images)} images")
         explainer = self._explainers.get(served.name)
         if explainer is None:
-            explainer = self._explainers[served.name] = Explainer(served.service, self._settings)
+            explainer = self._explainers[served.name] = Explainer(served.service)
         wanted = request.query_params.get("class")
         frame = await explainer.explain(images[0], wanted, pictures=overlays or form == PICTURE)
         if form == PICTURE:

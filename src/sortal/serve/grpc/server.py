@@ -54,7 +54,7 @@ class GrpcServer:
             classifier.SERVICE: classifier.Classifier(models, dialogue, calls, settings).handlers(),
         }
         services[health.SERVICE] = health.Health(models, dialogue, calls, list(services), self._ending).handlers()
-        self._server = grpc.aio.server(options=_options(settings))
+        self._server = grpc.aio.server(options=_options(settings, models))
         self._server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items())
         )
@@ -86,12 +86,13 @@ class GrpcServer:
         await self._server.stop(0.0 if at_once else self._settings.drain_s)
 
 
-def _options(settings: ServeSettings) -> list[tuple[str, Any]]:
+def _options(settings: ServeSettings, models: Models) -> list[tuple[str, Any]]:
+    workers = sum(one.service.settings.workers for one in models)
     return [
         ("grpc.max_receive_message_length", int(settings.body_mb * 1e6)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", _STREAMS),
-        ("grpc.max_allowed_incoming_connections", most_connections(settings)),
+        ("grpc.max_allowed_incoming_connections", most_connections(settings, workers)),
         ("grpc.max_connection_idle_ms", _IDLE_MS),
         ("grpc.server_handshake_timeout_ms", int(1e3 * settings.header_s)),
         ("grpc.so_reuseport", 0),  # a second server shall be told that the port is taken, not get half of the calls

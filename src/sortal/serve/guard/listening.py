@@ -28,11 +28,11 @@ _LOOK_S = 0.02
 class Guard:
     """Of one server, for all its ports."""
 
-    def __init__(self, safety: Safety, settings: ServeSettings, log: Told):
-        """Raises InputError for an address that may not be listened on so, and for keys and certificates that are
-        none."""
+    def __init__(self, safety: Safety, settings: ServeSettings, log: Told, *, workers: int):
+        """`workers` are those of all models. Raises InputError for an address that may not be listened on so, and for
+        keys and certificates that are none."""
         safety.check(settings)
-        self._settings, self._log = settings, log
+        self._settings, self._log, self._workers = settings, log, workers
         self.refused = counter()
         self.ring = None if safety.auth is None else KeyRing(safety.auth)
         self.certificates = None
@@ -68,7 +68,7 @@ class Guard:
             guard(app, ring, self.refused, self._settings, self._log),
             host=host,
             port=port,
-            http=limited_protocol(self._settings),
+            http=limited_protocol(self._settings, self._workers),
             ws="none",
             lifespan="off",
             access_log=False,

@@ -27,18 +27,18 @@ from sortal.serve.models import VERSION
 from sortal.serve.oip.aside import aside
 from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.oip.tensors import HEADER, InferRequest, packed, read_request, unpacked, write_response
+from sortal.serve.refusals import refused, status_of
 from sortal.serve.settings import ServeSettings
 from sortal.serve.telemetry.trace_parent import HEADER as TRACE
 
-Refused = Callable[[SortalError, str], tuple[Response, Outcome]]
 _OK: Outcome = "ok"
 
 
 class Protocol:
     """The routes of one dialogue."""
 
-    def __init__(self, dialogue: Dialogue, account: Account, settings: ServeSettings, *, refused: Refused):
-        self._dialogue, self._account, self._settings, self._refused = dialogue, account, settings, refused
+    def __init__(self, dialogue: Dialogue, account: Account, settings: ServeSettings):
+        self._dialogue, self._account, self._settings = dialogue, account, settings
 
     def routes(self) -> list[Route]:
         """For the application."""
@@ -99,7 +99,7 @@ class Protocol:
             body = await read_body(request, self._settings)
             asked = parse_json(body) if body else {}
         except SortalError as error:
-            return self._refused(error, "")[0]
+            return refused(error, "")[0]
         return JSONResponse(self._dialogue.index(ready=isinstance(asked, dict) and asked.get("ready") is True))
 
     async def not_offered(self, _: Request) -> Response:
@@ -122,7 +122,7 @@ class Protocol:
             self._account.finish(call, "cancelled", 499)
             raise
         except SortalError as error:
-            response, outcome = self._refused(error, call.name)
+            response, outcome = refused(error, call.name)
             if not isinstance(error, NotFoundError):
                 self._dialogue.note(request.path_params["name"], outcome, call)
         except Exception:
@@ -169,5 +169,4 @@ def _about(request: Request, told: Callable[[str, str], dict[str, Any]]) -> Resp
 
 
 def _told(error: SortalError) -> Response:
-    status = 404 if isinstance(error, NotFoundError) else 503 if isinstance(error, MachineError) else 400
-    return JSONResponse({"error": masked(str(error))}, status)
+    return JSONResponse({"error": masked(str(error))}, status_of(error)[0])

@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 
 from sortal.serve.models import Models
 from sortal.serve.service import Service
-from sortal.serve.settings import ServeSettings
 
 _KIB = 1024
 Read = Callable[[Service], float]
@@ -31,8 +30,8 @@ class _Seen:
 class State(Collector):
     """Queues, workers, memory and versions of all models of a server."""
 
-    def __init__(self, models: Models, settings: ServeSettings):
-        self._models, self._settings = models, settings
+    def __init__(self, models: Models):
+        self._models = models
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: series are made when they are asked for."""
@@ -45,8 +44,9 @@ class State(Collector):
             for one in self._models
             for role, service in one.services()
         ]
-        yield _one("sortal_ready", "Whether a request would be answered now", float(self._models.is_ready))
-        yield _one("sortal_queue_limit_images", "Images that may wait", self._settings.queue)
+        is_ready = float(self._models.is_ready)
+        yield GaugeMetricFamily("sortal_ready", "Whether a request would be answered now", value=is_ready)
+        yield _gauge("sortal_queue_limit_images", "Images that may wait", seen, lambda one: one.settings.queue)
         yield _gauge("sortal_queue_images", "Images that wait", seen, lambda one: one.waiting)
         yield _gauge("sortal_workers_ready", "Workers that can answer", seen, lambda one: one.workers)
         yield _gauge("sortal_workers_wanted", "Workers that it should have", seen, lambda one: one.settings.workers)
@@ -86,10 +86,6 @@ class State(Collector):
                 family.add_metric([one.name, "answered"], one.canary.answered)
                 family.add_metric([one.name, "fell_back"], one.canary.fell_back)
         return family
-
-
-def _one(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
 
 
 def _gauge(name: str, text: str, seen: list[_Seen], read: Read) -> Metric:
