@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Semaphore
 
 import numpy as np
 import onnx
@@ -150,6 +151,23 @@ def test_a_closed_engine_says_so(name, tmp_path):
     engine.close()
     with pytest.raises(BundleError, match="closed"):
         engine.run(images(1))
+
+
+@pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
+def test_an_engine_that_is_closed_while_threads_wait_for_it_says_so(tmp_path):
+    engine, begun = opened("openvino", tmp_path), Semaphore(0)
+
+    def use(_: int) -> None:
+        while True:
+            begun.release()
+            engine.run(images(3))
+
+    with ThreadPoolExecutor(4) as pool:
+        using = [pool.submit(use, number) for number in range(4)]
+        for _ in range(200):
+            begun.acquire()
+        engine.close()
+    assert {type(one.exception()) for one in using} == {BundleError}
 
 
 def test_other_interfaces_are_refused(name, tmp_path):

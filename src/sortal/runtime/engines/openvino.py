@@ -64,17 +64,18 @@ class OpenVinoEngine:
         return as_answers(self._fetched(batch, self._run_answers))
 
     def _fetched(self, batch: NetworkInput, run: Run) -> list[NDArray[np.float32]]:
-        if self._request is None:
-            raise BundleError("this engine is closed", where=self._where)
-        try:
-            with self._busy:
+        with self._busy:
+            if self._request is None:
+                raise BundleError("this engine is closed", where=self._where)
+            try:
                 return run_batch(run, batch, self._shape, where=self._where)
-        except RuntimeError as error:
-            raise BundleError(f"the model failed: {_last_line(error)}", where=self._where) from error
+            except RuntimeError as error:
+                raise BundleError(f"the model failed: {_last_line(error)}", where=self._where) from error
 
     def close(self) -> None:
-        """See `Engine.close`."""
-        self._request = None
+        """See `Engine.close`. Waits for a batch that runs."""
+        with self._busy:
+            self._request = None
 
     def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
         return self._inferred(batch, self._outputs)
