@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.core.bundle import Bundle, open_bundle
+from sortal.core.bundle import Bundle
 from sortal.core.contract import Contract
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import DataError, InputError, nearest
@@ -26,6 +26,7 @@ from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable
 from sortal.evaluate.asked import asked_recipe, check_classes, group_numbers, with_asked_group
+from sortal.evaluate.compare.sides import bundle_of
 from sortal.evaluate.drawing.strangers_plot import draw_unknown
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
@@ -39,7 +40,6 @@ from sortal.evaluate.timed import with_latency
 from sortal.evaluate.trust.confidence import draw_confidence, with_confidence
 from sortal.evaluate.trust.strangers import with_unknown
 from sortal.runtime.classifier import Classifier, open_classifier
-from sortal.runtime.locate import answering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def evaluate_source(
     Reading a test split is logged in the run. Images that the run was trained on are a finding of severity error.
     """
     where = None if isinstance(model, Classifier) else model
-    bundle, run = _bundle_of(where), _run_of(where)
+    bundle, run = None if where is None else bundle_of(where), _run_of(where)
     recipe = asked_recipe(None if bundle is None else bundle.recipe, settings)
     asked = recipe.data
     if out is not None:
@@ -218,14 +218,6 @@ def _check_labels(classifier: Classifier, table: ImageTable) -> None:
             received=f"classes {theirs}",
             hint=f"the classifier knows {ours}{' …' if len(classifier.labels) > 5 else ''}",
         )
-
-
-def _bundle_of(where: Path | None) -> Bundle | None:
-    where = None if where is None else answering(where)
-    for folder in () if where is None else (where / "bundle", where, *where.absolute().parents[:2]):
-        if (folder / MANIFEST).is_file() and (folder / "labels.json").is_file():
-            return open_bundle(folder)
-    return None
 
 
 def _run_of(where: Path | None) -> RunFolder | None:

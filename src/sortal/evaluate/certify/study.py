@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sortal.core.bundle import Bundle, attach, open_bundle
+from sortal.core.bundle import Bundle, attach
 from sortal.core.contract import IMAGE, Contract, check_classes, check_promises, load_contract
 from sortal.core.errors import InputError
 from sortal.core.manifest import MANIFEST
@@ -27,10 +27,11 @@ from sortal.evaluate.certify.holdout import (
     refuse_seen,
     uses_finding,
 )
+from sortal.evaluate.compare.sides import bundle_of
 from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, encoded_images, measure_latency, measure_network
 from sortal.evaluate.pages.page import render_page
 from sortal.runtime.classifier import Classifier, open_classifier
-from sortal.runtime.locate import answering, locate
+from sortal.runtime.locate import locate
 
 _TIMED_CALLS = 500
 _TIMED_S = 60.0
@@ -59,7 +60,7 @@ def certify_source(
     The use is written into the ledger of hold-outs and into the run. Raises InputError where the contract is wrong or
     absent, DataError where images have no labels or were seen in training, validation or calibration.
     """
-    bundle, run = _bundle_of(model), _run_of(model)
+    bundle, run = bundle_of(model), _run_of(model)
     contract = _contract(asked.contract, bundle, model)
     check_promises(contract)
     if bundle is not None:
@@ -178,14 +179,6 @@ def _folder(out: Path | None, run: RunFolder | None, source: str) -> Iterator[Pa
     root = Path("certificates") if run is None else run.path / "certificates"
     with new_run(root, Path(source).stem) as numbered:
         yield numbered.path
-
-
-def _bundle_of(model: Path) -> Bundle | None:
-    model = answering(model)
-    for folder in (model / "bundle", model, *model.absolute().parents[:2]):
-        if (folder / MANIFEST).is_file() and (folder / "labels.json").is_file():
-            return open_bundle(folder)
-    return None
 
 
 def _run_of(model: Path) -> RunFolder | None:
