@@ -118,14 +118,16 @@ def test_what_the_queue_does_not_hold_is_refused_at_once(
     while len(found) < 7 and time.monotonic() < end:
         time.sleep(0.02)
     refused = list(found)
-    assert len(refused) == 7  # one is asked, four wait
+    assert len(refused) in (7, 8)  # one is asked, four wait; where all came at one moment, none was asked yet
     assert {status for status, _ in refused} == {503}
     assert all(int(headers["retry-after"]) >= 1 for _, headers in refused)
     assert server.ask("GET", "/livez")[0] == 200
     os.kill(worker, signal.SIGCONT)
     for thread in threads:
         thread.join(60)
-    assert sorted(status for status, _ in found) == [200] * 5 + [503] * 7
+    taken = [status for status, _ in found].count(200)
+    assert taken in (4, 5)
+    assert sorted(status for status, _ in found) == [200] * taken + [503] * (12 - taken)
     server.account()
 
 

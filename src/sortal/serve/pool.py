@@ -89,17 +89,21 @@ class Worker:
 async def begin(module: str, asked: dict[str, Any]) -> Worker:
     """A new process `python -m module SETTINGS` that has one end of a socket, `channel`; it has said nothing yet."""
     ours, theirs = socket.socketpair()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        json.dumps({"channel": theirs.fileno(), **asked}),
-        pass_fds=[theirs.fileno()],
-        stdin=asyncio.subprocess.DEVNULL,
-    )
-    theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours)
-    return Worker(process, reader, writer)
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                module,
+                json.dumps({"channel": theirs.fileno(), **asked}),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        except BaseException:
+            writer.close()
+            raise
+    return Worker(process, reader, writer)  # nothing is waited for behind the process, so that it has always an owner
 
 
 @dataclass(kw_only=True)
