@@ -19,7 +19,11 @@ import typer
 from cameras import BLUE, GREEN, RED, camera, frames
 from streaming import Start, Streaming, command_line
 
+from colors import color_bundle
 from sortal.cli.app import build
+from sortal.core.bundle import open_bundle
+from sortal.workspace.deployment import promote
+from sortal.workspace.folder import create_workspace
 from worlds import refused, sortal
 
 cv2 = pytest.importorskip("cv2", reason="needs the extra stream")
@@ -76,6 +80,35 @@ def test_a_reader_that_is_slow_gets_every_line_of_a_video(bundle: Path, tmp_path
         lines = [json.loads(line) for line in process.stdout]
     numbers = [line["frame"] for line in lines if line["kind"] == "frame"]
     assert numbers == list(range(1500))
+
+
+def test_a_reader_that_is_slow_gets_every_line_of_files_that_cannot_be_read(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3000):
+        (tmp_path / "in" / f"{number:04d}.jpg").write_bytes(b"")
+    command = [sys.executable, "-m", "sortal", "stream", str(bundle), "--source", "in", "--once", "drain_s=0.5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        time.sleep(8)
+        lines = [json.loads(line) for line in process.stdout]
+        assert process.wait(60) == 0
+    assert [line["frame"] for line in lines if line["kind"] == "frame"] == list(range(3000))
+
+
+def test_a_workspace_answers_with_what_was_live_at_the_start(stream: Start, bundle: Path, tmp_path: Path) -> None:
+    with create_workspace(tmp_path / "line4") as workspace:
+        promote(workspace, open_bundle(bundle))
+        run = stream("--source", "simulated:size=64x64,fps=25,parts=1", model=workspace.path)
+        run.wait_until(lambda: len(run.results("frame")) > 3)
+        promote(workspace, open_bundle(color_bundle(tmp_path / "next", factor=8.0)))
+    (worker,) = run.children("sortal.serve.worker")
+    os.kill(worker, signal.SIGKILL)
+    run.wait_for("worker died")
+    count = len([one for one in run.results("frame") if one["state"] != "rejected"])
+    run.wait_until(lambda: len([one for one in run.results("frame") if one["state"] != "rejected"]) > count + 3)
+    balanced(run.end())
+    assert run.events("worker trouble") == []
+    assert {one["bundle_id"] for one in run.results("frame")} == {open_bundle(bundle).manifest.id}
 
 
 def test_a_folder_is_answered_file_by_file_and_a_damaged_one_is_told(stream: Start, tmp_path: Path) -> None:
@@ -320,8 +353,6 @@ def test_memory_stays_where_it_is_and_results_are_never_old(bundle: Path, tmp_pa
 
 
 def test_a_larger_size_takes_over_where_there_is_time(stream: Start, bundle: Path, tmp_path: Path) -> None:
-    from colors import color_bundle
-
     refused(sortal(tmp_path, "stream", bundle, "--source", "simulated:", "--policy", "resolution", "--smaller", bundle),
             "twice")  # fmt: skip
     larger = color_bundle(tmp_path / "larger", size=32)
