@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from google.protobuf.json_format import MessageToDict
 from corpus.hostile import hostile
 from corpus.odd import odd
 from rpc import CLASSIFIER, HEALTH, INFERENCE, Rpc, asked, classify, infer, pixels
-from servers import Server
+from servers import Server, Start
+from sortal.core.bundle import open_bundle
 from sortal.serve.grpc.messages import message_class
+from sortal.workspace.deployment import promote
+from sortal.workspace.folder import create_workspace
 
 OUTPUTS = ("probabilities", "answer", "abstained")
 
@@ -138,6 +142,27 @@ def test_classify_answers_as_predict_does(shared: Server, rpc: Rpc, colors: dict
         one.pop("index", None)
     assert told == expected["predictions"]
     assert len(classify(rpc, colors["red"]).message("sortal.v1.ClassifyResponse").request_id) == 32
+
+
+def test_classify_says_who_answered_as_predict_does(
+    start: Start, bundles: tuple[Path, Path], colors: dict[str, bytes], tmp_path: Path
+) -> None:
+    one, two = (open_bundle(path) for path in bundles)
+    with create_workspace(tmp_path / "line4") as workspace:
+        promote(workspace, one)
+        promote(workspace, two, canary=0.5)
+        server = start(workspace.path, "workers=1")
+        server.wait_for_workers(2)
+    client, message = Rpc(server.grpc), message_class("sortal.v1.ClassifyRequest")(images=[colors["red"]])
+    told = dict[str, tuple[str, str]]()
+    for key in (f"part-{number}" for number in range(24)):
+        reply = client.ask(CLASSIFIER, "Classify", message, metadata={"x-routing-key": key})
+        answer = reply.message("sortal.v1.ClassifyResponse")
+        told[key] = (answer.role, answer.bundle_id)
+    client.close()
+    assert set(told.values()) == {("live", one.id), ("canary", two.id)}
+    over_http = {key: server.predict(colors["red"], X_Routing_Key=key)[1] for key in told}
+    assert told == {key: (answer["role"], answer["bundle_id"]) for key, answer in over_http.items()}
 
 
 def test_the_hostile_files_get_the_verdict_of_http(shared: Server, rpc: Rpc) -> None:

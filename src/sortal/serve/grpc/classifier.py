@@ -49,6 +49,7 @@ class Classifier:
             {
                 "request_id": call.name,
                 "bundle_id": answered.description["bundle_id"],
+                "role": answered.role,
                 "predictions": [_prediction(answer, labels, top) for answer in answered.answers],
             },
         )
