@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from servers import Server
+from servers import PATIENCE_S, Server, Start
+from sortal.core.bundle import open_bundle
 from sortal.runtime.classifier import open_classifier
+from sortal.workspace.deployment import promote
+from sortal.workspace.folder import create_workspace
 
 MODEL = "/v2/models/one"
 
@@ -46,6 +53,14 @@ def infer(server: Server, body: bytes | dict[str, Any], headers: dict[str, str] 
     data = json.dumps(body).encode() if isinstance(body, dict) else body
     status, _, text = server.ask("POST", f"{MODEL}/infer", data, headers)
     return status, json.loads(text)
+
+
+def until(server: Server, number: str, value: float) -> None:
+    """Until a number of the server's metrics is so large."""
+    end = time.monotonic() + PATIENCE_S
+    while server.numbers()[number] != value:
+        assert time.monotonic() < end, server.log.read_text(encoding="utf-8")
+        time.sleep(0.05)
 
 
 def expected(bundles: tuple[Path, Path], images: np.ndarray) -> Any:
@@ -230,3 +245,50 @@ def test_statistics_count_what_was_asked(shared: Server) -> None:
         assert after["inference_stats"][name]["count"] - before["inference_stats"][name]["count"] == more
     assert after["inference_stats"]["success"]["ns"] > before["inference_stats"]["success"]["ns"]
     shared.account()
+
+
+def test_statistics_outlive_the_classifiers_that_answer_under_a_name(
+    start: Start, bundles: tuple[Path, Path], colors: dict[str, bytes], tmp_path: Path
+) -> None:
+    """One after the other is live, then one is a canary and takes over; files are no business of the protocol."""
+    one, two = (open_bundle(path) for path in bundles)
+    body, headers = binary(pixels(2))
+    with create_workspace(tmp_path / "line4") as workspace:
+        promote(workspace, one)
+        server = start(workspace.path, "workers=1", "name=one", "canary_requests=100000")
+
+        def asked_six_times() -> tuple[int, int, int, int]:
+            for _ in range(6):
+                assert infer(server, body, headers)[0] == 200
+                assert server.predict(colors["red"])[0] == 200
+            assert infer(server, b"{")[0] == 400
+            [told] = json.loads(server.ask("GET", f"{MODEL}/versions/1/stats")[2])["model_stats"]
+            counts = (told["inference_stats"][name]["count"] for name in ("success", "fail"))
+            return (*counts, told["inference_count"], told["execution_count"])
+
+        assert asked_six_times() == (6, 1, 12, 6)
+        promote(workspace, two)
+        server.wait_for("exchanged")
+        assert asked_six_times() == (12, 2, 24, 12)
+        promote(workspace, one, canary=0.9)
+        server.wait_for_workers(2)
+        assert asked_six_times() == (18, 3, 36, 18)
+        promote(workspace, one)
+        server.wait_for("exchanged", 2)
+        assert asked_six_times() == (24, 4, 48, 24)
+
+
+def test_requests_that_were_answered_together_were_one_execution(start: Start, bundles: tuple[Path, Path]) -> None:
+    server = start(bundles[0], "workers=1", "name=one", "hang_s=60", "answer_s=60")
+    [worker] = server.workers()
+    body, headers = binary(pixels(2))
+    os.kill(worker, signal.SIGSTOP)
+    with ThreadPoolExecutor(5) as clients:
+        first = clients.submit(infer, server, body, headers)
+        until(server, "sortal_workers_busy", 1)
+        others = [clients.submit(infer, server, body, headers) for _ in range(4)]
+        until(server, "sortal_queue_images", 8)
+        os.kill(worker, signal.SIGCONT)
+        assert {one.result()[0] for one in (first, *others)} == {200}
+    [told] = json.loads(server.ask("GET", "/v2/models/stats")[2])["model_stats"]
+    assert (told["inference_count"], told["execution_count"]) == (10, 2)

@@ -58,22 +58,11 @@ class Waiting:
         return not self.answer.done()
 
 
-@dataclass(kw_only=True)
-class Measured:
-    """What went through, for metrics."""
-
-    batches: int = 0
-    images: int = 0
-    queue_s: float = 0.0
-    answer_s: float = 0.0
-
-
 class Batcher:
     """The queue before one pool."""
 
     def __init__(self, pool: Pool, settings: ServeSettings, metrics: ModelMetrics, *, top: int = 5):
         self.pool, self._metrics = pool, metrics
-        self.measured = Measured()
         self._settings, self._top = settings, top
         self._queue: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -239,12 +228,8 @@ class Batcher:
             self._arrived.set()
 
     def _note(self, batch: list[Waiting], went: Went) -> None:
-        seen, waited_s = self.measured, [went.started_s - one.since_s for one in batch]
+        waited_s = [went.started_s - one.since_s for one in batch]
         busy_s = went.ended_s - went.started_s
-        seen.batches += 1
-        seen.images += len(batch)
-        seen.queue_s += sum(waited_s)
-        seen.answer_s += busy_s
         self._metrics.batch(waited_s, busy_s, went.decode_s, went.network_s)
         each_s = busy_s / len(batch)
         self._image_s = each_s if self._image_s == 0.0 else _SMOOTHING * self._image_s + (1 - _SMOOTHING) * each_s

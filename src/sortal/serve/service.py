@@ -104,11 +104,6 @@ class Service:
         """Processes of all workers, those of a classifier that is leaving included."""
         return [pid for one in (self._batcher, *self._leaving) for pid in one.pool.pids]
 
-    @property
-    def measured(self) -> Any:
-        """See `batcher.Measured`."""
-        return self._batcher.measured
-
     def refuse_overload(self) -> None:
         """Raises OverloadError where not one image more would be taken."""
         self._batcher.refuse_overload()

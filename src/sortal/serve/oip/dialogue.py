@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import DeadlineError, InputError, InternalError, MachineError, OverloadError
 from sortal.serve.account import Call
-from sortal.serve.batcher import FAILURES
+from sortal.serve.batcher import FAILURES, Went
 from sortal.serve.frames import PIXELS
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import VERSION, Answered, Models, Served
@@ -35,11 +36,14 @@ ENDING_S = 5.0
 
 @dataclass(kw_only=True)
 class Seen:
-    """What is counted of one model."""
+    """What is counted under one name since the server began, whatever classifiers answer under it."""
 
     success: int = 0
     fail: int = 0
     images: int = 0
+    batches: int = 0
+    counted: WeakSet[Went] = field(default_factory=WeakSet)
+    """Batches that are counted and whose other requests may still come; they hold them until then."""
     spent_ns: int = 0
     parts_ns: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
     """Where the time of those that succeeded went."""
@@ -166,6 +170,8 @@ class Dialogue:
         seen.success += 1
         seen.images += call.images
         seen.spent_ns += int(1e9 * call.seconds)
+        seen.batches += sum(one not in seen.counted for one in call.went)
+        seen.counted.update(call.went)
         for part, seconds in _parts(call).items():
             seen.parts_ns[part] += int(1e9 * seconds)
         seen.last_ms = int(1e3 * time.time())
@@ -210,7 +216,7 @@ def _statistics(served: Served, seen: Seen) -> dict[str, Any]:
         "version": VERSION,
         "last_inference": seen.last_ms,
         "inference_count": seen.images,
-        "execution_count": served.service.measured.batches,
+        "execution_count": seen.batches,
         "inference_stats": stats,
         "batch_stats": [],
     }
