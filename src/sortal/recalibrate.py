@@ -31,7 +31,9 @@ from sortal.data.scan import scan
 from sortal.data.table import ImageTable, finding
 from sortal.decide import FittedDecision, fit_decision, groups_of, unit_numbers
 from sortal.evaluate.asked import group_numbers
+from sortal.evaluate.compare.sides import run_of
 from sortal.evaluate.pages.page import render_page
+from sortal.evaluate.seen import seen_before, split_rows
 from sortal.evaluate.trust.calibration import logits_of
 from sortal.evaluate.trust.confidence import draw_confidence, with_confidence
 from sortal.export.artifacts import ARTIFACTS
@@ -92,13 +94,7 @@ def recalibrate(
 
 
 def _refuse_seen(table: ImageTable, bundle: Bundle, where: Path) -> None:
-    digests, seen = table.frame["digest"], np.zeros(len(table), bool)
-    reference = read_reference(bundle)
-    if reference is not None:
-        seen |= reference.has_seen(digests)
-    if (where / "split.csv").is_file():
-        fitted = {row["digest"] for row in _split_rows(where) if row["split"] in ("train", "val")}
-        seen |= np.array([digest in fitted for digest in digests], bool)
+    seen = seen_before(table, bundle, run_of(where))
     if seen.any():
         names = [table.name(int(row)) for row in np.flatnonzero(seen)[:_LISTED]]
         more = f" and {int(seen.sum()) - len(names):,} more" if seen.sum() > len(names) else ""
@@ -213,7 +209,7 @@ def _tell_of_artifacts(parent: Bundle, bundle: Path, listener: Listener) -> None
 def _write_split(run: RunFolder, where: Path, table: ImageTable) -> None:
     """The parent's split with the calibration images as validation images, which from now on are seen."""
     columns = ["name", "digest", "label", "split", "group", "unit"]
-    rows = _split_rows(where) if (where / "split.csv").is_file() else []
+    rows = split_rows(run_of(where))
     names = table.labels.names
     frame = table.frame
     rows += [
@@ -226,11 +222,6 @@ def _write_split(run: RunFolder, where: Path, table: ImageTable) -> None:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _split_rows(where: Path) -> list[dict[str, str]]:
-    with (where / "split.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _report(

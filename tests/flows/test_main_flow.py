@@ -141,10 +141,14 @@ def test_evaluating_on_other_images(world: World) -> None:
 
 
 def test_evaluating_on_images_of_the_training_is_an_error_of_the_data(world: World) -> None:
-    report = sortal(world.home, "evaluate", "runs/photos-1", "photos", "--json", "--out", "seen").report
-    found = {finding["code"]: finding for finding in report["findings"]}
-    assert found["seen_in_training"]["severity"] == "error"
-    assert len(found["seen_in_training"]["rows"]) == 36
+    copied = world.home / "copied"
+    shutil.copytree(world.run / "bundle", copied)
+    onnx = "runs/photos-1/bundle/artifacts/onnx"
+    for number, model in enumerate(["runs/photos-1", "runs/photos-1/bundle", onnx, f"{onnx}/model.onnx", copied]):
+        report = sortal(world.home, "evaluate", model, "photos", "--json", "--out", f"seen-{number}").report
+        found = {finding["code"]: finding for finding in report["findings"]}
+        assert found["seen_in_training"]["severity"] == "error"
+        assert len(found["seen_in_training"]["rows"]) == 36
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])

@@ -23,8 +23,8 @@ from sortal.core.sections import DataSection
 from sortal.data.open import images as open_images
 from sortal.data.scan import scan
 from sortal.data.table import ImageTable
-from sortal.evaluate.compare.sides import Contender, seen_findings
 from sortal.evaluate.latency import encoded_images
+from sortal.evaluate.seen import seen_findings
 from sortal.export.images import round_the_classes
 
 MOST = 2_000
@@ -105,8 +105,8 @@ def _named(
     rows = test if len(test) else np.arange(len(table), dtype=np.int64)
     if run is not None and (len(test) or _is_test(table, run)):
         run.log_test_read(f"sortal benchmark on {table.source}")
-    side = Contender(name=where.name, path=where, bundle=bundle, run=run)
-    return table, rows, seen_findings(side, table.select(rows))
+    hint = "measure on images that it did not see"
+    return table, rows, seen_findings(table.select(rows), bundle, run, name=where.name, hint=hint)
 
 
 def _is_test(table: ImageTable, run: RunFolder) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,13 +19,13 @@ from sortal.core.manifest import MANIFEST
 from sortal.core.predictions import Predictions
 from sortal.core.progress import Listener
 from sortal.core.report import Cell, Finding, Report
-from sortal.core.run import RunFolder, new_run, open_run
+from sortal.core.run import RunFolder, new_run
 from sortal.core.sections import EvaluateSection
 from sortal.data.open import images
 from sortal.data.scan import scan
 from sortal.data.table import SPLITS, ImageTable
 from sortal.evaluate.asked import asked_recipe, check_classes, group_numbers, with_asked_group
-from sortal.evaluate.compare.sides import bundle_of
+from sortal.evaluate.compare.sides import bundle_of, run_of
 from sortal.evaluate.drawing.strangers_plot import draw_unknown
 from sortal.evaluate.evaluation import evaluate_predictions
 from sortal.evaluate.files import write_evaluation
@@ -36,10 +35,13 @@ from sortal.evaluate.measure.references import with_references
 from sortal.evaluate.measure.slices import slicings, with_slices
 from sortal.evaluate.pages.page import Picture
 from sortal.evaluate.robustness.added import draw_robust, with_robustness
+from sortal.evaluate.seen import seen_findings, split_rows
 from sortal.evaluate.timed import with_latency
 from sortal.evaluate.trust.confidence import draw_confidence, with_confidence
 from sortal.evaluate.trust.strangers import with_unknown
 from sortal.runtime.classifier import Classifier, open_classifier
+
+_UNSEEN = "evaluate on images that it did not see"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def evaluate_source(
     Reading a test split is logged in the run. Images that the run was trained on are a finding of severity error.
     """
     where = None if isinstance(model, Classifier) else model
-    bundle, run = None if where is None else bundle_of(where), _run_of(where)
+    bundle, run = (None, None) if where is None else (bundle_of(where), run_of(where))
     recipe = asked_recipe(None if bundle is None else bundle.recipe, settings)
     asked = recipe.data
     if out is not None:
@@ -103,7 +105,7 @@ def evaluate_source(
             train_counts=_training_counts(run, classifier.labels),
             facts=_facts(bundle),
             listener=listener,
-            findings=_seen_before(run, scanned),
+            findings=seen_findings(scanned, bundle, run, name="this model", hint=_UNSEEN),
         )
         if by:
             report = with_slices(study.report, study.predictions, study.labels, study.table, by)
@@ -220,13 +222,6 @@ def _check_labels(classifier: Classifier, table: ImageTable) -> None:
         )
 
 
-def _run_of(where: Path | None) -> RunFolder | None:
-    for folder in () if where is None else (where, where.absolute().parent):
-        if (folder / "split.csv").is_file() and (folder / "bundle").is_dir():
-            return open_run(folder)
-    return None
-
-
 @contextmanager
 def _folder(out: Path | None, run: RunFolder | None, source: str) -> Iterator[Path]:
     """Where the files go: `out` itself, or a new numbered folder beside the run."""
@@ -267,32 +262,7 @@ def _training_counts(run: RunFolder | None, labels: LabelSet) -> NDArray[np.int6
     if run is None:
         return None
     counts, known = np.zeros(len(labels), np.int64), labels.lookup()
-    for row in _split_rows(run):
+    for row in split_rows(run):
         if row["split"] == "train" and row["label"] in known:
             counts[known[row["label"]]] += 1
     return counts
-
-
-def _split_rows(run: RunFolder) -> list[dict[str, str]]:
-    with run.split_path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _seen_before(run: RunFolder | None, table: ImageTable) -> list[Finding]:
-    """Whether images were among those the run was fitted on, by content."""
-    if run is None:
-        return []
-    fitted = {row["digest"] for row in _split_rows(run) if row["split"] in ("train", "val")}
-    rows = [name for name, digest in zip(table.names(), table.frame["digest"], strict=True) if digest in fitted]
-    if not rows:
-        return []
-    message = f"{len(rows):,} of {len(table):,} images were used to fit or choose this model: the numbers flatter."
-    return [
-        Finding(
-            code="seen_in_training",
-            severity="error",
-            message=message,
-            rows=tuple(rows[:1000]),
-            hint="evaluate on images that the run did not see",
-        )
-    ]

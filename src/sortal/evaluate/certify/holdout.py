@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from sortal.core.errors import DataError, MachineError
 from sortal.core.holdouts import Use, earlier_uses, record_use
 from sortal.core.places import state_root
 from sortal.core.recipe import Recipe
-from sortal.core.reference import read_reference
 from sortal.core.report import Finding
 from sortal.core.run import RunFolder
 from sortal.data.open import images
 from sortal.data.table import ImageTable
 from sortal.evaluate.asked import with_asked_group
+from sortal.evaluate.seen import seen_before
 from sortal.runtime.classifier import Classifier
 
 _NAMED = 5
@@ -62,12 +61,7 @@ def check_known(classifier: Classifier, table: ImageTable) -> None:
 
 def refuse_seen(table: ImageTable, bundle: Bundle | None, run: RunFolder | None) -> None:
     """By content: what the run's split file calls train or val, and what the bundle remembers."""
-    digests = table.frame["digest"].to_list()
-    fitted = set() if run is None else _fitted(run.split_path)
-    seen = np.array([digest in fitted for digest in digests], bool)
-    reference = None if bundle is None else read_reference(bundle)
-    if reference is not None:
-        seen |= reference.has_seen(digests)
+    seen = seen_before(table, bundle, run)
     if not seen.any():
         return
     names = [table.name(int(row)) for row in np.flatnonzero(seen)[:_NAMED]]
@@ -123,8 +117,3 @@ def uses_finding(uses: Sequence[Use], images: int) -> Finding:
 def _unrecorded(reason: str) -> Finding:
     message = f"Uses of hold-outs cannot be counted on this machine: {reason}"
     return Finding(code="use_not_recorded", severity="warning", message=message, hint="set SORTAL_STATE to a folder")
-
-
-def _fitted(path: Path) -> set[str]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["digest"] for row in csv.DictReader(file) if row.get("split") in ("train", "val")}

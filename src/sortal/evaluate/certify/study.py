@@ -14,7 +14,7 @@ from sortal.core.manifest import MANIFEST
 from sortal.core.progress import Listener
 from sortal.core.publish import publish_file
 from sortal.core.report import Report
-from sortal.core.run import RunFolder, new_run, open_run
+from sortal.core.run import RunFolder, new_run
 from sortal.data.scan import scan
 from sortal.data.table import ImageTable
 from sortal.evaluate.certify.certificate import certify, column_texts
@@ -27,7 +27,7 @@ from sortal.evaluate.certify.holdout import (
     refuse_seen,
     uses_finding,
 )
-from sortal.evaluate.compare.sides import bundle_of
+from sortal.evaluate.compare.sides import bundle_of, run_of
 from sortal.evaluate.latency import PERCENTILE, Latency, calls_needed, encoded_images, measure_latency, measure_network
 from sortal.evaluate.pages.page import render_page
 from sortal.runtime.classifier import Classifier, open_classifier
@@ -60,7 +60,7 @@ def certify_source(
     The use is written into the ledger of hold-outs and into the run. Raises InputError where the contract is wrong or
     absent, DataError where images have no labels or were seen in training, validation or calibration.
     """
-    bundle, run = bundle_of(model), _run_of(model)
+    bundle, run = bundle_of(model), run_of(model)
     contract = _contract(asked.contract, bundle, model)
     check_promises(contract)
     if bundle is not None:
@@ -179,10 +179,3 @@ def _folder(out: Path | None, run: RunFolder | None, source: str) -> Iterator[Pa
     root = Path("certificates") if run is None else run.path / "certificates"
     with new_run(root, Path(source).stem) as numbered:
         yield numbered.path
-
-
-def _run_of(model: Path) -> RunFolder | None:
-    for folder in (model, *model.absolute().parents[:3]):
-        if (folder / "split.csv").is_file() and (folder / "bundle").is_dir():
-            return open_run(folder)
-    return None

@@ -19,9 +19,10 @@ from sortal.evaluate.compare.bootstrap import Answers
 from sortal.evaluate.compare.changes import Pair
 from sortal.evaluate.compare.costs import ModelCost, artifact_size_mb, costs_table, measured_macs
 from sortal.evaluate.compare.report import Compared, compare_pair, many_report, pair_report
-from sortal.evaluate.compare.sides import Contender, class_findings, common_answers, common_classes, seen_findings
+from sortal.evaluate.compare.sides import Contender, class_findings, common_answers, common_classes
 from sortal.evaluate.measure.grouped import Sample, grouped, share_interval
 from sortal.evaluate.measure.slices import slicings
+from sortal.evaluate.seen import seen_findings
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -80,7 +81,7 @@ def gather(sides: Sequence[Side], table: ImageTable, *, by: Sequence[str], confi
     compared = _compared(sides, answers, labels, rows, common, table, confidence)
     sample = grouped(group_numbers(table)[rows], confidence=confidence)
     costs, notes = _costs(sides, [labels[rows] == one.index[rows] for one in answers], sample)
-    findings = [found for side in sides for found in seen_findings(side.who, table)]
+    findings = [found for side in sides for found in _seen(side.who, table)]
     findings += class_findings([side.who for side in sides], [side.labels for side in sides], common)
     findings += [*_left_out(table, labels, answers), *notes]
     report = _report(compared, table, rows, by, confidence)
@@ -97,6 +98,11 @@ def gather(sides: Sequence[Side], table: ImageTable, *, by: Sequence[str], confi
         "body": {**report.body, "images": len(rows), "summary": [*warned, *report.body["summary"]]},
     }
     return Gathered(report=report.model_copy(update=more), table=table, rows=rows, compared=compared, costs=costs)
+
+
+def _seen(who: Contender, table: ImageTable) -> list[Finding]:
+    hint = "compare on images that no model has seen"
+    return seen_findings(table, who.bundle, who.run, name=who.name, hint=hint)
 
 
 def _compared(

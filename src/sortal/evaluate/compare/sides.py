@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,8 @@ from sortal.core.errors import DataError
 from sortal.core.labels import LabelSet
 from sortal.core.manifest import MANIFEST
 from sortal.core.predictions import Predictions
-from sortal.core.reference import read_reference
 from sortal.core.report import Finding
 from sortal.core.run import RunFolder, open_run
-from sortal.data.table import ImageTable
 from sortal.evaluate.compare.bootstrap import Answers
 from sortal.runtime.locate import answering
 
@@ -86,24 +83,6 @@ def class_findings(sides: Sequence[Contender], sets: Sequence[LabelSet], common:
     return [Finding(code="different_classes", severity="warning", message=message, rows=rows[:1000], hint=hint)]
 
 
-def seen_findings(side: Contender, table: ImageTable) -> list[Finding]:
-    """An error where images of the scanned `table` were among those that the model was fitted on, by content.
-
-    From the split of the run, and from what the bundle remembers of its images.
-    """
-    digests = table.frame["digest"].to_list()
-    seen = np.isin(np.array([digest or "" for digest in digests], dtype=object), _fitted(side.run))
-    reference = None if side.bundle is None else read_reference(side.bundle)
-    if reference is not None:
-        seen |= reference.has_seen(digests)
-    rows = [name for name, known in zip(table.names(), seen.tolist(), strict=True) if known]
-    if not rows:
-        return []
-    message = f"{len(rows):,} of {len(table):,} images were used to fit or choose {side.name}: its numbers flatter."
-    hint = "compare on images that no model has seen"
-    return [Finding(code="seen_in_training", severity="error", message=message, rows=tuple(rows[:1000]), hint=hint)]
-
-
 def bundle_of(path: Path) -> Bundle | None:
     """The bundle that a run, a bundle, an artifact in it or its model file belongs to, or that is live in a workspace;
     None for a lone file."""
@@ -120,14 +99,6 @@ def run_of(path: Path) -> RunFolder | None:
         if (folder / "split.csv").is_file() and (folder / "bundle").is_dir():
             return open_run(folder)
     return None
-
-
-def _fitted(run: RunFolder | None) -> list[str]:
-    """Digests of the images that a run was fitted on or chosen by."""
-    if run is None:
-        return []
-    with run.split_path.open(encoding="utf-8", newline="") as file:
-        return [row["digest"] for row in csv.DictReader(file) if row["split"] in ("train", "val")]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
