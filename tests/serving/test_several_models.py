@@ -117,32 +117,43 @@ def test_one_that_has_nothing_is_told_and_keeps_nobody_from_answering(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "place", "said", "received"),
     [
-        ("models: {a: here}\nmodel: x", "no such key"),
-        ("models: {a: {path: here, worker: 2}}", "did you mean workers"),
-        ("models: {a: {path: here, port: 2}}", "setting of the whole server"),
-        ("models: {a: {path: here, batch: 0}}", "greater than or equal to 1"),
-        ("models: {a: nowhere}", "there is no such model"),
-        ("models: {a: here, b: here, a: here}", "the same name twice"),
-        ("models: {a: here}\ndefault: b", "default is none of the models"),
-        ("models: {a/b: here}", "cannot be in an address"),
-        ("models: {4: here}", "cannot be in an address"),
-        ("models: {a: {workers: 2}}", "a model has a path"),
-        ("models: [here]", "there are no models"),
-        ("models: {}", "there are no models"),
-        ("- here", "expected keys and values"),
-        ("models: {a: [", "this is no YAML"),
+        ("models: {a: here}\nmodel: x", "line 2", "no such key", "model"),
+        ("models:\n  a:\n    path: here\n    worker: 2", "line 4, a, worker", "no such setting of a model", "worker"),
+        ("models: {a: {path: here, port: 2}}", "line 1, a, port", "setting of the whole server", "port"),
+        ("models:\n  a: here\n  b: {path: here, batch: 0}", "line 3, b, batch", "greater than or equal to 1", "0"),
+        ("models: {a: nowhere}", "line 1, a", "there is no such model", "nowhere"),
+        ("models: {a: '~nobody-of-this-name/x'}", "line 1, a", "there is no such model", "~nobody-of-this-name/x"),
+        (f"models: {{a: {'x' * 300}}}", "line 1, a", "there is no such model", "xxx"),
+        ("models: {a: here, b: here, a: here}", "line 1", "the same name twice", "a"),
+        ("models:\n  a: here\n  a: here", "line 3", "the same name twice", "a"),
+        ("models: {a: here}\ndefault: b", "line 2", "default is none of the models", "b"),
+        ("models: {a: here}\ndefault: [a]", "line 2", "default is none of the models", "['a']"),
+        ("models: {a/b: here}", "line 1", "cannot be in an address", "a/b"),
+        ("models: {4: here}", "line 1", "cannot be in an address", "4"),
+        ("models: {a: {workers: 2}}", "line 1, a", "a model has a path", "workers"),
+        ("models: &all\n  a: *all", "line 2, a", "a model has a path", "a"),
+        ("models: [here]", "line 1", "there are no models", "here"),
+        ("models: {}", "line 1", "there are no models", "{}"),
+        ("- here", "", "expected keys and values", "list"),
+        ("models: {a: here\ndefault: a", "line 2", "this is no YAML", ""),
+        ("models: {a: {path: here, 2020-99-99: 1}}", "", "this is no YAML", ""),
+        ("models: {a: \udcff}", "", "no text in UTF-8", ""),
     ],
 )
-def test_a_file_that_is_wrong_is_refused_with_the_place(text: str, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_wrong_is_refused_with_the_place(
+    text: str, place: str, said: str, received: str, tmp_path: Path
+) -> None:
     (tmp_path / "here").mkdir()
     file = tmp_path / "models.yaml"
-    file.write_text(text)
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as error:
         read_models(file, ServeSettings())
-    assert said in str(error.value)
-    assert str(file) in str(error.value)
+    assert said in error.value.what
+    assert (error.value.where or "").startswith(f"{file}, {place}" if place else str(file))
+    assert received in (error.value.received or "")
+    assert error.value.hint, "it says what to do"
 
 
 def test_paths_are_those_of_the_file_and_settings_its_own(tmp_path: Path) -> None:

@@ -10,33 +10,43 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sortal.core.bundle import Bundle, open_bundle
-from sortal.core.errors import BundleError, NotFoundError
+from sortal.core.errors import BundleError, ConflictError, InputError, MachineError, NotFoundError
+from sortal.core.manifest import MANIFEST
 from sortal.core.publish import HIDDEN, disk_errors, publish_folder, sweep
 from sortal.workspace.folder import BUNDLES, Workspace
 
 _ATTACHED = ("artifacts", "reports")
 _SHORTEST = 4
+_TRIES = 3
 _GONE = ".gone-"
 """What the name of a bundle begins with while it is removed."""
 
 
 def add_bundle(workspace: Workspace, source: Bundle) -> Bundle:
     """A verified copy of `source` in the workspace. Where it is there already, artifacts and reports that it lacks are
-    added. Raises BundleError where anything in `source` was altered."""
+    added.
+
+    Raises BundleError where anything in `source` was altered, ConflictError where others keep clearing it away.
+    """
     target = _folder(workspace, source.id)
-    if target.is_dir():
-        _complete(source, target)
-        return open_bundle(target)
 
     def write(folder: Path) -> None:
         shutil.copytree(source.path, folder, dirs_exist_ok=True, ignore=_hidden)
         _verify(folder, source.id)
 
-    publish_folder(target, write)
-    return open_bundle(target)
+    for _ in range(_TRIES):
+        if not target.is_dir():
+            _put(target, write)
+        _complete(source, target)
+        stored = _opened(target)
+        if stored is not None:
+            return stored
+    raise ConflictError("the bundle was cleared away again and again", where=str(target))
 
 
 def stored_bundle(workspace: Workspace, name: str) -> Bundle:
@@ -67,7 +77,7 @@ def set_aside(workspace: Workspace, needed: set[str]) -> list[str]:
     unneeded = [name for name in stored_ids(workspace) if name not in needed]
     with disk_errors(folder):
         for name in unneeded:
-            (folder / name).rename(folder / f"{_GONE}{name}-{secrets.token_hex(4)}")
+            _hide(folder / name)
     return unneeded
 
 
@@ -82,6 +92,22 @@ def sweep_bundles(workspace: Workspace) -> None:
 
 def _folder(workspace: Workspace, identity: str) -> Path:
     return workspace.path / BUNDLES / identity
+
+
+def _hide(bundle: Path) -> None:
+    bundle.rename(bundle.parent / f"{_GONE}{bundle.name}-{secrets.token_hex(4)}")
+
+
+def _opened(target: Path) -> Bundle | None:
+    """The bundle; None where another process has cleared it away: what was added to it since is no bundle."""
+    try:
+        return open_bundle(target)
+    except (BundleError, MachineError):
+        if (target / MANIFEST).is_file():
+            raise
+        with suppress(FileNotFoundError):
+            _hide(target)
+        return None
 
 
 def _hidden(_: str, names: list[str]) -> list[str]:
@@ -113,9 +139,25 @@ def _copy_attachment(source: Path, target: Path) -> None:
     def write(folder: Path) -> None:
         shutil.copytree(source, folder, dirs_exist_ok=True)
 
-    publish_folder(target, write)
+    _put(target, write)
+
+
+def _put(target: Path, write: Callable[[Path], None]) -> None:
+    """Publish a folder, unless another process puts the same one there meanwhile."""
+    try:
+        publish_folder(target, write)
+    except InputError:
+        if not target.is_dir():
+            raise
 
 
 def size_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(Path(parent, name).lstat().st_size for parent, _, names in os.walk(folder) for name in names)
+    """Bytes of all files in a folder, as far as they are still there."""
+    return sum(_size(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # another process clears away
+        return 0

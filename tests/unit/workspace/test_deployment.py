@@ -7,12 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, Event
 
 import pytest
 
 from sortal.core.bundle import Bundle, attach, open_bundle
 from sortal.core.errors import BundleError, ConflictError, InputError, NotFoundError
-from sortal.workspace.bundles import full_id, stored_bundle, stored_ids
+from sortal.workspace.bundles import add_bundle, full_id, size_bytes, stored_bundle, stored_ids
 from sortal.workspace.deployment import Deployment, clear, deployment, journal, pin, promote, rollback, withdraw
 from sortal.workspace.folder import BUNDLES, Settings, Workspace, change_settings, open_workspace
 
@@ -176,6 +177,47 @@ def test_a_clearing_that_died_is_finished_and_never_mends_into_a_half_bundle(wor
     assert stored_bundle(workspace, one.id).labels == one.labels
     clear(workspace)
     assert not half.exists()
+
+
+def test_what_is_left_of_a_bundle_that_was_cleared_away_is_in_nobodys_way(workspace: Workspace, make: Maker) -> None:
+    one = make(1)
+    rest = workspace.path / BUNDLES / one.id / "artifacts" / "onnx"
+    rest.mkdir(parents=True)
+    (rest / "model.onnx").write_bytes(b"added while the bundle went")
+    assert promote(workspace, one).live == one.id
+    assert stored_bundle(workspace, one.id).attachment("artifacts/onnx")
+
+
+def test_several_who_add_the_same_bundle_at_once_all_have_it(workspace: Workspace, make: Maker) -> None:
+    bundle, together = make(1), Barrier(4)
+
+    def one(_: int) -> str:
+        together.wait()
+        return add_bundle(workspace, bundle).id
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            assert set(pool.map(one, range(4))) == {bundle.id}
+            shutil.rmtree(workspace.path / BUNDLES / bundle.id)
+
+
+def test_sizes_are_told_while_bundles_go(workspace: Workspace, make: Maker) -> None:
+    bundle = make(1)
+    folder = add_bundle(workspace, bundle).path
+    whole, done = size_bytes(folder), Event()
+
+    def comes_and_goes() -> None:
+        while not done.is_set():
+            shutil.rmtree(folder)
+            add_bundle(workspace, bundle)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(comes_and_goes)
+        try:
+            assert all(0 <= size_bytes(workspace.path / BUNDLES) <= 3 * whole for _ in range(300))
+        finally:
+            done.set()
+        other.result()
 
 
 def test_many_promote_at_once_and_every_change_is_one_entry(workspace: Workspace, make: Maker) -> None:
