@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
+    from sortal.serve.memory import BatchMemory
+
 _LENGTH = struct.Struct("!I")
 MOST_HEADER = 16 * 1024 * 1024
 
@@ -53,14 +55,17 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame:
     return Frame(header=header, blobs=tuple(blobs))
 
 
-def receive(channel: socket) -> Frame | None:
-    """As `read_frame`, blocking; None where the other side has ended."""
+def receive(channel: socket, memory: BatchMemory | None = None) -> Frame | None:
+    """As `read_frame`, blocking; None where the other side has ended. Blobs that were `laid` into the shared memory are
+    taken from there."""
     first = _exactly(channel, _LENGTH.size)
     if first is None:
         return None
     (length,) = _LENGTH.unpack(first)
     header = _header(_exactly(channel, _checked(length)) or b"")
     blobs = [_exactly(channel, size) or b"" for size in header.pop("sizes")]
+    if memory is not None and "laid" in header:
+        blobs = memory.get(header.pop("laid"))
     return Frame(header=header, blobs=tuple(blobs))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import numpy as np
 
 from sortal.core.errors import InternalError, MachineError, SortalError
 from sortal.serve.frames import FILES, Frame, pack, read_frame
+from sortal.serve.memory import BatchMemory, create_memory
 from sortal.serve.settings import ServeSettings
 
 Answer = dict[str, Any]
@@ -36,10 +38,16 @@ class WorkerLostError(MachineError):
 
 
 class Worker:
-    """One process and the socket to it."""
+    """One process, the socket to it, and the memory that is shared with it where there is such."""
 
-    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
-        self.process, self._reader, self._writer = process, reader, writer
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        memory: BatchMemory | None = None,
+    ):
+        self.process, self._reader, self._writer, self._memory = process, reader, writer, memory
         self._asked = 0
         self.decode_s = self.network_s = 0.0
         """How long the last batch took it: reading and preparing the images, and the network."""
@@ -71,8 +79,10 @@ class Worker:
 
     async def exchange(self, header: dict[str, Any], blobs: Sequence[bytes], *, limit_s: float) -> Frame:
         """Send a frame and hear the next one. Raises WorkerLostError; the process is dead then."""
+        sizes = self._memory.put(blobs) if self._memory is not None and not self._writer.is_closing() else None
+        message = pack(header, blobs) if sizes is None else pack({**header, "laid": sizes})
         try:
-            self._writer.writelines(pack(header, blobs))
+            self._writer.writelines(message)
         except (ConnectionError, RuntimeError) as error:
             await self.end()
             raise WorkerLostError("the worker died") from error
@@ -84,26 +94,35 @@ class Worker:
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
+        if self._memory is not None:
+            self._memory.close()
 
 
 async def begin(module: str, asked: dict[str, Any]) -> Worker:
-    """A new process `python -m module SETTINGS` that has one end of a socket, `channel`; it has said nothing yet."""
+    """A new process `python -m module SETTINGS` that has one end of a socket, `channel`, and where there is such the
+    `memory` that is shared with it; it has said nothing yet."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    memory, descriptor = create_memory() or (None, None)
+    given = {"channel": theirs.fileno()} | ({} if descriptor is None else {"memory": descriptor})
+    try:
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 module,
-                json.dumps({"channel": theirs.fileno(), **asked}),
-                pass_fds=[theirs.fileno()],
+                json.dumps({**asked, **given}),
+                pass_fds=list(given.values()),
                 stdin=asyncio.subprocess.DEVNULL,
             )
         except BaseException:
             writer.close()
             raise
-    return Worker(process, reader, writer)  # nothing is waited for behind the process, so that it has always an owner
+    finally:
+        theirs.close()
+        if descriptor is not None:
+            os.close(descriptor)
+    return Worker(process, reader, writer, memory)  # nothing is waited for behind the process: it has always an owner
 
 
 @dataclass(kw_only=True)

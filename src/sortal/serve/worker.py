@@ -26,6 +26,7 @@ from sortal.runtime.choice import Wish, open_chosen
 from sortal.runtime.classifier import Classifier
 from sortal.serve.frames import FILES, NOT_FINITE, receive, send
 from sortal.serve.lines import log_crash
+from sortal.serve.memory import open_memory
 
 GOLDEN_SEED = 7
 AT_ONCE = 8
@@ -37,7 +38,7 @@ _ON_CPU = frozenset({"onnxruntime", "openvino", "litert"})
 def main(asked: dict[str, Any]) -> int:
     """Serve `asked["model"]` on the socket with the descriptor `asked["channel"]`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when to end
-    channel = socket.socket(fileno=asked["channel"])
+    channel, memory = socket.socket(fileno=asked["channel"]), open_memory(asked.get("memory"))
     os.nice(asked["nice"])
     try:
         # nothing is measured here, a server has to be there soon; what was measured before is used
@@ -50,7 +51,7 @@ def main(asked: dict[str, Any]) -> int:
         return 1
     send(channel, {"kind": "ready", "pid": os.getpid(), **description(model), "golden": golden})
     while True:
-        frame = receive(channel)
+        frame = receive(channel, memory)
         if frame is None:
             return 0
         started_s, network_s = time.perf_counter(), model.network_s

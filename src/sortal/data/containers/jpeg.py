@@ -22,6 +22,8 @@ _MOST_SCANNED_PIXELS = 1_000_000_000
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
 _SCAN, _END, _EXIF, _JFIF, _ADOBE = 0xDA, 0xD9, 0xE1, 0xE0, 0xEE
+_CODED = -1
+"""No marker: the coefficients behind the header of a scan."""
 _ALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}
 _SKIPPED = {*range(0xE0, 0xF0), 0xFE, 0xDC}
 _KNOWN = _FRAMES | _TABLES | _SKIPPED | {_SCAN}
@@ -49,6 +51,9 @@ def strip(data: bytes) -> bytes:
     for marker, start, end in _segments(data):
         if marker == _END:
             break
+        if marker == _CODED:
+            parts.append(data[start:end])
+            continue
         if marker in _FRAMES:
             frames += 1
             size = _frame(data[start:end], 1)
@@ -59,8 +64,6 @@ def strip(data: bytes) -> bytes:
         if _kept(marker, data[start : start + 5]):
             parts.append(struct.pack(">BBH", 0xFF, marker, end - start + 2))
             parts.append(data[start:end])
-        if marker == _SCAN:
-            parts.append(data[end : _scan_end(data, end)])
     else:
         raise truncated("the JPEG has no end marker")
     if frames != 1 or not scans:
@@ -70,7 +73,8 @@ def strip(data: bytes) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of every segment's content up to the end marker; the content of a scan is its header."""
+    """(marker, start, end) of every segment's content up to the end marker; the content of a scan is its header, and its
+    coefficients come next as `_CODED`, looked for only where somebody goes on to them."""
     position, count = 2, 0
     while (position := data.find(b"\xff", position)) >= 0:
         count += 1
@@ -97,7 +101,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if end > len(data):
             raise truncated("the JPEG ends inside a segment")
         yield marker, position + 2, end
-        position = _scan_end(data, end) if marker == _SCAN else end
+        position = end
+        if marker == _SCAN:
+            position = _scan_end(data, end)
+            yield _CODED, end, position
 
 
 def _scan_end(data: bytes, start: int) -> int:

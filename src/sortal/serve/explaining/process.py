@@ -27,6 +27,7 @@ from sortal.evaluate.explain.places import boxes, grid
 from sortal.evaluate.explain.viewed import Viewed, randomized, viewed
 from sortal.serve.frames import receive, send
 from sortal.serve.lines import log_crash
+from sortal.serve.memory import open_memory
 
 _NICER = 10
 _SHOWN_PX = 448
@@ -38,7 +39,7 @@ def main(asked: dict[str, Any]) -> int:
     """Explain answers of `asked["model"]` on the socket with the descriptor `asked["channel"]`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when to end
     os.nice(_NICER)
-    channel = socket.socket(fileno=asked["channel"])
+    channel, memory = socket.socket(fileno=asked["channel"]), open_memory(asked.get("memory"))
     with ExitStack() as opened:
         try:
             view = opened.enter_context(viewed(Path(asked["model"]), threads=asked["threads"]))
@@ -47,7 +48,7 @@ def main(asked: dict[str, Any]) -> int:
             return 1
         random = twin(opened, view, asked["threads"])
         send(channel, {"kind": "ready", "bundle_id": view.info.bundle_id})
-        while (frame := receive(channel)) is not None:
+        while (frame := receive(channel, memory)) is not None:
             wanted, shown = frame.header["class"], frame.header["pictures"]
             send(channel, *explained(view, random, frame.blobs[0], wanted, pictures=shown))
     return 0
