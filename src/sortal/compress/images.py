@@ -39,6 +39,8 @@ FEWEST = 10
 """Calibration images below which the ranges would be those of single images."""
 MOST_JUDGED = 2_000
 """Validation images that every candidate answers; more would cost minutes and change little."""
+MOST_FURTHER = 2_000
+"""Training images beside them that candidates within the budget answer too."""
 _BATCH = 32
 
 
@@ -110,6 +112,19 @@ def gather_images(
         table=table,
         labels=labels,
     )
+
+
+def further_images(material: Material, spec: PreprocessSpec, listener: Listener) -> Prepared | None:
+    """Training images that set no ranges, spread evenly: candidates can be held against float32 on them, since that
+    asks for no label. None where there are none."""
+    table, labels = material.table, material.labels
+    if table is None or labels is None:
+        return None
+    used, digests = set(material.calibration.digests), table.frame["digest"].to_list()
+    rows = [row for row in table.split_rows("train").tolist() if labels[row] >= 0 and digests[row] not in used]
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_FURTHER)).astype(np.int64))
+    found, _ = prepare_rows(table, np.array(rows, np.int64)[chosen], labels, spec, listener, "further images")
+    return found if len(found.labels) else None
 
 
 def divided_images(

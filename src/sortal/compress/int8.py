@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sortal.compress.fused_form import fused_form, rounded_layers, zero_points
-from sortal.compress.images import Material
+from sortal.compress.images import Material, further_images
 from sortal.compress.judge import answer
 from sortal.compress.outside import outside_candidates
-from sortal.compress.pricing import TENSORRT, Budget, Candidate, Pricing
+from sortal.compress.pricing import TENSORRT, Answered, Budget, Candidate, Pricing
 from sortal.compress.report import Outcome, compression_report
 from sortal.compress.search import Found, Search
 from sortal.compress.ship import MODEL, ORIGINAL, ship
@@ -81,12 +81,23 @@ def quantized_artifacts(
 
 
 def _pricing(bundle: Bundle, material: Material, original: Path, budget: Budget, listener: Listener) -> Pricing:
+    further = further_images(material, bundle.preprocess, listener)
+    more = 0 if further is None else len(further.labels)
+    listener.say(f"float32 answers {len(material.judged.labels):,} validation images and {more:,} training images")
     engine: Engine = ENGINES.get("onnxruntime").open(original, threads=allowed_cpus())
-    listener.say(f"float32 answers {len(material.judged.labels)} validation images")
-    answers = answer(engine, bundle, material.judged)
-    engine.close()
-    size_bytes = original.stat().st_size
-    return Pricing(bundle=bundle, material=material, original=answers, size_bytes=size_bytes, budget=budget)
+    try:
+        answers = answer(engine, bundle, material.judged)
+        agreed = None if further is None else Answered(images=further, original=answer(engine, bundle, further))
+    finally:
+        engine.close()
+    return Pricing(
+        bundle=bundle,
+        material=material,
+        original=answers,
+        size_bytes=original.stat().st_size,
+        budget=budget,
+        further=agreed,
+    )
 
 
 def _judged(bench: _Bench) -> Outcome:
@@ -96,7 +107,7 @@ def _judged(bench: _Bench) -> Outcome:
     if bench.recipe.compress.method == "all" and bench.recipe.compress.weight_bits != 7:
         candidates += outside_candidates(bench.original, bench.search, bench.folder, bench.listener)
     if find_spec("openvino") is not None:
-        candidates.append(bench.search.fused(found.chosen or found.best))
+        candidates += [bench.search.fused(one) for one in found.forms]
     if bench.recipe.compress.tensorrt:
         candidates.append(_for_tensorrt(bench, found))
     measured, plain_ms = _timed(bench, candidates)

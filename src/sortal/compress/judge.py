@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.compress.images import Prepared
+from sortal.compress.movement import Movement, changed_decisions, movement
 from sortal.core.bundle import Bundle
 from sortal.core.contract import Contract
 from sortal.core.errors import BundleError
@@ -44,12 +45,24 @@ class Price:
     """Of the mean recall of the classes that have images."""
     flips: Ints
     """Which images are decided otherwise: another answer, or answered instead of left to a person, or the reverse."""
-    divergence: float
-    """Mean Kullback-Leibler divergence of its probabilities from the original's."""
+    movement: Movement
+    """From the original's answers, on the images that judge."""
     recalls: tuple[Floats, Floats]
     """(C,) recall of the original and of the candidate, NaN for classes without images."""
     broken: tuple[str, ...]
     """Clauses of the contract that hold for the original and not any more."""
+    further: Movement | None = None
+    """The same on further images without regard to their labels; only of what is within the budget."""
+
+    @property
+    def whole(self) -> Movement:
+        """From the original's answers, on all images that were looked at."""
+        return self.movement if self.further is None else self.movement.joined(self.further)
+
+    @property
+    def moved(self) -> float:
+        """By how much probabilities move: mean divergence on all images that were looked at, in nats."""
+        return self.whole.divergence
 
     @property
     def drop(self) -> float:
@@ -99,8 +112,8 @@ def price(
         accuracy=Metric(value=float(right[1].mean()), low=float(ends[0]), high=float(ends[1]), n=n),
         accuracy_drop=Metric(value=0.0 - 100 * test.difference, low=-100 * high, high=-100 * low, n=n),
         macro_drop=macro_drop(images.labels, right, len(original.labels), images.groups, confidence),
-        flips=np.flatnonzero((original.index != candidate.index) | (original.abstained != candidate.abstained)),
-        divergence=divergence(original, candidate),
+        flips=changed_decisions(original, candidate),
+        movement=movement(original, candidate),
         recalls=(recalls[0], recalls[1]),
         broken=() if contract is None else broken_clauses(contract, original, candidate, images, sizes),
     )
@@ -131,12 +144,6 @@ def macro_drop(
     drawn = [of(weights) for weights in image_weights(len(labels), groups, seed=0, count=RESAMPLES)]
     low, high = percentiles(np.concatenate(drawn), confidence)
     return Metric(value=seen, low=low, high=high, n=len(labels))
-
-
-def divergence(original: Predictions, candidate: Predictions) -> float:
-    """Mean Kullback-Leibler divergence of the candidate's probabilities from the original's, in nats."""
-    p, q = (np.maximum(one.probabilities.astype(np.float64), 1e-9) for one in (original, candidate))
-    return float((p * np.log(p / q)).sum(axis=1).mean())
 
 
 def broken_clauses(

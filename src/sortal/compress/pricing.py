@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sortal.compress.images import Material, Prepared
 from sortal.compress.judge import Price, answer, price
+from sortal.compress.movement import movement
 from sortal.core.bundle import Bundle
 from sortal.core.contract import Contract
 from sortal.core.predictions import Predictions
@@ -83,6 +84,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answered:
+    """Images with float32's answers to them."""
+
+    images: Prepared
+    original: Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pricing:
     """The network that candidates are held against, with its answers to the validation images."""
 
@@ -91,16 +100,22 @@ class Pricing:
     original: Predictions
     size_bytes: int
     budget: Budget
+    further: Answered | None = None
+    """Images beside the validation images on which only agreement counts."""
 
     def __call__(self, path: Path, engine: str) -> Price:
         """What the file at `path` costs when this engine runs it. Raises BundleError where it cannot be run."""
-        return price(
+        cost = price(
             self.original,
             self.answers(path, engine, self.material.judged),
             self.material.judged,
             contract=self.budget.contract,
             sizes=(self.size_bytes, size_of(path)),
         )
+        if self.further is None or not self.budget.holds(cost):
+            return cost
+        answers = self.answers(path, engine, self.further.images)
+        return replace(cost, further=movement(self.further.original, answers))
 
     def answers(self, path: Path, engine: str, images: Prepared) -> Predictions:
         """Decisions about prepared images."""

@@ -22,6 +22,8 @@ from sortal.evaluate.latency import processor
 KIND = "compression"
 _LISTED = 1_000
 _LAYERS = 20
+_UNMOVED: tuple[Cell, ...] = (0.0, None, None, 0.0, 0, None, 0.0, 0.0)
+"""What float32 loses and moves against itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +107,14 @@ def candidates_table(outcome: Outcome) -> Table:
         "accuracy_high",
     )
     columns += ("drop_points", "drop_points_low", "drop_points_high", "macro_drop_points", "flips")
+    columns += ("further_flips", "divergence", "margin_shift")
     columns += ("cpu_ms", "time_ratio", "time_ratio_low", "time_ratio_high", "verdict")
     right = outcome.original.index == outcome.material.judged.labels
     ends = wilson(int(right.sum()), len(right), 0.95)
     accuracy = (float(right.mean()), float(ends[0]), float(ends[1]))
     mb = outcome.original_bytes / 1e6
     rows: list[tuple[Cell, ...]] = [
-        ("float32", "FP32", engine, mb, 1.0, *accuracy, 0.0, None, None, 0.0, 0, ms, 1.0, None, None, "the original")
+        (*("float32", "FP32", engine, mb, 1.0, *accuracy), *_UNMOVED, ms, 1.0, None, None, "the original")
         for engine, ms in outcome.original_ms.items()
     ]
     for one in outcome.judged:
@@ -127,6 +130,9 @@ def candidates_table(outcome: Outcome) -> Table:
                 *_ends(cost.accuracy_drop),
                 cost.macro_drop.value,
                 len(cost.flips),
+                None if cost.further is None else cost.further.changed,
+                cost.moved,
+                cost.whole.margin_shift,
                 one.ms,
                 *_ends(one.ratio),
                 one.verdict,
@@ -140,18 +146,33 @@ def sentences(outcome: Outcome) -> list[str]:
     best = outcome.best
     if best is None:
         return ["Nothing could be tried."]
-    cost, ratio = best.price, best.ratio.value or 1.0
-    size = best.candidate.size_bytes / outcome.original_bytes
+    shipped = [one for one in outcome.judged if one.verdict == "shipped"]
+    begun = f"Shipped as {', '.join(outcome.shipped)}." if shipped else f"Nothing was shipped: {best.verdict}."
+    told = [sentence for one in shipped or [best] for sentence in _costs(outcome, one)]
+    return [begun, *told, *_gained(outcome)]
+
+
+def _costs(outcome: Outcome, one: Judged) -> list[str]:
+    """What one candidate costs and saves, and how many decisions it changes."""
+    cost, kept = one.price, one.candidate.floating
+    size, ratio = one.candidate.size_bytes / outcome.original_bytes, one.ratio.value or 1.0
     told = f"{len(outcome.material.judged.labels):,} validation images"
     drop = f"accuracy {_points(cost.accuracy_drop)} and macro accuracy {_points(cost.macro_drop)} on {told}"
-    kept = f", {len(best.candidate.floating)} layers in float32" if best.candidate.floating else ""
-    what = f"int8 ({best.candidate.name}{'' if 'float' in best.candidate.name else kept}) on {best.engine}"
-    said = f"{what}: {drop}; {size:.2f} of the size, {ratio:.2f} of the time."
-    flips = len(cost.flips)
-    changed = f"{flips} of {told} are decided otherwise, with the thresholds as they stand."
-    if outcome.shipped:
-        return [f"Shipped as {', '.join(outcome.shipped)}.", said, changed, *_gained(outcome)]
-    return [f"Nothing was shipped: {best.verdict}.", said, changed, *_gained(outcome)]
+    floating = f", {len(kept)} layers in float32" if kept and "float" not in one.candidate.name else ""
+    what = f"int8 ({one.candidate.name}{floating}) on {one.engine}"
+    return [
+        f"{what}: {drop}; {size:.2f} of the size, {ratio:.2f} of the time.",
+        f"{_changed(cost, told)}, with the thresholds as they stand.",
+    ]
+
+
+def _changed(cost: Price, told: str) -> str:
+    """How many decisions change, on images without regard to labels too."""
+    said = f"{len(cost.flips)} of {told} are decided otherwise"
+    if cost.further is None:
+        return said
+    more = cost.further
+    return f"{said}, and {more.changed} of {more.images:,} training images that set no ranges ({more.share:.1%})"
 
 
 def _gained(outcome: Outcome) -> list[str]:
@@ -183,18 +204,30 @@ def _findings(outcome: Outcome) -> list[Finding]:
     if not outcome.shipped:
         hint = "the bundle is as it was; allow more: compress.max_drop=1, or give more calibration images"
         found.append(Finding(code="not_shipped", severity="error", message=f"No int8: {best.verdict}.", hint=hint))
-    high = best.price.accuracy_drop.high or 0.0
-    if outcome.shipped and high > outcome.budget.max_drop:
-        message = (
-            f"{len(outcome.material.judged.labels):,} images cannot rule out a drop of accuracy of up to "
-            f"{high:.1f} points; the budget of {outcome.budget.max_drop:g} holds for what was measured."
-        )
-        found.append(Finding(code="few_images", severity="info", message=message))
+    found += [finding for one in outcome.judged if one.verdict == "shipped" for finding in _unsettled(outcome, one)]
     if len(best.price.flips):
         rows = tuple(outcome.material.judged.names[row] for row in best.price.flips[:_LISTED].tolist())
         message = f"{len(rows)} images are decided otherwise than by float32."
         found.append(Finding(code="flips", severity="warning", message=message, rows=rows))
     return found
+
+
+def _unsettled(outcome: Outcome, one: Judged) -> list[Finding]:
+    """What is to be said where the validation images are too few to show that the budget holds; a warning where
+    decisions about further images change more often than it allows points."""
+    high, budget, more = one.price.accuracy_drop.high or 0.0, outcome.budget.max_drop, one.price.further
+    if high <= budget:
+        return []
+    message = (
+        f"{one.candidate.artifact}: {len(outcome.material.judged.labels):,} validation images can show that at most "
+        f"{high:.1f} points are lost, not {budget:g}; the budget holds for what was measured."
+    )
+    if more is not None:
+        message += f" Of {more.images:,} training images that set no ranges {more.share:.1%} are decided otherwise."
+    doubtful = more is not None and 100 * more.share > budget
+    hint = "settle it on images that neither has seen: sortal compare RUN ARTIFACT holdout/"
+    severity = "warning" if doubtful else "info"
+    return [Finding.model_validate({"code": "few_images", "severity": severity, "message": message, "hint": hint})]
 
 
 def _classes(outcome: Outcome, cost: Price) -> Table:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sortal.compress.bias import corrected
 from sortal.compress.fused_form import fused_form, rounded_layers
 from sortal.compress.graph import layers, quantized, simplified, tensors, with_metadata, with_outputs
-from sortal.compress.judge import divergence
+from sortal.compress.movement import divergence
 from sortal.compress.pricing import Candidate, Method, Pricing
 from sortal.compress.ranges import METHODS, Range, see_tensors
 from sortal.compress.tail import add_tail, unknown_tail
@@ -44,6 +44,12 @@ class Found:
     """Of those with every layer in integers, the one that moves probabilities least."""
     sensitivity: tuple[tuple[str, float], ...] = ()
     """Layers by how much each alone moves the probabilities, the worst first; empty where that was not needed."""
+
+    @property
+    def forms(self) -> tuple[Candidate, ...]:
+        """Those that another engine should judge for itself, since it rounds elsewhere: each kind of ranges with every
+        layer in integers, and what was taken."""
+        return tuple(one for one in self.candidates if not one.floating or one is self.chosen)
 
 
 class Facts(TypedDict, total=False):
@@ -80,9 +86,9 @@ class Search:
         budget = self.pricing.budget
         tried = [self._try(method, narrow=narrow) for narrow in self._narrow for method in METHODS]
         good = [one for one in tried if budget.holds(one.price)]
-        best = min(tried, key=_moved)
+        best = min(tried, key=lambda one: one.price.movement.divergence)
         if good:
-            return Found(candidates=tuple(tried), chosen=min(good, key=_moved), best=best)
+            return Found(candidates=tuple(tried), chosen=min(good, key=lambda one: one.price.moved), best=best)
         order = self._sensitivity(best)
         for floating in self._left_out([name for name, _ in order]):
             tried.append(self._try(best.ranges, narrow=best.narrow, floating=floating))
@@ -163,10 +169,6 @@ class Search:
         while count <= len(others) and len(ends) + count < len(names):
             yield (*ends, *others[:count])
             count *= 2
-
-
-def _moved(one: Candidate) -> float:
-    return one.price.divergence
 
 
 def _named(method: str, floating: int, *, narrow: bool) -> str:

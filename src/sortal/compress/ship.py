@@ -7,6 +7,7 @@ reference are its parent's, and its id is written into the graph.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def _details(one: Judged, interface: dict[str, Any]) -> dict[str, Any]:
             "accuracy_drop_points": cost.accuracy_drop.value,
             "macro_drop_points": cost.macro_drop.value,
             "flips": len(cost.flips),
+            "agreement": asdict(cost.whole),
             "time_ratio": one.ratio.value,
         },
     }

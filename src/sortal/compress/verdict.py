@@ -1,5 +1,5 @@
 """Which candidates are taken: those within the budget and faster than float32 on this machine, the fastest of each
-artifact; of those that are about as fast, the one that moves probabilities least."""
+artifact; of those that are about as fast and as small, the one that moves probabilities least."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sortal.core.report import Metric
 from sortal.runtime.engines import ENGINES
 
 ABOUT = 1.05
-"""Times that differ by less are the same."""
+"""Times, and sizes, that differ by less are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +101,13 @@ def _best(found: Sequence[Timed], budget: Budget) -> Timed | None:
     for one in sorted(good, key=_moved, reverse=True):
         forms[one.candidate.method, one.candidate.floating] = one  # one form is as fast with any ranges
     least = min(one.ms for one in forms.values())
-    return min((one for one in forms.values() if one.ms <= ABOUT * least), key=_moved)
+    quick = [one for one in forms.values() if one.ms <= ABOUT * least]
+    smallest = min(one.candidate.size_bytes for one in quick)
+    return min((one for one in quick if one.candidate.size_bytes <= ABOUT * smallest), key=_moved)
 
 
 def _moved(one: Timed) -> float:
-    return one.price.divergence
+    return one.price.moved
 
 
 def _objection(one: Timed, budget: Budget) -> str:

@@ -13,6 +13,7 @@ from smallgraph import SPEC, small_images
 from sortal.compress.fused_form import fused_form, rounded_layers, zero_points
 from sortal.compress.graph import layers, quantized, simplified, tensors, with_metadata, with_outputs
 from sortal.compress.judge import Price
+from sortal.compress.movement import Movement
 from sortal.compress.pricing import Budget, Candidate
 from sortal.compress.ranges import min_max, see_tensors
 from sortal.compress.verdict import Timed, may_gain, verdicts
@@ -113,6 +114,10 @@ def test_what_tensorrt_takes_is_symmetric_and_complete(gated_file: Path) -> None
     assert all(stored[name] == TensorProto.FLOAT for name in biases)
 
 
+def _moved(images: int, divergence: float) -> Movement:
+    return Movement(images=images, changed=0, divergence=divergence, margin_shift=0.0)
+
+
 def _timed(
     name: str,
     ms: float,
@@ -121,17 +126,22 @@ def _timed(
     divergence: float,
     drop: float = 0.0,
     floating: tuple[str, ...] = (),
+    further: float | None = None,
+    size_bytes: int = 100,
 ) -> Timed:
     cost = Price(
         accuracy=Metric(value=0.9),
         accuracy_drop=Metric(value=drop),
         macro_drop=Metric(value=drop),
         flips=np.zeros(0, np.int64),
-        divergence=divergence,
+        movement=_moved(20, divergence),
+        further=None if further is None else _moved(180, further),
         recalls=(np.ones(2), np.ones(2)),
         broken=(),
     )
-    one = Candidate(name=name, path=Path("model.onnx"), method="PTQ", price=cost, size_bytes=1, floating=floating)
+    one = Candidate(
+        name=name, path=Path("model.onnx"), method="PTQ", price=cost, size_bytes=size_bytes, floating=floating
+    )
     return Timed(candidate=one, ms=ms, ratio=Metric(value=sum(ratio) / 2, low=ratio[0], high=ratio[1], n=30))
 
 
@@ -148,6 +158,24 @@ def test_the_fastest_within_the_budget_is_taken_and_of_equals_the_closest() -> N
     assert told["coarse"] == told["slow but exact"] == "fits"
     assert told["not faster"] == "not faster than float32 on this machine"
     assert told["lossy"] == "loses 3.00 points, more than 0.5"
+
+
+def test_what_moves_least_on_all_images_is_taken_where_validation_images_alone_say_otherwise() -> None:
+    found = [
+        _timed("lucky", 4.0, (0.5, 0.6), divergence=0.0, further=0.2),
+        _timed("calm", 4.0, (0.5, 0.6), divergence=0.1, further=0.01, floating=("head",)),
+    ]
+    told = {one.candidate.name: one.verdict for one in verdicts(found, Budget(max_drop=0.5))}
+    assert told == {"lucky": "fits", "calm": "shipped"}
+
+
+def test_what_is_clearly_larger_is_not_taken_for_moving_less() -> None:
+    found = [
+        _timed("calm but large", 4.0, (0.5, 0.6), divergence=0.0, floating=("head",), size_bytes=120),
+        _timed("small", 4.0, (0.5, 0.6), divergence=0.1),
+    ]
+    told = {one.candidate.name: one.verdict for one in verdicts(found, Budget(max_drop=0.5))}
+    assert told == {"calm but large": "fits", "small": "shipped"}
 
 
 def test_training_is_worth_it_only_where_accuracy_is_what_is_missing() -> None:

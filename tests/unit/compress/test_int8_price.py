@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sortal.compress.images import Prepared, round_the_classes
-from sortal.compress.judge import broken_clauses, class_recalls, divergence, macro_drop, price
+from sortal.compress.judge import broken_clauses, class_recalls, macro_drop, price
+from sortal.compress.movement import divergence
 from sortal.compress.pricing import Budget
 from sortal.compress.speed import is_faster, time_ratio
 from sortal.core.contract import Contract
@@ -54,7 +55,8 @@ def test_drops_are_points_of_accuracy_and_of_mean_recall() -> None:
 def test_equal_answers_cost_nothing_but_the_interval_stays_open() -> None:
     cost = price(_answers(WORSE), _answers(WORSE), _images(TRUE))
     assert cost.drop == 0.0
-    assert cost.divergence == pytest.approx(0.0, abs=1e-9)
+    assert cost.movement.divergence == pytest.approx(0.0, abs=1e-9)
+    assert cost.movement.margin_shift == 0.0
     assert len(cost.flips) == 0
     assert cost.accuracy_drop.high is not None
     assert cost.accuracy_drop.high > 1.0
