@@ -31,6 +31,10 @@ BATCH = "batch"
 _IN_PLACE = "inplace"
 _EXAMPLE_BATCH = 2
 """At least 2: torch.export takes an example of size 1 for a promise that the size is always 1."""
+_FOLDED_NUMBERS = 2**22
+"""What depends on no image is computed once, up to that many numbers. The exporter itself stops at 8,192 and leaves the
+resize of a ViT's position embedding (1,369 × 1,024 numbers in a large one) and the masks of Swin's windows in place.
+"""
 
 
 def export_onnx(
@@ -76,6 +80,7 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
 
 def _translate(network: nn.Module, spec: PreprocessSpec) -> onnx.ModelProto:
     import torch
+    from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
     parameter = next(network.parameters(), torch.empty(0))
     example = torch.zeros(_EXAMPLE_BATCH, spec.channels, *spec.size, device=parameter.device)
@@ -95,6 +100,8 @@ def _translate(network: nn.Module, spec: PreprocessSpec) -> onnx.ModelProto:
         )
     if program is None:
         raise InternalError("torch.onnx.export returned nothing")
+    fold_constants(program.model, input_size_limit=_FOLDED_NUMBERS, output_size_limit=_FOLDED_NUMBERS)
+    remove_unused_nodes(program.model)
     return program.model_proto
 
 

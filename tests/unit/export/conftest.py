@@ -13,6 +13,9 @@ from sortal.core.decision import DecisionSpec
 from sortal.core.labels import LabelSet
 from sortal.core.preprocess import Pixels, PreprocessSpec
 from sortal.export.graph import export_onnx
+from sortal.models.backbones import create
+from sortal.models.network import Network
+from sortal.models.resolve import ModelSource
 from sortal.runtime.metadata import ArtifactInfo, to_metadata
 
 
@@ -63,3 +66,18 @@ def exported(tmp_path_factory: pytest.TempPathFactory, network: Tiny, spec: Prep
     )
     file = tmp_path_factory.mktemp("exported") / "model.onnx"
     return export_onnx(network, spec, file, metadata=to_metadata(info))
+
+
+@pytest.fixture(scope="session", params=[56, 64])
+def small_vit(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, labels: LabelSet
+) -> tuple[Network, Path]:
+    """A ViT and its file for images of 56 px. Its position embedding, for images of that size or of another, is larger
+    than the exporter folds by itself."""
+    arguments = {"patch_size": 4, "img_size": request.param, "embed_dim": 48, "depth": 1, "num_heads": 2}
+    source = ModelSource(name="vit", architecture="vit_tiny_patch16_224", arguments=arguments)
+    made = create(source, classes=len(labels), size=(56, 56))
+    spec = PreprocessSpec(size=(56, 56), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    info = ArtifactInfo(labels=labels, preprocess=spec, decision=DecisionSpec(), bundle_id="0" * 64, licence="MIT")
+    file = tmp_path_factory.mktemp("vit") / "model.onnx"
+    return made, export_onnx(made, spec, file, metadata=to_metadata(info))

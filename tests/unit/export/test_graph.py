@@ -69,6 +69,23 @@ def test_the_file_has_a_free_batch_a_fixed_opset_and_no_trace_of_the_machine(exp
     assert not re.search(rb"\.py|/home|/root|site-packages", exported.read_bytes())
 
 
+def test_nothing_is_left_to_compute_that_no_image_changes(small_vit):
+    _, file = small_vit
+    graph = onnx.load(file).graph
+    stored = {tensor.name for tensor in graph.initializer} | {""}
+    assert [node.op_type for node in graph.node if stored.issuperset(node.input)] == []
+
+
+def test_a_position_embedding_for_another_size_is_resized_before_the_file_is_written(small_vit):
+    network, file = small_vit
+    batch = np.random.default_rng(0).normal(size=(3, 3, 56, 56)).astype(np.float32)
+    outputs = ENGINES.get("onnxruntime").open(file, threads=1).run(batch)
+    for found, expected in zip(
+        (outputs.logits, outputs.embedding, outputs.feature_map), live(network, batch), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("classes", [4, 9])
 def test_another_head_can_be_written_into_the_file(classes, network, exported, spec, pixels, tmp_path):
     file = tmp_path / "model.onnx"

@@ -72,6 +72,16 @@ def test_every_output_is_that_of_the_graph(floats, tmp_path):
     assert "plain kernels" not in found.ran_on
 
 
+def test_a_transformer_answers_as_its_graph_does(small_vit, tmp_path):
+    _, file = small_vit
+    tflite.convert(file, tmp_path)
+    batch = np.random.default_rng(0).normal(size=(2, 3, 56, 56)).astype(np.float32)
+    found = litert.open(tmp_path / "model.tflite", threads=1).run(batch.transpose(0, 2, 3, 1))
+    expected = onnxruntime.open(file, threads=1).run(batch)
+    for name in ("logits", "embedding", "feature_map"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4, err_msg=name)
+
+
 def test_the_file_says_what_it_takes_and_names_its_classes_for_android(floats):
     said = litert.open(floats, threads=1).metadata
     assert said[KEY] == FLOAT32_NHWC
