@@ -16,13 +16,13 @@ from sortal.core.errors import InputError
 from sortal.serve.grpc.messages import message_class
 from sortal.serve.models import VERSION
 from sortal.serve.oip.dialogue import Inferred
+from sortal.serve.oip.numbers import numbers_of
 from sortal.serve.oip.tensors import (
     InferRequest,
     asked_output,
     bytes_of,
     datatype_of,
     dtype_of,
-    numbers_of,
     shape_of,
     timeout_of,
 )
@@ -41,6 +41,12 @@ _FIELDS = {
     "FP64": "fp64_contents",
 }
 """Where a datatype has its numbers; FP16 has none and goes raw."""
+
+
+def size_of(message: Any) -> int:
+    """About how much work a `ModelInferRequest` is to read: its raw bytes and typed numbers."""
+    typed = (getattr(one.contents, field) for one in message.inputs for field in set(_FIELDS.values()))
+    return sum(map(len, message.raw_input_contents)) + sum(map(len, typed))
 
 
 def read_infer(message: Any) -> InferRequest:
@@ -99,12 +105,12 @@ def _contents(item: Any, count: int) -> Sequence[Any]:
             where=item.name[:80],
             received=", ".join(filled) or None,
         )
-    values = getattr(item.contents, _FIELDS[item.datatype])
+    values: Sequence[Any] = getattr(item.contents, _FIELDS[item.datatype])
     if len(values) != count:
         raise InputError(
             f"shape {list(item.shape)} has {count} values", where=item.name[:80], received=str(len(values))
         )
-    return list(values)
+    return values
 
 
 def _plain(parameters: Any) -> dict[str, Any]:

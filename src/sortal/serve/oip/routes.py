@@ -21,10 +21,10 @@ from sortal.core.errors import MachineError, NotFoundError, SortalError
 from sortal.serve.account import Account, Call
 from sortal.serve.answers import is_plain_id, request_id, routing_key
 from sortal.serve.guard.keys import masked
-from sortal.serve.intake import parse_json, read_body
+from sortal.serve.intake import TooLargeError, parse_json, read_body
 from sortal.serve.metrics import Outcome
 from sortal.serve.models import VERSION
-from sortal.serve.oip.aside import aside
+from sortal.serve.oip.aside import LARGE, aside
 from sortal.serve.oip.dialogue import Dialogue
 from sortal.serve.oip.tensors import HEADER, InferRequest, packed, read_request, unpacked, write_response
 from sortal.serve.refusals import refused, status_of
@@ -97,6 +97,8 @@ class Protocol:
         """See `Dialogue.index`."""
         try:
             body = await read_body(request, self._settings)
+            if len(body) > LARGE:
+                raise TooLargeError(f"this question has {LARGE // 1024} kB at most", received=f"{len(body):,} bytes")
             asked = parse_json(body) if body else {}
         except SortalError as error:
             return refused(error, "")[0]
@@ -149,7 +151,8 @@ class Protocol:
         head = {"model_name": inferred.model, "model_version": VERSION} | ({"id": asked.name} if asked.name else {})
         text, size = write_response(head, inferred.outputs)
         headers = {} if size is None else {HEADER: str(size)}
-        text, packing = packed(text, request.headers.get("accept-encoding", ""))
+        accepted = request.headers.get("accept-encoding", "")
+        text, packing = await aside(len(text), lambda: packed(text, accepted))
         if packing is not None:
             headers["content-encoding"] = packing
         kind = "application/json" if size is None else "application/octet-stream"

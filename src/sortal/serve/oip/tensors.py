@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sortal.core.errors import InputError
 from sortal.serve.intake import TooLargeError, parse_json
+from sortal.serve.oip.numbers import numbers_of, numbers_written, take_out_lists
 
 HEADER = "inference-header-content-length"
 KINDS: dict[str, np.dtype[Any]] = {
@@ -92,12 +93,13 @@ def packed(body: bytes, accepted: str) -> tuple[bytes, str | None]:
 def read_request(body: bytes, header_length: str | None) -> InferRequest:
     """A body, unpacked. Raises InputError for what the protocol does not allow."""
     head, rest = _split(body, header_length)
-    found = parse_json(head)
+    plain, lists = take_out_lists(head)
+    found = parse_json(plain)
     if not isinstance(found, dict) or not isinstance(found.get("inputs"), list):
         raise InputError("a request is an object with a list of inputs")
     tensors = dict[str, NDArray[Any]]()
     for item in found["inputs"]:
-        name, value, rest = _tensor(item, rest)
+        name, value, rest = _tensor(item, rest, lists)
         if name in tensors:
             raise InputError("an input is there twice", received=name[:80])
         tensors[name] = value
@@ -150,26 +152,6 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def numbers_of(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
-    """Numbers of a list, nested or flat. Raises InputError for what are no numbers of the datatype and shape."""
-    if not isinstance(data, list):
-        raise InputError("an input has data, or bytes behind the JSON", where=name[:80])
-    try:
-        found = np.asarray(data)
-        cast = found.astype(dtype)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise InputError("the data of an input are no numbers of equal rows", where=name[:80]) from error
-    if found.dtype == object or found.dtype.kind not in "biuf":
-        raise InputError("the data of an input are no numbers of equal rows", where=name[:80])
-    if found.size != math.prod(shape):
-        raise InputError(
-            f"shape {list(shape)} has {math.prod(shape)} values", where=name[:80], received=str(found.size)
-        )
-    if dtype.kind in "iub" and not np.array_equal(cast, found):
-        raise InputError("a value is outside its datatype", where=name[:80])
-    return cast.reshape(shape)
-
-
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     """Seconds, of the parameter `timeout`, which is in microseconds; 0 is none. Raises InputError."""
     found = parameters.get("timeout", 0)
@@ -207,15 +189,18 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     return body[: int(header_length)], body[int(header_length) :]
 
 
-def _tensor(item: Any, rest: bytes) -> tuple[str, NDArray[Any], bytes]:
-    """(name, values, bytes that are left)."""
+def _tensor(item: Any, rest: bytes, lists: Mapping[str, bytes]) -> tuple[str, NDArray[Any], bytes]:
+    """(name, values, bytes that are left); long `lists` are not in the item but under the text that it has instead."""
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise InputError("an input is an object with a name")
     name, kind, shape = item["name"], item.get("datatype"), shape_of(item.get("shape"))
     dtype, size = dtype_of(kind, name), _object(item.get("parameters")).get("binary_data_size")
     needed = math.prod(shape) * dtype.itemsize
     if size is None:
-        return name, numbers_of(item.get("data"), dtype, shape, name), rest
+        data = item.get("data")
+        if isinstance(data, str) and data in lists:
+            return name, numbers_written(lists[data], dtype, shape, name), rest
+        return name, numbers_of(data, dtype, shape, name), rest
     if size != needed or len(rest) < needed:
         raise InputError(
             f"{kind} of shape {list(shape)} takes {needed} bytes", where=name[:80], received=str(size)[:40]
