@@ -22,7 +22,7 @@ from sortal.serve.metrics import Metrics
 from sortal.serve.telemetry.class_names import MOST, OTHERS, counted_names
 
 UNITS = ("seconds", "bytes", "ratio", "images")
-STATES = re.compile(r"sortal_(ready|workers_(ready|wanted|busy)|requests_(open|unaccounted))")
+STATES = re.compile(r"sortal_(ready|workers_(ready|wanted|busy)|requests_(open|unaccounted)|events_waiting)")
 
 
 def described(names: list[str], parents: list[str] | None = None) -> dict[str, Any]:

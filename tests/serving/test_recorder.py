@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from typing import Any
 import pytest
 
 from sortal.core.bundle import open_bundle
-from sortal.core.errors import NotFoundError
+from sortal.core.errors import MachineError, NotFoundError
+from sortal.core.events import Event
 from sortal.serve import recorder as recorders
 from sortal.serve.recorder import Recorder
 from sortal.serve.settings import ServeSettings
 from sortal.workspace.deployment import promote
-from sortal.workspace.events import events_since
-from sortal.workspace.folder import IMAGES, Workspace, create_workspace
-from sortal.workspace.images import read_image
+from sortal.workspace.events import append_events, events_since
+from sortal.workspace.feedback import say_label
+from sortal.workspace.folder import IMAGES, Settings, Workspace, change_settings, create_workspace
+from sortal.workspace.images import keep_image, read_image
 
 DESCRIPTION = {"bundle_id": "b" * 64, "labels": ["red", "green"]}
 ANSWER = {"top": [(0, 0.9), (1, 0.1)], "abstained": False}
@@ -92,3 +95,74 @@ def test_what_is_just_being_written_can_be_spoken_about(line: Workspace) -> None
         await writing
 
     asyncio.run(story())
+
+
+def test_events_wait_for_a_disk_that_refuses_and_no_label_is_acknowledged(line: Workspace) -> None:
+    recorder, told = made(line)
+
+    async def story() -> None:
+        with full_disk(line):
+            note(recorder, "part-1", b"first")
+            with pytest.raises(MachineError, match="the disk is full"):
+                await recorder.say({"request_id": "part-1", "label": "green", "comment": "x" * 500})
+            note(recorder, "part-2", b"second")
+            await recorder.review(1)
+            assert recorder.waiting == 2
+        stored = await recorder.say({"request_id": "part-1", "label": "green"})
+        assert stored.outcome == "new"
+
+    asyncio.run(story())
+    assert of_parts(line) == ["part-1", "part-2"]
+    assert (recorder.waiting, recorder.lost) == (0, 0)
+    assert [one["event"] for one in told if one["event"] != "not kept"] == ["not recorded", "recorded again"]
+
+
+def test_what_the_disk_refuses_to_the_end_is_counted(line: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorders, "_MOST_WAITING", 3)
+    recorder, told = made(line)
+    with full_disk(line):
+        for number in range(5):
+            note(recorder, f"part-{number}", b"first")
+        asyncio.run(recorder.stop())
+    assert recorder.lost == 5
+    assert [one["events"] for one in told if one["event"] == "lost"] == [3]
+    assert of_parts(line) == []
+
+
+def test_an_image_without_room_is_told(line: Workspace) -> None:
+    labelled = keep_image(line, b"labelled")
+    say_label(line, "green", image_sha256=labelled)
+    small = change_settings(line, Settings(images_mb=len(b"labelled") / 1e6))
+    recorder, told = made(small)
+    note(recorder, "part-1", b"another one")
+    asyncio.run(recorder.stop())
+    assert [(one["event"], one["images"]) for one in told] == [("not kept", 1)]
+    assert "raise images_mb" in told[0]["reason"]
+
+
+@contextmanager
+def full_disk(line: Workspace) -> Iterator[None]:
+    """The database may not grow by a page, as where its disk is full."""
+    [pages] = line.database.one("pragma page_count") or ()
+    line.database.one(f"pragma max_page_count = {pages}")
+    fill(line)
+    try:
+        yield
+    finally:
+        line.database.one("pragma max_page_count = 1073741823")
+
+
+def fill(line: Workspace) -> None:
+    """Take what room there is in pages that are not full."""
+    filler = Event(time="", request_id="", bundle_id="b" * 64, image_sha256="a" * 64, top=(("red", 0.9),))
+    for write in (
+        lambda name: say_label(line, "green", image_sha256="a" * 64, key=name),
+        lambda name: append_events(line, [filler.model_copy(update={"request_id": name})]),
+    ):
+        with suppress(MachineError):
+            for number in range(1_000):
+                write(f"filler-{number}")
+
+
+def of_parts(line: Workspace) -> list[str]:
+    return [event.request_id for event in events_since(line) if event.request_id.startswith("part")]

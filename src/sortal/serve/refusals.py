@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sortal.core.errors import (
+    BundleError,
     ConflictError,
     DeadlineError,
     InputError,
@@ -20,8 +21,8 @@ from sortal.serve.guard.ring import RefusedError
 from sortal.serve.intake import TooLargeError
 from sortal.serve.metrics import Outcome
 
-_STATED: dict[type[SortalError], int] = {NotFoundError: 404, ConflictError: 409, MachineError: 507}
-"""The status of an error about feedback; 507 is a disk that refuses."""
+_STATED: dict[type[SortalError], int] = {NotFoundError: 404, ConflictError: 409, MachineError: 507, BundleError: 507}
+"""The status of an error about feedback; 507 is a disk that refuses, or has a damaged workspace."""
 
 
 def status_of(error: SortalError) -> tuple[int, Outcome]:

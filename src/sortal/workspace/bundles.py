@@ -68,7 +68,8 @@ def full_id(workspace: Workspace, name: str) -> str:
 def stored_ids(workspace: Workspace) -> list[str]:
     """Ids of all bundles in the workspace, sorted."""
     folder = workspace.path / BUNDLES
-    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir())
+    with disk_errors(folder):
+        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir())
 
 
 def set_aside(workspace: Workspace, needed: set[str]) -> list[str]:

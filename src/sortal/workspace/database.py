@@ -3,7 +3,8 @@
 Write-ahead log with `synchronous=FULL`: every commit is on the disk when it returns. SQLite from 3.7.0 to 3.51.2 can
 corrupt a write-ahead log that two connections share (https://sqlite.org/wal.html#walresetbug), and that is what
 systems ship; so the library comes from the package apsw and its version is checked. A connection belongs to the
-process that opened it: SQLite files break when a fork carries them along.
+process that opened it: SQLite files break when a fork carries them along. And to the file that it opened: where that
+was moved away, or another one was put in its place, what is written would be lost, so it is refused.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class Database:
     def __init__(self, path: Path, connection: Any):
         self.path = path
         self._connection = connection
+        self._place = path.absolute()
+        self._file = _identity(self._place)
         self._process = os.getpid()
         self._turn = threading.RLock()
 
@@ -92,9 +95,11 @@ class Database:
     def change(self) -> Iterator[Any]:
         """A transaction: all of the block's statements, or none. Gives an object with `execute(statement, values)`.
 
-        Raises MachineError where the disk refuses or another process holds the file for longer than ten seconds.
+        Raises MachineError where the disk refuses, another process holds the file for longer than ten seconds, or the
+        file is not at its place any more.
         """
         with self._ours(), _errors(self.path):
+            self._check_place()
             self._connection.execute("begin immediate")
             try:
                 yield self._connection
@@ -105,8 +110,10 @@ class Database:
                 raise
 
     def version(self) -> int:
-        """A number that changes when another connection has committed something."""
+        """A number that changes when another connection has committed something. Raises MachineError where the file is
+        not at its place any more."""
         with self._ours(), _errors(self.path):
+            self._check_place()
             return int(self._connection.pragma("data_version"))
 
     def copy_to(self, path: Path) -> None:
@@ -124,6 +131,11 @@ class Database:
         """Give the file back. A second call does nothing."""
         if os.getpid() == self._process:
             self._connection.close()
+
+    def _check_place(self) -> None:
+        if _identity(self._place) != self._file:
+            hint = "put it back; where another workspace shall be there, restart what has this one open"
+            raise MachineError("the workspace was moved or replaced while it was open", where=str(self.path), hint=hint)
 
     @contextmanager
     def _ours(self) -> Iterator[None]:
@@ -222,5 +234,14 @@ def _errors(path: Path) -> Iterator[None]:
     except (apsw.BusyError, apsw.LockedError) as error:
         hint = "end the process that holds it"
         raise MachineError("another process holds the database", where=str(path), hint=hint) from error
-    except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
+    except apsw.Error as error:
         raise MachineError(f"the machine refused: {error}", where=str(path)) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sortal.core.errors import BundleError, InputError, NotFoundError
-from sortal.core.publish import HIDDEN, publish_file, sweep
+from sortal.core.publish import HIDDEN, disk_errors, publish_file, sweep
 from sortal.workspace.folder import IMAGES, Workspace
 
 _DAY_S = 86_400.0
@@ -33,8 +33,11 @@ def keep_image(workspace: Workspace, data: bytes, *, suffix: str = "", clock: Cl
     if suffix and not _SUFFIX.fullmatch(suffix):
         raise InputError("a suffix is a dot and up to eight small letters or digits", received=suffix[:40])
     name = sha256(data).hexdigest()
-    if workspace.database.one("select 1 from images where sha256 = ?", (name,)) is not None:
+    known = workspace.database.one("select suffix from images where sha256 = ?", (name,))
+    if known is not None and _path(workspace, name, known[0]).is_file():
         return name
+    if known is not None:  # its file was taken away by others
+        _remove(workspace, [(name, known[0])])
     if not _room_for(workspace, len(data)):
         return None
     path = _path(workspace, name, suffix)
@@ -58,9 +61,11 @@ def image_path(workspace: Workspace, name: str) -> Path:
 
 
 def read_image(workspace: Workspace, name: str) -> bytes:
-    """The bytes of an image, verified. Raises NotFoundError where it is not kept, BundleError where it was altered."""
+    """The bytes of an image, verified. Raises NotFoundError where it is not kept, BundleError where it was altered,
+    MachineError where it cannot be read."""
     path = image_path(workspace, name)
-    data = path.read_bytes()
+    with disk_errors(path):
+        data = path.read_bytes()
     if sha256(data).hexdigest() != name:
         raise BundleError("the image was altered", where=str(path))
     return data
@@ -118,21 +123,22 @@ def _remove(workspace: Workspace, rows: Sequence[tuple[Any, ...]]) -> int:
 
 
 def _sweep(workspace: Workspace, clock: Clock) -> int:
-    old = []
-    for folder in (workspace.path / IMAGES).iterdir():
-        sweep(folder)
-        old += [
-            path
-            for path in folder.iterdir()
-            if not path.name.startswith(HIDDEN) and clock() - path.stat().st_mtime >= _IN_PROGRESS_S
-        ]
+    old, images = [], workspace.path / IMAGES
+    with disk_errors(images):
+        for folder in images.iterdir():
+            sweep(folder)
+            old += [
+                path
+                for path in folder.iterdir()
+                if not path.name.startswith(HIDDEN) and clock() - path.stat().st_mtime >= _IN_PROGRESS_S
+            ]
     return _unlink(workspace, old)
 
 
 def _unlink(workspace: Workspace, paths: Sequence[Path]) -> int:
     """Remove those that have no row. In a transaction, so that nobody lists one meanwhile."""
     gone = 0
-    with workspace.database.change():
+    with workspace.database.change(), disk_errors(workspace.path / IMAGES):
         for path in paths:
             name = path.name.partition(".")[0]
             if workspace.database.one("select 1 from images where sha256 = ?", (name,)) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import pytest
 from sortal.core.bundle import Bundle
 from sortal.core.errors import BundleError, InputError, InternalError, MachineError
 from sortal.workspace.database import Database, create_database, open_database, refuse_unsound
-from sortal.workspace.deployment import deployment, promote
+from sortal.workspace.deployment import deployment, promote, withdraw
+from sortal.workspace.feedback import say_label
 from sortal.workspace.folder import (
     DATABASE,
     SETTINGS,
@@ -151,3 +153,21 @@ def test_it_is_read_where_nothing_may_be_written(workspace: Workspace, make: Mak
     done = subprocess.run([sys.executable, "-c", READ, str(workspace.path)], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
     assert sorted(workspace.path.iterdir()) == before
+
+
+def test_nothing_is_acknowledged_into_a_file_that_is_not_at_its_place(workspace: Workspace, make: Maker) -> None:
+    promote(workspace, make(1))
+    before, away = deployment(workspace), workspace.path.with_name("away")
+    shutil.copytree(workspace.path, workspace.path.with_name("backup"))
+    workspace.path.rename(away)
+    with pytest.raises(MachineError, match="moved or replaced"):
+        say_label(workspace, "nut", image_sha256="a" * 64)
+    workspace.path.with_name("backup").rename(workspace.path)
+    with pytest.raises(MachineError, match="moved or replaced"):
+        withdraw(workspace)
+    with pytest.raises(MachineError, match="moved or replaced"):
+        workspace.database.version()
+    shutil.rmtree(workspace.path)
+    away.rename(workspace.path)
+    assert deployment(workspace) == before
+    assert say_label(workspace, "nut", image_sha256="a" * 64).outcome == "new"

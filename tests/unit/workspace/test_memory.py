@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sortal.core.bundle import Bundle
-from sortal.core.errors import BundleError, ConflictError, InputError, NotFoundError
+from sortal.core.errors import BundleError, ConflictError, InputError, MachineError, NotFoundError
 from sortal.core.events import Event
 from sortal.workspace.deployment import promote
 from sortal.workspace.events import append_events, count_events, event_of, events_since, forget_events
@@ -191,3 +191,26 @@ def test_copies_can_be_made_while_others_write(workspace: Workspace, tmp_path: P
     assert copy.one("select count(*) from events") == (500,)
     assert copy.one("pragma integrity_check") == ("ok",)
     copy.close()
+
+
+def test_an_image_whose_file_somebody_took_is_told_and_kept_anew(workspace: Workspace) -> None:
+    name = keep_image(workspace, b"picture", suffix=".png")
+    assert name is not None
+    image_path(workspace, name).unlink()
+    with pytest.raises(MachineError, match="No such file"):
+        read_image(workspace, name)
+    assert keep_image(workspace, b"picture") == name
+    assert read_image(workspace, name) == b"picture"
+    assert used_bytes(workspace) == len(b"picture")
+
+
+def test_what_cannot_be_removed_is_an_error_of_the_machine(workspace: Workspace) -> None:
+    """Nothing that a disk does is a fault of the program: who writes beside the answers goes on."""
+    name = keep_image(workspace, b"picture")
+    assert name is not None
+    path = image_path(workspace, name)
+    path.unlink()
+    path.mkdir()
+    full = change_settings(workspace, Settings(images_mb=8 / 1e6))
+    with pytest.raises(MachineError, match="the machine refused"):
+        keep_image(full, b"another")

@@ -25,6 +25,8 @@ _LOOK_S = 0.25
 _JUDGE_S = 1.0
 _PATIENCE_S = 10.0
 """A classifier that has not started after so long is given up when another one is asked for."""
+_TELL_S = 60.0
+"""Between lines of the log that say the same trouble."""
 _BY = "sortal serve"
 
 Log = Callable[[dict[str, Any]], None]
@@ -45,6 +47,7 @@ class Follower:
         self._begun_s = self._judged_s = time.monotonic()
         self._given_up = 0
         """The generation whose canary was ended here although the workspace could not be told."""
+        self._refused, self._told_s = "", 0.0
         self._endings: set[asyncio.Task[None]] = set()
 
     async def run(self, serving: str | None) -> None:
@@ -58,7 +61,7 @@ class Follower:
                 await self._judge()
             except SortalError as error:
                 self._version = None
-                self._tell("workspace refused", reason=str(error))
+                self._tell_refused(str(error))
                 await asyncio.sleep(_JUDGE_S)
             await asyncio.sleep(_LOOK_S)
 
@@ -173,6 +176,12 @@ class Follower:
         task = asyncio.create_task(ending)
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
+
+    def _tell_refused(self, reason: str) -> None:
+        now_s = time.monotonic()
+        if reason != self._refused or now_s - self._told_s >= _TELL_S:
+            self._refused, self._told_s = reason, now_s
+            self._tell("workspace refused", reason=reason)
 
     def _tell(self, event: str, **told: Any) -> None:
         self._log({"event": event, "model": self._served.name, **told})

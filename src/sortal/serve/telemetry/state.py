@@ -55,6 +55,7 @@ class State(Collector):
         yield _counter("sortal_worker_starts", "Workers started", seen, lambda one: one.starts)
         yield _counter("sortal_worker_deaths", "Workers that died or were killed", seen, lambda one: one.deaths)
         yield self._lost()
+        yield self._waiting()
         yield from (family for family in (self._beside(), self._canaries()) if family.samples)
         yield _versions(seen)
         yield InfoMetricFamily(
@@ -67,6 +68,14 @@ class State(Collector):
         family = CounterMetricFamily("sortal_events_lost", "Events that could not be written", labels=["model"])
         for one in self._models:
             family.add_metric([one.name], 0 if one.recorder is None else one.recorder.lost)
+        return family
+
+    def _waiting(self) -> Metric:
+        family = GaugeMetricFamily(
+            "sortal_events_waiting", "Events that wait because the disk refused them", labels=["model"]
+        )
+        for one in self._models:
+            family.add_metric([one.name], 0 if one.recorder is None else one.recorder.waiting)
         return family
 
     def _beside(self) -> Metric:
