@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from sortal.core.errors import DeadlineError, OverloadError
+from sortal.core.errors import DeadlineError, InputError, OverloadError
 from sortal.serve.batcher import CRASHES, Batcher
+from sortal.serve.frames import FILES, PIXELS
+from sortal.serve.listed import read_models
 from sortal.serve.metrics import Metrics
 from sortal.serve.pool import PoolState, WorkerLostError
 from sortal.serve.settings import ServeSettings
@@ -146,3 +152,138 @@ def test_an_end_that_is_broken_off_hands_out_no_more_batches() -> None:
         await asyncio.gather(waiting, return_exceptions=True)
 
     asyncio.run(story())
+
+
+class Picture(bytearray):
+    """Bytes that can be watched."""
+
+
+def test_an_image_leaves_the_queue_and_the_memory_at_its_deadline() -> None:
+    """The only worker is busy all the time; one request ends by its deadline, one because its client goes away."""
+
+    async def story() -> None:
+        pool, batcher = made(batch=4, queue=100)
+        worker = await pool.free_worker()
+        patient = [asyncio.create_task(batcher.submit([b"x" * size])) for size in (1, 2)]
+        await asyncio.sleep(0)
+        seen = list[weakref.ref[Picture]]()
+
+        async def ask(within_s: float) -> None:
+            pictures = [Picture(b"abc"), Picture(b"abc")]
+            seen.extend(weakref.ref(one) for one in pictures)
+            await batcher.submit(pictures, within_s=within_s)  # type: ignore[arg-type]
+
+        late, gone = asyncio.create_task(ask(0.05)), asyncio.create_task(ask(60))
+        await asyncio.sleep(0)
+        patient.append(asyncio.create_task(batcher.submit([b"xxx"])))
+        await asyncio.sleep(0)
+        assert batcher.length == 7
+        gone.cancel()
+        ends = await asyncio.gather(late, gone, return_exceptions=True)
+        assert [type(end) for end in ends] == [DeadlineError, asyncio.CancelledError]
+        assert batcher.length == 3
+        del late, gone, ends
+        await asyncio.sleep(0)  # the loop itself holds what woke this story until it goes on
+        gc.collect()
+        assert [one() for one in seen] == [None] * 4
+        pool.give_back(worker)
+        assert [one["index"] for (one,) in await asyncio.gather(*patient)] == [1, 2, 3]
+        assert pool.batches == [[b"x", b"xx", b"xxx"]]
+        await batcher.drain()
+
+    asyncio.run(story())
+
+
+LONG_MS = 3_600_000.0
+"""Nobody in a test waits so long."""
+
+
+@pytest.mark.parametrize(
+    ("waiting", "preferred", "batch", "sizes"),
+    [
+        ([FILES] * 7, (), 8, [7]),
+        ([FILES] * 7, (2, 4), 8, [4, 2, 1]),
+        ([FILES] * 20, (3, 5), 8, [5, 5, 5, 5]),
+        ([FILES] * 20, (3, 8), 8, [8, 8, 3, 1]),
+        ([FILES] * 3, (4,), 8, [3]),
+        ([FILES] * 9, (8,), 8, [8, 1]),
+        ([FILES] * 3 + [PIXELS] * 4 + [FILES], (2,), 8, [2, 1, 2, 2, 1]),
+        ([FILES] * 9, (1,), 8, [1] * 9),
+    ],
+)
+def test_the_largest_preferred_size_that_is_there_goes(
+    waiting: list[str], preferred: tuple[int, ...], batch: int, sizes: list[int]
+) -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=batch, preferred=preferred)
+        worker = await pool.free_worker()
+        asked = [
+            asyncio.create_task(batcher.submit([b"x" * (place % 8 + 1)], what=what))
+            for place, what in enumerate(waiting)
+        ]
+        await asyncio.sleep(0)
+        pool.give_back(worker)
+        answers = await asyncio.gather(*asked)
+        assert [one["index"] for (one,) in answers] == [place % 8 + 1 for place in range(len(waiting))]
+        assert [len(one) for one in pool.batches] == sizes
+        await batcher.drain()
+
+    asyncio.run(story())
+
+
+def test_less_than_a_preferred_size_waits_for_others_and_no_longer_than_the_delay() -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=8, preferred=(2, 4), delay_ms=LONG_MS)
+        first = asyncio.create_task(batcher.submit([b"a"] * 5))
+        await asyncio.sleep(0.05)
+        assert [len(one) for one in pool.batches] == [4]  # the fifth waits although the worker is free
+        second = asyncio.create_task(batcher.submit([b"b"] * 2))
+        await asyncio.gather(first, asyncio.sleep(0.05))
+        assert pool.batches[1:] == [[b"a", b"b"]]
+        third = asyncio.create_task(batcher.submit([b"c"]))
+        await asyncio.gather(second, third)
+        assert pool.batches[2:] == [[b"b", b"c"]]
+        await batcher.drain()
+
+        pool, batcher = made(batch=8, preferred=(2, 4), delay_ms=20)
+        assert len(await batcher.submit([b"a"] * 7)) == 7
+        assert [len(one) for one in pool.batches] == [4, 2, 1]
+        await batcher.drain()
+
+    asyncio.run(story())
+
+
+def test_what_waits_for_others_and_is_given_up_holds_no_worker() -> None:
+    async def story() -> None:
+        pool, batcher = made(batch=8, preferred=(4,), delay_ms=LONG_MS)
+        with pytest.raises(DeadlineError):
+            await batcher.submit([b"a"], within_s=0.05)
+        assert batcher.length == 0
+        assert len(await batcher.submit([b"b"] * 4)) == 4
+        assert pool.batches == [[b"b"] * 4]
+        await batcher.drain()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("sizes", "said"), [([8, 4], "ascending"), ([4, 4], "ascending"), ([9], "batch, which is 8")])
+def test_sizes_that_cannot_be_are_refused(tmp_path: Path, sizes: list[int], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ServeSettings(batch=8, preferred=sizes)  # type: ignore[arg-type]
+    file = tmp_path / "models.yaml"
+    file.write_text(f"models:\n  a: {{path: ., batch: 8, preferred: {sizes}}}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=said) as refused:
+        read_models(file, ServeSettings())
+    assert "such as preferred: []" in str(refused.value)
+
+
+def test_sizes_are_the_models_own_where_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        ServeSettings(preferred=(0, 4))
+    file = tmp_path / "models.yaml"
+    file.write_text("models:\n  a: {path: ., preferred: [2, 16]}\n  b: .\n", encoding="utf-8")
+    one, two = read_models(file, ServeSettings(preferred=(4, 8)))
+    assert (one.settings.preferred, two.settings.preferred) == ((2, 16), (4, 8))
+    file.write_text("models:\n  a: {path: ., batch: 4}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="batch, which is 4"):
+        read_models(file, ServeSettings(preferred=(4, 8)))

@@ -278,6 +278,12 @@ def test_statistics_outlive_the_classifiers_that_answer_under_a_name(
         assert asked_six_times() == (24, 4, 48, 24)
 
 
+def test_the_configuration_tells_how_batches_are_made(start: Start, bundles: tuple[Path, Path]) -> None:
+    server = start(bundles[0], "workers=1", "name=one", "warm=false", "delay_ms=1.5", "preferred=[2, 4]")
+    config = json.loads(server.ask("GET", f"{MODEL}/config")[2])
+    assert config["dynamic_batching"] == {"preferred_batch_size": [2, 4], "max_queue_delay_microseconds": 1500}
+
+
 def test_requests_that_were_answered_together_were_one_execution(start: Start, bundles: tuple[Path, Path]) -> None:
     server = start(bundles[0], "workers=1", "name=one", "hang_s=60", "answer_s=60")
     [worker] = server.workers()

@@ -1,17 +1,19 @@
 """Requests that wait, joined into batches: bounded, in order, each with a deadline of its own.
 
 While every worker is busy, images wait here and the next free worker takes as many as a batch holds; so batches grow
-with the load and nobody waits for a batch to fill, unless `delay_ms` says so. A deadline is kept whatever the worker
-does: the answer that comes too late is dropped. What is more than the queue holds is refused at once.
+with the load and nobody waits for a batch to fill, unless `delay_ms` says so; where sizes are `preferred`, the largest
+of them that is there goes at once. A deadline is kept whatever the worker does: the image leaves the queue then, and an
+answer that comes later is dropped. What is more than the queue holds is refused at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sortal.core.errors import DeadlineError, OverloadError
 from sortal.serve.frames import FILES, NOT_FINITE
@@ -64,7 +66,7 @@ class Batcher:
     def __init__(self, pool: Pool, settings: ServeSettings, metrics: ModelMetrics, *, top: int = 5):
         self.pool, self._metrics = pool, metrics
         self._settings, self._top = settings, top
-        self._queue: deque[Waiting] = deque()
+        self._queue: OrderedDict[Waiting, None] = OrderedDict()  # whose deadline is over leaves from anywhere
         self._arrived = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
@@ -106,7 +108,7 @@ class Batcher:
         self.refuse_overload(len(images), limit_s)
         loop, now_s = asyncio.get_running_loop(), time.monotonic()
         mine = [Waiting(data=data, since_s=now_s, answer=loop.create_future(), what=what) for data in images]
-        self._queue.extend(mine)
+        self._queue.update(dict.fromkeys(mine))
         self._arrived.set()
         try:
             async with asyncio.timeout(limit_s):
@@ -116,6 +118,7 @@ class Batcher:
         finally:
             for one in mine:
                 one.answer.cancel()
+                self._queue.pop(one, None)
         if went is not None:
             went += dict.fromkeys(one.went for one in mine if one.went is not None)
         return answers
@@ -123,7 +126,7 @@ class Batcher:
     async def drain(self) -> None:
         """Wait until nobody waits and nothing is answered, then stop; stop also where this is cancelled."""
         try:
-            while self._batches or any(one.is_wanted for one in self._queue):
+            while self._batches or self._queue:
                 await asyncio.sleep(0.01)
         finally:
             if self._runner is not None:
@@ -139,8 +142,6 @@ class Batcher:
     def refuse_overload(self, count: int = 1, limit_s: float | None = None) -> None:
         """Raises OverloadError where so many images more would not be taken, or would be answered too late."""
         limit_s = self._settings.answer_s if limit_s is None else limit_s
-        if len(self._queue) + count > self._settings.queue:
-            self._queue = deque(one for one in self._queue if one.is_wanted)
         waiting = len(self._queue)
         if waiting + count > self._settings.queue:
             raise OverloadError(
@@ -169,26 +170,39 @@ class Batcher:
             task.add_done_callback(self._batches.discard)
 
     async def _collect(self) -> list[Waiting]:
-        """The images that have waited longest, as many as a batch holds and of one kind; suspects alone."""
-        await self._wait_for_others()
-        batch: list[Waiting] = []
-        while self._queue and len(batch) < self._settings.batch:
-            one = self._queue[0]
-            if batch and (one.kills or one.what != batch[0].what):
-                break
-            self._queue.popleft()
-            if one.is_wanted:
-                batch.append(one)
-            if one.kills and batch:
-                break
+        """The images that have waited longest, of one kind; suspects alone."""
+        batch = list(islice(self._queue, await self._size()))
+        for one in batch:
+            del self._queue[one]
         if not self._queue:
             self._arrived.clear()
-        return batch
+        return [one for one in batch if one.is_wanted]
 
-    async def _wait_for_others(self) -> None:
-        end_s = (self._queue[0].since_s if self._queue else 0.0) + self._settings.delay_ms / 1e3
-        while self._queue and len(self._queue) < self._settings.batch and time.monotonic() < end_s:
-            await asyncio.sleep(min(max(end_s - time.monotonic(), 0.0), 0.001))
+    async def _size(self) -> int:
+        """How many images the next batch has, when it has waited for others as long as it shall."""
+        while True:
+            together = self._together()
+            fitting = [size for size in self._settings.preferred if size <= together]
+            if fitting:
+                return fitting[-1]
+            left_s = self._left_s()
+            if together < len(self._queue) or together == self._settings.batch or left_s <= 0:
+                return together
+            await asyncio.sleep(min(left_s, 0.001))
+
+    def _together(self) -> int:
+        """Images at the front that one batch may hold."""
+        count, first = 0, next(iter(self._queue), None)
+        for one in islice(self._queue, self._settings.batch):
+            if first is None or (one is not first and (one.kills or first.kills or one.what != first.what)):
+                break
+            count += 1
+        return count
+
+    def _left_s(self) -> float:
+        """How long the first image may still wait for others."""
+        first = next(iter(self._queue), None)
+        return 0.0 if first is None else first.since_s + self._settings.delay_ms / 1e3 - time.monotonic()
 
     async def _answer(self, worker: Worker, batch: list[Waiting]) -> None:
         started_s = time.monotonic()
@@ -223,7 +237,8 @@ class Batcher:
                 self._metrics.crashed()
                 one.answer.set_result({"code": CRASHES, "error": "the processes that should answer this image died"})
             else:
-                self._queue.appendleft(one)
+                self._queue[one] = None
+                self._queue.move_to_end(one, last=False)
         if self._queue:
             self._arrived.set()
 

@@ -29,6 +29,7 @@ OWN = (
     "batch",
     "warm",
     "delay_ms",
+    "preferred",
     "queue",
     "answer_s",
     "hang_s",
@@ -191,7 +192,8 @@ def _settings(text: _Text, name: str, settings: ServeSettings, own: dict[str, An
         first = error.errors()[0]
         key = str(first["loc"][0])
         default = ServeSettings.model_fields[key].get_default(call_default_factory=True, validated_data={})
-        hint, where = f"such as {key}: {default}", text.at("models", name, key)
+        usual = list(default) if isinstance(default, tuple) else default  # as YAML writes it
+        hint, where = f"such as {key}: {usual}", text.at("models", name, key)
         raise InputError(str(first["msg"]), where=where, received=_short(first["input"]), hint=hint) from error
 
 

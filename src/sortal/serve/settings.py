@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from sortal.runtime.threads import allowed_cpus
 
@@ -55,6 +56,8 @@ class ServeSettings(BaseModel):
     """Images answered together at most."""
     delay_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long an image may wait for others although a worker is free. While all are busy, images are joined anyway."""
+    preferred: tuple[Count, ...] = ()
+    """Sizes of batches, ascending: the largest that is there goes at once, and what is less waits for `delay_ms`."""
     queue: Count = 256
     """Images that wait at most; more are refused with 503."""
     images: Count = 64
@@ -104,6 +107,15 @@ class ServeSettings(BaseModel):
     OTEL_EXPORTER_OTLP_ENDPOINT names, or none."""
     trace_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Of the requests that come without a trace of their own; the others do as their trace says."""
+
+    @field_validator("preferred")
+    @classmethod
+    def _fit(cls, sizes: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        """Each larger than the one before, and none than a batch."""
+        batch = info.data.get("batch", math.inf)
+        if list(sizes) != sorted(set(sizes)) or any(size > batch for size in sizes):
+            raise ValueError(f"sizes are ascending and none is larger than a batch, which is {batch}")
+        return sizes
 
     @property
     def is_loopback(self) -> bool:

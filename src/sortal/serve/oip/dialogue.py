@@ -112,6 +112,7 @@ class Dialogue:
     def configuration(self, name: str, version: str = "") -> dict[str, Any]:
         """As Triton describes a model; sizes are those of one image. Raises as `metadata`."""
         served = self._models.find(name, version)
+        own = served.service.settings
         return {
             "name": served.name,
             "platform": "sortal",
@@ -123,7 +124,10 @@ class Dialogue:
                 {"name": ANSWER, "data_type": "TYPE_INT64", "dims": [1], "reshape": {"shape": []}},
                 {"name": ABSTAINED, "data_type": "TYPE_BOOL", "dims": [1], "reshape": {"shape": []}},
             ],
-            "dynamic_batching": {"preferred_batch_size": [served.service.settings.batch]},
+            "dynamic_batching": {
+                "preferred_batch_size": list(own.preferred or (own.batch,)),
+                "max_queue_delay_microseconds": int(1e3 * own.delay_ms),
+            },
         }
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
