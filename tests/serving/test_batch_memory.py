@@ -66,9 +66,7 @@ def test_batches_that_do_not_fit_are_answered_as_those_that_do(
     server.account()
 
 
-def test_workers_that_die_leave_nothing_open(
-    start: Start, bundles: tuple[Path, Path], colors: dict[str, bytes]
-) -> None:
+def test_workers_that_die_leave_nothing(start: Start, bundles: tuple[Path, Path], colors: dict[str, bytes]) -> None:
     server = start(bundles[0], "workers=1")
     assert server.predict(colors["red"])[0] == 200
     before = descriptors(server)
@@ -94,7 +92,7 @@ def descriptors(server: Server) -> list[str]:
     found = list[str]()
     for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
         try:
-            found.append(os.readlink(link).partition(":")[0])
+            found.append(str(link.readlink()).partition(":")[0])
         except OSError:
             continue
     return sorted(one for one in found if one != "socket")

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from starlette.responses import Response
 
+from sortal.serve.account import Call
 from sortal.serve.batcher import FAILURES
 from sortal.serve.guard.keys import masked
 from sortal.serve.metrics import Outcome
@@ -27,6 +29,13 @@ def routing_key(headers: Mapping[str, str]) -> str:
     """What keeps a client with a canary or away from it; empty where it says nothing plain."""
     own = headers.get(KEY_HEADER, "")
     return own if is_plain_id(own) else ""
+
+
+def signed(response: Response, call: Call) -> Response:
+    """The answer to a call, with its id and what took how long."""
+    response.headers[ID_HEADER] = call.name
+    response.headers["server-timing"] = call.timing
+    return response
 
 
 def is_plain_id(own: str) -> bool:

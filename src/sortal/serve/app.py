@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from sortal.core.errors import OverloadError, SortalError
 from sortal.serve.account import Account, Call
-from sortal.serve.answers import ID_HEADER, request_id, routing_key, told, worst
+from sortal.serve.answers import request_id, routing_key, signed, told, worst
 from sortal.serve.asked import model_name, number, switch
 from sortal.serve.explaining.routes import Explaining
 from sortal.serve.guard.caller import STRANGER
@@ -100,9 +100,7 @@ class Front:
             self._account.finish(call, "failed", 500)
             raise
         self._account.finish(call, outcome, response.status_code)
-        response.headers[ID_HEADER] = call.name
-        response.headers["server-timing"] = call.timing
-        return response
+        return signed(response, call)
 
     async def model(self, request: Request) -> Response:
         """The classifier, its classes, and what one request may bring."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from starlette.responses import Response
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sortal.serve.settings import ServeSettings
@@ -27,6 +30,9 @@ _RESERVED = 16
 _OF_A_WORKER = 6
 
 ASGI = Callable[[Any, Any, Any], Any]
+Early = Callable[[Scope], Response | None]
+"""Tells from the headers of a POST what it is answered with before its body is read; None where it goes its way. The
+scope holds what ASGI calls type, method, path, query_string, headers and client."""
 
 
 def most_connections(settings: ServeSettings, workers: int) -> int:
@@ -44,9 +50,10 @@ def most_connections(settings: ServeSettings, workers: int) -> int:
     return max(4, min(settings.connections, (limit - min(reserved, limit // 2)) // ways))
 
 
-def limited_protocol(settings: ServeSettings, workers: int) -> type[asyncio.Protocol]:
+def limited_protocol(settings: ServeSettings, workers: int, early: Early) -> type[asyncio.Protocol]:
     """A protocol class that holds these limits, in a server of so many workers."""
-    return type("Limited", (_Limited,), {"_limits": settings, "_most": most_connections(settings, workers)})
+    most = most_connections(settings, workers)
+    return type("Limited", (_Limited,), {"_limits": settings, "_most": most, "_early": staticmethod(early)})
 
 
 class _Limited(HttpToolsProtocol):
@@ -55,6 +62,7 @@ class _Limited(HttpToolsProtocol):
     _limits: ClassVar[ServeSettings]
     _most: ClassVar[int]
     """Connections that may be open at once."""
+    _early: ClassVar[staticmethod[[Scope], Response | None]]
     _patience: asyncio.TimerHandle | None = None
     """Until the client has sent what it has to send."""
     _unread: asyncio.TimerHandle | None = None
@@ -65,6 +73,8 @@ class _Limited(HttpToolsProtocol):
     """Whether a request has begun and not ended."""
     _has_head = False
     """Whether its headers are there."""
+    _is_dropped = False
+    """Whether it was answered from its headers, and its body is read for nobody."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -85,7 +95,7 @@ class _Limited(HttpToolsProtocol):
             self._refuse(431, "the headers are too large")
 
     def on_message_begin(self) -> None:
-        self._has_begun, self._has_head = True, False
+        self._has_begun, self._has_head, self._is_dropped = True, False, False
         self._wait(self._limits.header_s)
         super().on_message_begin()
 
@@ -94,16 +104,35 @@ class _Limited(HttpToolsProtocol):
         self.app = _headers_too_large if size > _MOST_HEAD else self.config.loaded_app
         self._head, self._has_head = 0, True
         self._wait(self._limits.body_s + _GRACE_S)
-        super().on_headers_complete()
+        refusal = self._early_refusal() if size <= _MOST_HEAD else None
+        if refusal is None:
+            super().on_headers_complete()
+            return
+        self._is_dropped = True
+        self.transport.write(_message(refusal.status_code, refusal.raw_headers, bytes(refusal.body)))
+        self.on_response_complete()
+
+    def _early_refusal(self) -> Response | None:
+        """A third of what it costs to start a task for it, and to go through all of the application."""
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        path, _, query = self.url.partition(b"?")
+        if is_busy or self.parser.get_method() != b"POST" or not path.isascii() or self.expect_100_continue:
+            return None
+        if self.pipeline or not self.parser.should_keep_alive():
+            return None
+        asked = {"type": "http", "method": "POST", "path": path.decode(), "query_string": query}
+        return copy_context().run(self._early, {**asked, "headers": self.headers, "client": self.client})
 
     def on_body(self, body: bytes) -> None:
         self._head = 0
-        super().on_body(body)
+        if not self._is_dropped:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._head, self._has_begun = 0, False
         _stop(self._patience)
-        super().on_message_complete()
+        if not self._is_dropped:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -180,8 +209,12 @@ async def _headers_too_large(_: Any, __: Any, send: Any) -> None:
 def _answer(status: int, what: str, more: dict[str, str]) -> bytes:
     body = _told(what)
     headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close", **more}
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    return _message(status, ((name.encode(), value.encode()) for name, value in headers.items()), body)
+
+
+def _message(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    return b"\r\n".join([*lines, *(b"%s: %s" % one for one in headers), b"", body])
 
 
 def _told(what: str) -> bytes:

@@ -19,6 +19,7 @@ import uvicorn
 
 from sortal.serve.account import Account
 from sortal.serve.app import Front
+from sortal.serve.early import EarlyRefusal
 from sortal.serve.guard.listening import Guard, Listener, hurry_handshakes, opened
 from sortal.serve.guard.safety import Safety
 from sortal.serve.hosted import Hosted
@@ -71,7 +72,7 @@ async def _run(hosted: Sequence[Hosted], settings: ServeSettings, metrics: Metri
     tracing = open_tracing(settings, Lines())
     account, dialogue = Account(metrics, log, tracing), Dialogue(models, settings)
     front = Front(models, account, dialogue, settings)
-    config = guard.config(front.app())
+    config = guard.config(front.app(), EarlyRefusal(models, account, lambda: dialogue.is_ending))
     beside = guard.metrics(front.metrics_app())
     hurry_handshakes(asyncio.get_running_loop(), settings.header_s)
     server = _Server(config, models, dialogue, _rpc(models, account, dialogue, settings, guard))

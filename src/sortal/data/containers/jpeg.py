@@ -73,8 +73,8 @@ def strip(data: bytes) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of every segment's content up to the end marker; the content of a scan is its header, and its
-    coefficients come next as `_CODED`, looked for only where somebody goes on to them."""
+    """(marker, start, end) of every segment's content up to the end marker. The content of a scan is its header; what
+    it codes comes next as `_CODED`, and is looked for only where somebody goes on to it."""
     position, count = 2, 0
     while (position := data.find(b"\xff", position)) >= 0:
         count += 1

@@ -44,11 +44,11 @@ def tell(refusal: Refusal, address: str, path: str, refused: Counter, log: Told)
         log({"event": "refused", "reason": refusal.reason, "address": address, "key": refusal.name, "path": path})
 
 
-def guard(app: Starlette, ring: KeyRing | None, refused: Counter, settings: ServeSettings, log: Told) -> Starlette:
+def guard(app: Starlette, keeper: Keeper, settings: ServeSettings) -> Starlette:
     """Put the gate, and where origins are named the permission for their pages, before every route of `app`."""
     app.router.redirect_slashes = False  # one address for one thing
     app.state.fetch = _fetcher(settings) if settings.urls else None
-    app.add_middleware(Gate, routed=app, ring=ring, refused=refused, settings=settings, log=log)
+    app.add_middleware(Gate, keeper=keeper)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -71,27 +71,26 @@ def _fetcher(settings: ServeSettings) -> Any:
 class Gate:
     """Middleware: passes on what may be asked."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        routed: Starlette,
-        ring: KeyRing | None,
-        refused: Counter,
-        settings: ServeSettings,
-        log: Told,
-    ):
-        self._app, self._routed, self._ring = app, routed, ring
-        self._counted, self._settings, self._log = refused, settings, log
+    def __init__(self, app: ASGIApp, *, keeper: Keeper):
+        self._app, self._keeper = app, keeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             return
-        refused = self._refused(scope)
+        refused = self._keeper.refused(scope)
         await (self._app if refused is None else refused)(scope, receive, send)
 
-    def _refused(self, scope: Scope) -> Response | None:
+
+class Keeper:
+    """Who decides at the gate of one application."""
+
+    def __init__(self, routed: Starlette, ring: KeyRing | None, refused: Counter, settings: ServeSettings, log: Told):
+        self._routed, self._ring = routed, ring
+        self._counted, self._settings, self._log = refused, settings, log
+
+    def refused(self, scope: Scope) -> Response | None:
+        """The answer to those who may not ask this; None where they may, and `CALLER` says who they are then."""
         headers = Headers(scope=scope)
         if self._ring is None:
             return self._foreign(headers, scope["method"])

@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 
 from sortal.core.errors import MachineError
 from sortal.serve.account import Told
-from sortal.serve.guard.gate import counter, guard
+from sortal.serve.early import EarlyRefusal, behind
+from sortal.serve.guard.gate import Keeper, counter, guard
 from sortal.serve.guard.ring import KeyRing
 from sortal.serve.guard.rpc import Admit, admission
 from sortal.serve.guard.safety import Safety
@@ -49,26 +50,34 @@ class Guard:
         ends = {} if self.certificates is None else {"certificate_ends": self.certificates.not_after}
         return {"keys": self.ring is not None, "tls": self.certificates is not None} | ends
 
-    def config(self, app: Starlette) -> uvicorn.Config:
+    def config(self, app: Starlette, early: EarlyRefusal) -> uvicorn.Config:
         """How the server's `app` listens, behind the gate."""
-        return self._config(app, self._settings.host, self._settings.port, self.ring, self.certificates)
+        keeper = self._keeper(app, self.ring)
+        protocol = limited_protocol(self._settings, self._workers, behind(keeper, early))
+        place = self._settings.host, self._settings.port
+        return self._config(guard(app, keeper, self._settings), *place, protocol, self.certificates)
 
     def metrics(self, app: Starlette) -> Listener | None:
         """The port of metrics, where they have one: on loopback without keys and TLS, else with those of the server."""
         port, host = self._settings.metrics_port, self._settings.metrics_host
         if port is None:
             return None
-        safe = (None, None) if host in LOOPBACK else (self.ring, self.certificates)
-        return Listener(self._config(app, host, port, *safe))
+        ring, certificates = (None, None) if host in LOOPBACK else (self.ring, self.certificates)
+        protocol = limited_protocol(self._settings, self._workers, lambda _: None)
+        guarded = guard(app, self._keeper(app, ring), self._settings)
+        return Listener(self._config(guarded, host, port, protocol, certificates))
+
+    def _keeper(self, app: Starlette, ring: KeyRing | None) -> Keeper:
+        return Keeper(app, ring, self.refused, self._settings, self._log)
 
     def _config(
-        self, app: Starlette, host: str, port: int, ring: KeyRing | None, certificates: Certificates | None
+        self, app: Starlette, host: str, port: int, protocol: type[asyncio.Protocol], certificates: Certificates | None
     ) -> uvicorn.Config:
         return uvicorn.Config(
-            guard(app, ring, self.refused, self._settings, self._log),
+            app,
             host=host,
             port=port,
-            http=limited_protocol(self._settings, self._workers),
+            http=protocol,
             ws="none",
             lifespan="off",
             access_log=False,
