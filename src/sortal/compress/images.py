@@ -39,7 +39,7 @@ FEWEST = 10
 """Calibration images below which the ranges would be those of single images."""
 MOST_JUDGED = 2_000
 """Validation images that every candidate answers; more would cost minutes and change little."""
-MOST_FURTHER = 2_000
+MOST_FURTHER = 500
 """Training images beside them that candidates within the budget answer too."""
 _BATCH = 32
 
@@ -115,8 +115,8 @@ def gather_images(
 
 
 def further_images(material: Material, spec: PreprocessSpec, listener: Listener) -> Prepared | None:
-    """Training images that set no ranges, spread evenly: candidates can be held against float32 on them, since that
-    asks for no label. None where there are none."""
+    """Training images that set no ranges, spread evenly: how far answers move is seen on them too, since that asks for
+    no label. None where there are none."""
     table, labels = material.table, material.labels
     if table is None or labels is None:
         return None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.compress.images import Prepared
-from sortal.compress.movement import Movement, changed_decisions, movement
+from sortal.compress.movement import changed_decisions, expected_changes, mean_shift
 from sortal.core.bundle import Bundle
 from sortal.core.contract import Contract
 from sortal.core.errors import BundleError
@@ -45,24 +45,14 @@ class Price:
     """Of the mean recall of the classes that have images."""
     flips: Ints
     """Which images are decided otherwise: another answer, or answered instead of left to a person, or the reverse."""
-    movement: Movement
-    """From the original's answers, on the images that judge."""
+    expected_flips: float
+    """Share of answers that change on images like these, by how far all of them move (`compress.movement`)."""
+    moved: float
+    """Mean absolute change of the leads on all images that were looked at, those without regard to labels too."""
     recalls: tuple[Floats, Floats]
     """(C,) recall of the original and of the candidate, NaN for classes without images."""
     broken: tuple[str, ...]
     """Clauses of the contract that hold for the original and not any more."""
-    further: Movement | None = None
-    """The same on further images without regard to their labels; only of what is within the budget."""
-
-    @property
-    def whole(self) -> Movement:
-        """From the original's answers, on all images that were looked at."""
-        return self.movement if self.further is None else self.movement.joined(self.further)
-
-    @property
-    def moved(self) -> float:
-        """By how much probabilities move: mean divergence on all images that were looked at, in nats."""
-        return self.whole.divergence
 
     @property
     def drop(self) -> float:
@@ -113,7 +103,8 @@ def price(
         accuracy_drop=Metric(value=0.0 - 100 * test.difference, low=-100 * high, high=-100 * low, n=n),
         macro_drop=macro_drop(images.labels, right, len(original.labels), images.groups, confidence),
         flips=changed_decisions(original, candidate),
-        movement=movement(original, candidate),
+        expected_flips=expected_changes(original, candidate),
+        moved=mean_shift(original, candidate),
         recalls=(recalls[0], recalls[1]),
         broken=() if contract is None else broken_clauses(contract, original, candidate, images, sizes),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sortal.compress.images import Material, Prepared
 from sortal.compress.judge import Price, answer, price
-from sortal.compress.movement import movement
+from sortal.compress.movement import mean_shift
 from sortal.core.bundle import Bundle
 from sortal.core.contract import Contract
 from sortal.core.predictions import Predictions
@@ -101,7 +101,7 @@ class Pricing:
     size_bytes: int
     budget: Budget
     further: Answered | None = None
-    """Images beside the validation images on which only agreement counts."""
+    """Images beside the validation images that say how far answers move; their labels are not asked for."""
 
     def __call__(self, path: Path, engine: str) -> Price:
         """What the file at `path` costs when this engine runs it. Raises BundleError where it cannot be run."""
@@ -115,7 +115,8 @@ class Pricing:
         if self.further is None or not self.budget.holds(cost):
             return cost
         answers = self.answers(path, engine, self.further.images)
-        return replace(cost, further=movement(self.further.original, answers))
+        more, counts = mean_shift(self.further.original, answers), (len(self.original), len(answers))
+        return replace(cost, moved=float(np.average([cost.moved, more], weights=counts)))
 
     def answers(self, path: Path, engine: str, images: Prepared) -> Predictions:
         """Decisions about prepared images."""

@@ -22,7 +22,7 @@ from sortal.evaluate.latency import processor
 KIND = "compression"
 _LISTED = 1_000
 _LAYERS = 20
-_UNMOVED: tuple[Cell, ...] = (0.0, None, None, 0.0, 0, None, 0.0, 0.0)
+_UNMOVED: tuple[Cell, ...] = (0.0, None, None, 0.0, 0, 0.0, 0.0)
 """What float32 loses and moves against itself."""
 
 
@@ -66,7 +66,7 @@ def compression_report(outcome: Outcome, subject: str) -> Report:
     tables |= _layers(outcome)
     if outcome.found.sensitivity:
         rows = outcome.found.sensitivity[:_LAYERS]
-        tables["sensitive_layers"] = Table(columns=("layer", "divergence"), rows=tuple(rows))
+        tables["sensitive_layers"] = Table(columns=("layer", "moved"), rows=tuple(rows))
     return Report(
         kind=KIND,
         subject=subject,
@@ -107,7 +107,7 @@ def candidates_table(outcome: Outcome) -> Table:
         "accuracy_high",
     )
     columns += ("drop_points", "drop_points_low", "drop_points_high", "macro_drop_points", "flips")
-    columns += ("further_flips", "divergence", "margin_shift")
+    columns += ("expected_flips", "moved")
     columns += ("cpu_ms", "time_ratio", "time_ratio_low", "time_ratio_high", "verdict")
     right = outcome.original.index == outcome.material.judged.labels
     ends = wilson(int(right.sum()), len(right), 0.95)
@@ -130,9 +130,8 @@ def candidates_table(outcome: Outcome) -> Table:
                 *_ends(cost.accuracy_drop),
                 cost.macro_drop.value,
                 len(cost.flips),
-                None if cost.further is None else cost.further.changed,
+                len(right) * cost.expected_flips,
                 cost.moved,
-                cost.whole.margin_shift,
                 one.ms,
                 *_ends(one.ratio),
                 one.verdict,
@@ -162,17 +161,9 @@ def _costs(outcome: Outcome, one: Judged) -> list[str]:
     what = f"int8 ({one.candidate.name}{floating}) on {one.engine}"
     return [
         f"{what}: {drop}; {size:.2f} of the size, {ratio:.2f} of the time.",
-        f"{_changed(cost, told)}, with the thresholds as they stand.",
+        f"{len(cost.flips)} of {told} are decided otherwise, with the thresholds as they stand; by how far all answers "
+        f"move, {cost.expected_flips:.1%} of answers change.",
     ]
-
-
-def _changed(cost: Price, told: str) -> str:
-    """How many decisions change, on images without regard to labels too."""
-    said = f"{len(cost.flips)} of {told} are decided otherwise"
-    if cost.further is None:
-        return said
-    more = cost.further
-    return f"{said}, and {more.changed} of {more.images:,} training images that set no ranges ({more.share:.1%})"
 
 
 def _gained(outcome: Outcome) -> list[str]:
@@ -214,17 +205,16 @@ def _findings(outcome: Outcome) -> list[Finding]:
 
 def _unsettled(outcome: Outcome, one: Judged) -> list[Finding]:
     """What is to be said where the validation images are too few to show that the budget holds; a warning where
-    decisions about further images change more often than it allows points."""
-    high, budget, more = one.price.accuracy_drop.high or 0.0, outcome.budget.max_drop, one.price.further
+    more answers change than it has points."""
+    high, budget = one.price.accuracy_drop.high or 0.0, outcome.budget.max_drop
     if high <= budget:
         return []
     message = (
         f"{one.candidate.artifact}: {len(outcome.material.judged.labels):,} validation images can show that at most "
-        f"{high:.1f} points are lost, not {budget:g}; the budget holds for what was measured."
+        f"{high:.1f} points are lost, not {budget:g}; the budget holds for what was measured. By how far answers move, "
+        f"{one.price.expected_flips:.1%} of them change on images like these, and no more than that can be lost."
     )
-    if more is not None:
-        message += f" Of {more.images:,} training images that set no ranges {more.share:.1%} are decided otherwise."
-    doubtful = more is not None and 100 * more.share > budget
+    doubtful = 100 * one.price.expected_flips > budget
     hint = "settle it on images that neither has seen: sortal compare RUN ARTIFACT holdout/"
     severity = "warning" if doubtful else "info"
     return [Finding.model_validate({"code": "few_images", "severity": severity, "message": message, "hint": hint})]

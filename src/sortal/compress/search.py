@@ -1,7 +1,7 @@
 """Which int8 of our own to take: ranges by each method, weights of 8 and of 7 bits, biases mended; then layer by layer
 back to float32 until the budget of accuracy holds.
 
-The candidates are compared by how far their probabilities move, which says more on few images than a count of errors.
+The candidates are compared by how far their answers move, which says more on few images than a count of errors.
 How much each layer alone moves them is only measured where no plain candidate is within the budget.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sortal.compress.bias import corrected
 from sortal.compress.fused_form import fused_form, rounded_layers
 from sortal.compress.graph import layers, quantized, simplified, tensors, with_metadata, with_outputs
-from sortal.compress.movement import divergence
+from sortal.compress.movement import mean_shift
 from sortal.compress.pricing import Candidate, Method, Pricing
 from sortal.compress.ranges import METHODS, Range, see_tensors
 from sortal.compress.tail import add_tail, unknown_tail
@@ -41,9 +41,9 @@ class Found:
     candidates: tuple[Candidate, ...]
     chosen: Candidate | None
     best: Candidate
-    """Of those with every layer in integers, the one that moves probabilities least."""
+    """Of those with every layer in integers, within the budget where one is, the one that moves answers least."""
     sensitivity: tuple[tuple[str, float], ...] = ()
-    """Layers by how much each alone moves the probabilities, the worst first; empty where that was not needed."""
+    """Layers by how much each alone moves the answers, the worst first; empty where that was not needed."""
 
     @property
     def forms(self) -> tuple[Candidate, ...]:
@@ -86,9 +86,9 @@ class Search:
         budget = self.pricing.budget
         tried = [self._try(method, narrow=narrow) for narrow in self._narrow for method in METHODS]
         good = [one for one in tried if budget.holds(one.price)]
-        best = min(tried, key=lambda one: one.price.movement.divergence)
+        best = min(good or tried, key=lambda one: one.price.moved)
         if good:
-            return Found(candidates=tuple(tried), chosen=min(good, key=lambda one: one.price.moved), best=best)
+            return Found(candidates=tuple(tried), chosen=best, best=best)
         order = self._sensitivity(best)
         for floating in self._left_out([name for name, _ in order]):
             tried.append(self._try(best.ranges, narrow=best.narrow, floating=floating))
@@ -148,14 +148,14 @@ class Search:
         return self.candidate(made, name, method="PTQ", ranges=ranges, narrow=narrow, floating=floating)
 
     def _sensitivity(self, best: Candidate) -> tuple[tuple[str, float], ...]:
-        """How much each layer alone in int8 moves the probabilities of some validation images, the worst first."""
+        """How much each layer alone in int8 moves the answers about some validation images, the worst first."""
         few, plain = self.pricing.some(LOOKED_AT)
         path, names, ranges = self._folder / "one_layer.onnx", layers(self.model), self._ranges[best.ranges]
         moved = []
         for number, name in enumerate(names):
             self._listener.progress("how sensitive each layer is", number, len(names))
             self.write(quantized(self.model, ranges, narrow=best.narrow, only=name), path)
-            moved.append((name, divergence(plain, self.pricing.answers(path, "onnxruntime", few))))
+            moved.append((name, mean_shift(plain, self.pricing.answers(path, "onnxruntime", few))))
         self._listener.progress("how sensitive each layer is", len(names), len(names))
         return tuple(sorted(moved, key=lambda one: -one[1]))
 

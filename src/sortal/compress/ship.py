@@ -7,7 +7,6 @@ reference are its parent's, and its id is written into the graph.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def _details(one: Judged, interface: dict[str, Any]) -> dict[str, Any]:
             "accuracy_drop_points": cost.accuracy_drop.value,
             "macro_drop_points": cost.macro_drop.value,
             "flips": len(cost.flips),
-            "agreement": asdict(cost.whole),
+            "expected_flips": cost.expected_flips,
             "time_ratio": one.ratio.value,
         },
     }

@@ -1,5 +1,5 @@
 """Which candidates are taken: those within the budget and faster than float32 on this machine, the fastest of each
-artifact; of those that are about as fast and as small, the one that moves probabilities least."""
+artifact; of those that are about as fast and as small, the one that moves answers least."""
 
 from __future__ import annotations
 

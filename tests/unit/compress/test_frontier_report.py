@@ -17,7 +17,6 @@ from sortal.compress.frontier.report import Frontier, frontier_report
 from sortal.compress.frontier.wish import Wish
 from sortal.compress.images import Prepared
 from sortal.compress.judge import Price
-from sortal.compress.movement import Movement
 from sortal.compress.pricing import Budget
 from sortal.core.contract import Contract
 from sortal.core.labels import LabelSet
@@ -52,7 +51,8 @@ def measured(
         accuracy_drop=Metric(value=drop, low=drop - 0.6, high=drop + 0.7, n=600),
         macro_drop=Metric(value=drop, low=drop - 0.6, high=drop + 0.7, n=600),
         flips=np.arange(round(10 * abs(drop))),
-        movement=Movement(images=600, changed=5, divergence=0.01, margin_shift=0.02),
+        expected_flips=0.01,
+        moved=0.02,
         recalls=(np.array([0.9, 1.0, np.nan]), np.array([accuracy - 0.1, 1.0, np.nan])),
         broken=(),
     )
