@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +29,26 @@ def log(event: dict[str, Any]) -> None:
     line = masked(json.dumps({"time": time, **event}, ensure_ascii=True))
     with suppress(OSError):
         os.write(_STDERR, line.encode() + b"\n")  # in one piece, and nothing is left in a buffer to fail at the end
+
+
+class Sparing:
+    """Passes on so many events a second; the next one after that says how many were `left_out`."""
+
+    def __init__(self, log: Callable[[dict[str, Any]], None], most: int):
+        self._log, self._most = log, most
+        self._second, self._passed, self._left_out = -1, 0, 0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """One event."""
+        second = int(monotonic())
+        if second != self._second:
+            self._second, self._passed = second, 0
+        if self._passed >= self._most:
+            self._left_out += 1
+            return
+        self._passed += 1
+        self._log(event | ({"left_out": self._left_out} if self._left_out else {}))
+        self._left_out = 0
 
 
 class Lines(logging.Handler):

@@ -28,6 +28,8 @@ _GRACE_S = 2.0
 _RESERVED = 16
 """File descriptors of the process itself."""
 _OF_A_WORKER = 6
+_SAME = -1.0
+"""The last bytes began no other stage of a request."""
 
 ASGI = Callable[[Any, Any, Any], Any]
 Early = Callable[[Scope], Response | None]
@@ -75,6 +77,9 @@ class _Limited(HttpToolsProtocol):
     """Whether its headers are there."""
     _is_dropped = False
     """Whether it was answered from its headers, and its body is read for nobody."""
+    _stage_s: float | None = None
+    """How long the stage may take that the last bytes began; None where they ended the request. A timer is set once for
+    all that came together: a request that is there as a whole needs none."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -87,23 +92,32 @@ class _Limited(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._head += len(data)
-        was_idle = self.timeout_keep_alive_task is not None
+        was_idle, self._stage_s = self.timeout_keep_alive_task is not None, _SAME
         super().data_received(data)
+        if self.transport.is_closing():
+            return
+        self._time_stage()
         if was_idle and not self._has_begun and not self._is_waiting:  # bytes between requests buy no time
             self._wait(self._limits.header_s)
-        if self._head > _MOST_HEAD + len(data) and not self.transport.is_closing():
+        if self._head > _MOST_HEAD + len(data):
             self._refuse(431, "the headers are too large")
+
+    def _time_stage(self) -> None:
+        if self._stage_s is None:
+            _stop(self._patience)
+        elif self._stage_s != _SAME:
+            self._wait(self._stage_s)
 
     def on_message_begin(self) -> None:
         self._has_begun, self._has_head, self._is_dropped = True, False, False
-        self._wait(self._limits.header_s)
+        self._stage_s = self._limits.header_s
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         self.app = _headers_too_large if size > _MOST_HEAD else self.config.loaded_app
         self._head, self._has_head = 0, True
-        self._wait(self._limits.body_s + _GRACE_S)
+        self._stage_s = self._limits.body_s + _GRACE_S
         refusal = self._early_refusal() if size <= _MOST_HEAD else None
         if refusal is None:
             super().on_headers_complete()
@@ -129,8 +143,7 @@ class _Limited(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._head, self._has_begun = 0, False
-        _stop(self._patience)
+        self._head, self._has_begun, self._stage_s = 0, False, None
         if not self._is_dropped:
             super().on_message_complete()
 
