@@ -10,10 +10,11 @@ packages=()
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 command -v strace >/dev/null || packages+=(strace)
 command -v chromium >/dev/null || packages+=(chromium)
-if [ "${CI:-}" = true ]; then # what only tests of deployment run; elsewhere those tests are skipped and say what to install
+if [ "${CI:-}" = true ]; then # what only tests of deployment and of clocks run; elsewhere those tests are skipped and say what to install
   command -v promtool >/dev/null || packages+=(prometheus)
   command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
   [ -x /usr/sbin/nginx ] || packages+=(nginx-light)
+  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || packages+=(libfaketime)
 fi
 if ! ls /usr/share/fonts/truetype/wqy /usr/share/fonts/opentype/noto >/dev/null 2>&1; then packages+=(fonts-wqy-microhei); fi
 
