@@ -12,7 +12,6 @@ import pytest
 
 from servers import Server, Start
 from sortal.core.errors import InputError
-from sortal.serve.intake import TooLargeError
 from sortal.serve.oip.numbers import take_out_lists
 from sortal.serve.oip.tensors import read_request
 
@@ -126,7 +125,7 @@ def test_what_is_large_and_no_list_of_numbers_is_refused(piece: bytes) -> None:
 
 
 def test_json_beside_the_numbers_has_a_limit_that_names_the_way_out() -> None:
-    with pytest.raises(TooLargeError, match="256 kB") as refused:
+    with pytest.raises(InputError, match="256 kB") as refused:
         read_request(body("x" * 300_000), None)
     assert "binary_data_size" in str(refused.value)
 

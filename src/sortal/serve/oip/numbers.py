@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.core.errors import InputError
-from sortal.serve.intake import TooLargeError
 from sortal.serve.oip.aside import LARGE
 
 _LONG, _PIECE = 4096, 32 * 1024
@@ -38,7 +37,7 @@ _QUOTE, _BACKSLASH = b'"', ord("\\")
 
 def take_out_lists(text: bytes) -> tuple[bytes, dict[str, bytes]]:
     """JSON with a text in the place of each long list that an object has, and the lists by these texts, as they are
-    written. Raises TooLargeError where what is left is large, InputError where there are too many texts."""
+    written. Raises InputError where what is left is large, or has too many texts."""
     if len(text) <= LARGE:
         return text, {}
     if text.count(_QUOTE) > _MOST_QUOTES:
@@ -52,7 +51,7 @@ def take_out_lists(text: bytes) -> tuple[bytes, dict[str, bytes]]:
             done = first + len(lists[name])
     rest = b"".join([*parts, text[done:]])
     if len(rest) > _MOST_REST:
-        raise TooLargeError(
+        raise InputError(
             f"JSON may have {_MOST_REST // 1024} kB beside lists of numbers",
             received=f"{len(rest):,} bytes",
             hint="send tensors as bytes behind the JSON: binary_data_size",

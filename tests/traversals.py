@@ -1,0 +1,62 @@
+"""Names the way people try to reach other files by them; none of them is the name of anything."""
+
+from __future__ import annotations
+
+IN_ADDRESSES = (
+    "..",
+    ".",
+    "...",
+    "../..",
+    "..%2f..",
+    "%2e%2e",
+    "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "..%5c..",
+    "..%252f..",
+    "%252e%252e",
+    "../../../../etc/passwd",
+    "....//....//etc/passwd",
+    "/etc/passwd",
+    "//etc/passwd",
+    "%2fetc%2fpasswd",
+    "~",
+    "~root",
+    "%00",
+    "one%00",
+    "one%00.onnx",
+    "one%0a",
+    "one%0d%0aX-Y:z",
+    "one%20",
+    "%20one",
+    "%20",
+    "one/",
+    "one//",
+    "/one",
+    "one.",
+    "one%2e",
+    "one%23",
+    "one%3f",
+    "one;x",
+    "one%3bx",
+    "ONE",
+    "%ef%bc%8e%ef%bc%8e",
+    "%c0%ae%c0%ae",
+    "%e2%80%ae",
+    "x" * 5000,
+    "file:%2f%2f%2fetc%2fpasswd",
+    "//proc/self/root",
+    "CON",
+    "one%00%2f..%2ftwo",
+    "${jndi:x}",
+    "{{7*7}}",
+    "'%20or%201=1--",
+)
+"""Of HTTP, as they are sent."""
+
+IN_MESSAGES = (
+    *("..", "../one", "../../etc/passwd", "/etc/passwd", "//etc/passwd", "one/../one", "./one", "one/", "/one"),
+    *("one/.", "..\\one", "..\\..\\etc", "~", "~root", "$(id)", "//proc/self/root", "file:///etc/passwd", "a" * 5000),
+    *("%2e%2e", "%2e%2e%2fone", "..%2fone", "..%5cone", "%252e%252e", "one%00", "one#", "one?", "one?version=1", "#"),
+    *("?", "one\0", "\0", " ", "   ", " one", "one ", "\t", "\n", "one\n", " ..", ".. ", "ONE", "on\u0435"),
+    *("\uff0e\uff0e", "\u2024\u2024", "\u202eeno"),
+)
+"""Of gRPC, and of commands."""
