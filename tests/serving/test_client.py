@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import threading
 import time
@@ -136,6 +137,14 @@ def test_a_client_that_awaits_does_the_same(
         expected = model.predict(list(colors.values()))
     for one in asyncio.run(asked()):
         same(one, expected)
+
+
+def test_a_client_that_awaits_outlives_its_loop(shared: Server, colors: dict[str, bytes]) -> None:
+    """A script that calls `asyncio.run` for each question: connections belong to the loop that opened them."""
+    client = sortal.AsyncClient(f"http://127.0.0.1:{shared.port}")
+    for _ in range(3):
+        assert asyncio.run(client.predict(colors["red"])).answers() == ["red"]
+    asyncio.run(client.close())
 
 
 def test_what_the_server_refuses_is_an_error_of_its_kind(shared: Server, colors: dict[str, bytes]) -> None:
@@ -329,7 +338,8 @@ def dripping(connection: socket.socket) -> None:
         (replying("200 OK", b"<html>welcome</html>"), MachineError, "status 200"),
         (replying("200 OK", b"[1, 2]"), MachineError, "status 200"),
         (replying("200 OK", b'{"limits": 3}'), MachineError, "something else"),
-        (replying("301 Moved", b""), MachineError, "status 301"),
+        (replying("200 OK", b'{"label_set": {"names": ["a", "b"]}}'), MachineError, "something else"),
+        (replying("301 Moved\r\nLocation: https://there.example/", b""), MachineError, "https://there.example/"),
         (replying("401 Unauthorized", b'{"error": "no key"}'), InputError, "no key"),
         (replying("503 Busy", b"busy"), OverloadError, "status 503"),
         (replying("429 Busy", b'{"error": "slower"}'), OverloadError, "slower"),
@@ -347,6 +357,70 @@ def test_other_servers_are_no_surprise(
         pytest.raises(kind, match=said),
     ):
         client.predict(colors["red"])
+
+
+TWO = {"label_set": {"names": ["a", "b"]}}
+DESCRIBED = {"bundle_id": "x", "limits": {"images": 4, "body_mb": 1}, "input": {"channels": 3, "depth": 8}, **TWO}
+ANSWER = {"index": 0, "label": "a", "probability": 0.9, "abstained": False, "probabilities": [0.9, 0.1]}
+
+
+@pytest.mark.parametrize(
+    ("described", "answered"),
+    [
+        ({"limits": None}, []),
+        ({"limits": {"images": "many", "body_mb": 1}}, []),
+        ({"limits": {"images": 0, "body_mb": 1}}, []),
+        ({"limits": {"images": 4, "body_mb": 1e999}}, []),
+        ({"input": {}}, []),
+        ({}, []),
+        ({}, ["a"]),
+        ({}, [{}]),
+        ({}, [{**ANSWER, "label": "another"}]),
+        ({}, [{**ANSWER, "probabilities": [1.0]}]),
+        ({}, [{**ANSWER, "probabilities": [float("nan"), 0.1]}]),
+        ({}, [{**ANSWER, "probabilities": "all"}]),
+    ],
+)
+def test_half_an_answer_is_none(described: dict[str, Any], answered: list[Any]) -> None:
+    bodies = [{**DESCRIBED, **described}, {"bundle_id": "x", "predictions": answered, **TWO}]
+    replies = iter([replying("200 OK", json.dumps(body).encode()) for body in bodies])
+    with (
+        strange_server(lambda connection: next(replies)(connection)) as url,
+        sortal.Client(url, timeout=5.0, retries=0) as client,
+        pytest.raises(MachineError, match="something else than was asked"),
+    ):
+        client.predict(b"an image")
+
+
+def test_a_whole_answer_is_one() -> None:
+    bodies = [DESCRIBED, {"bundle_id": "x", "predictions": [ANSWER], **TWO}]
+    replies = iter([replying("200 OK", json.dumps(body).encode()) for body in bodies])
+    with (
+        strange_server(lambda connection: next(replies)(connection)) as url,
+        sortal.Client(url, timeout=5.0, retries=0) as client,
+    ):
+        assert client.predict(b"an image").answers() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "ftp://a",
+        "127.0.0.1:8000",
+        "http://",
+        "http://[::1",
+        "http://a:99999",
+        "http://a:x",
+        "http://a..b",
+        "http://" + "a" * 300,
+        "http://a b",
+        "http://a/\n",
+    ],
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="no address of a server"):
+        sortal.Client(url)
 
 
 def test_a_server_that_is_not_there_is_said_to_be_so() -> None:
@@ -390,6 +464,7 @@ def test_pauses_grow_and_keep_to_what_the_server_says() -> None:
     lost = Failure(reason="refused")
     assert played([lost, lost, lost, reply(200)])[0] == [0.05, 0.1, 0.2]
     assert played([reply(503, retry_after="2"), reply(429), reply(200)])[0] == [2.05, 0.1]
+    assert played([reply(502), reply(200)])[0] == [0.05]
     assert played([reply(503), reply(503), reply(503), reply(503)])[1].status == 503
     later = "Fri, 31 Dec 1999 23:59:59 GMT"  # a date that has passed asks for no pause
     assert played([reply(503, retry_after=later), reply(200)])[0] == [0.05]

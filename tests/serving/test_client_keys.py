@@ -73,9 +73,20 @@ def test_certificates_are_checked_both_ways(
     own = (files["own.pem"], files["own.key"])
     with sortal.Client(url, ca=files["ca.pem"], certificate=own) as client:
         assert client.predict(colors["red"]).answers() == ["red"]
-    for options in ({"certificate": own}, {"certificate": own, "ca": files["other.pem"]}, {"ca": files["ca.pem"]}):
-        with sortal.Client(url, retries=0, **options) as client, pytest.raises(MachineError):
+    for said, options in (
+        ("ca=", {"certificate": own}),
+        ("ca=", {"certificate": own, "ca": files["other.pem"]}),
+        ("certificate=", {"ca": files["ca.pem"]}),
+    ):
+        with sortal.Client(url, retries=0, **options) as client, pytest.raises(MachineError) as caught:
             client.ready()
+        assert said in f"{caught.value.hint}", str(caught.value)
+    with sortal.Client(url.replace("127.0.0.1", "localhost"), ca=files["ca.pem"], certificate=own) as client:
+        with pytest.raises(MachineError) as caught:
+            client.ready()
+        assert "an address that it is for" in str(caught.value.hint)
+    with sortal.Client(url.replace("https", "http"), retries=0) as client, pytest.raises(MachineError):
+        client.ready()
     with pytest.raises(InputError, match="certificates cannot be used"):
         sortal.Client(url, ca=tmp_path / "nothing.pem")
     with pytest.raises(InputError, match="certificates cannot be used"):

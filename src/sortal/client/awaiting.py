@@ -24,6 +24,8 @@ class AsyncClient(Common):
     """As `Client`, to be awaited."""
 
     _http: httpx.AsyncClient | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    """Where its connections were opened; another loop cannot use them."""
 
     async def predict(self, images: Images, *, request_id: str | None = None) -> Predictions:
         """See `Client.predict`; files are read and arrays encoded in between, without a thread."""
@@ -65,9 +67,9 @@ class AsyncClient(Common):
 
     async def close(self) -> None:
         """Close its connections."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        http, self._http = self._http, None
+        if http is not None and self._loop is asyncio.get_running_loop():
+            await http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,13 +94,18 @@ class AsyncClient(Common):
                 heard = await self._sent(step)
 
     async def _sent(self, step: Send) -> Heard:
-        if self._http is None:
-            self._http = package().AsyncClient(**self._options())
+        http = self._connected()
         end_s = time.monotonic() + step.limit_s
         try:
-            async with asyncio.timeout(step.limit_s), self._http.stream(**request(step)) as response:
+            async with asyncio.timeout(step.limit_s), http.stream(**request(step)) as response:
                 return reply(response, await response.aread())
         except TimeoutError:
             return Failure(reason="the answer came too slowly", late=True)
         except package().HTTPError as error:
             return failure(error, end_s)
+
+    def _connected(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if self._http is None or self._loop is not loop:
+            self._http, self._loop = package().AsyncClient(**self._options()), loop
+        return self._http

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 5.0
 """The longest that one attempt to connect may take."""
+_HINTS = {
+    "CERTIFICATE_VERIFY_FAILED": "name the file of who signed it: ca=… ; and an address that it is for",
+    "WRONG_VERSION_NUMBER": "does it speak TLS? If not: http://…",
+    "disconnected without": "is it running? Does it speak TLS (https://…), or ask for a certificate (certificate=…)?",
+    "illegal status line": "this is no HTTP; is it another port, or https://…?",
+}
+"""What a reason of OpenSSL or httpx has in it -> what to do."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -84,7 +91,9 @@ def reply(response: httpx.Response, body: bytes) -> Reply:
 
 def failure(error: Exception, end_s: float) -> Failure:
     """Why nothing came back until `end_s`."""
-    return Failure(reason=str(error) or type(error).__name__, late=time.monotonic() >= end_s)
+    reason, late = str(error) or type(error).__name__, time.monotonic() >= end_s
+    hint = next((told for mark, told in _HINTS.items() if mark in reason), None)
+    return Failure(reason=reason, late=late) if hint is None else Failure(reason=reason, late=late, hint=hint)
 
 
 def explained(query: dict[str, str], class_name: str | None) -> dict[str, str]:
@@ -118,8 +127,13 @@ def _check(name: str, value: object, good: object) -> None:
 
 def _checked(url: str) -> str:
     """Raises InputError for what is no address of HTTP."""
-    found = urlsplit(url)
-    if found.scheme not in ("http", "https") or not found.hostname:
+    try:
+        found = urlsplit(url)
+        good = found.scheme in ("http", "https") and bool((found.hostname or "").encode("idna"))
+        good = good and (found.port is None or found.port > 0) and not any(map(str.isspace, url))
+    except ValueError:  # of a port or an address that is none; UnicodeError of a name is one too
+        good = False
+    if not good:
         raise InputError("this is no address of a server", received=url[:200], hint="http://127.0.0.1:8000")
     return url.rstrip("/")
 

@@ -73,17 +73,24 @@ def said(reply: Reply, path: str, *, also: Sequence[int] = ()) -> Told:
 
 def error_of(reply: Reply, told: Told, path: str) -> SortalError:
     """The error that a status and what was said with it are."""
-    what = str(told.get("error") or f"the server answered with status {reply.status}")
+    what = str(told.get("error") or f"the server answered with status {reply.status}{_kind_of(reply)}")
     received = None if told.get("received") is None else str(told["received"])
     hint = None if told.get("hint") is None else str(told["hint"])
     if reply.status in (429, 503):
         return OverloadError(what, retry_after_s=retry_after_s(reply) or 1.0, received=received)
     if reply.status == _UNREADABLE and "code" in told:
         return ImageError(str(told["code"]), what, where=path, received=received)
+    if 300 <= reply.status < 400 and hint is None:
+        hint = f"it lies elsewhere; give the client that address: {reply.headers.get('location', 'not told')[:200]}"
     if reply.status in _KEYS:
         hint = hint or 'sortal.Client(URL, key="…")'
     kind = _KINDS.get(reply.status, InputError if 400 <= reply.status < 500 else MachineError)
     return kind(what, where=path, received=received, hint=hint)
+
+
+def _kind_of(reply: Reply) -> str:
+    """That it was no JSON: a page of a proxy, say."""
+    return "" if _object(reply) is not None else " and no JSON object, as Sortal does"
 
 
 def answers(reply: Reply, path: str, count: int) -> Answers:
@@ -93,19 +100,27 @@ def answers(reply: Reply, path: str, count: int) -> Answers:
         found = said(reply, path)
     told = found.get("predictions")
     if not isinstance(told, list) or len(told) != count:
-        raise _other(path)
+        raise other_server(path)
     try:
-        small = [_kept(one) for one in told]
-    except (TypeError, ValueError) as error:
-        raise _other(path) from error
-    return Answers(bundle_id=str(found.get("bundle_id")), labels=label_set(found, path), told=small)
+        labels = label_set(found, path)
+        small = [_kept(one, len(labels)) for one in told]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise other_server(path) from error
+    return Answers(bundle_id=str(found.get("bundle_id")), labels=labels, told=small)
 
 
-def _kept(told: Told) -> Told:
-    """What of an answer is needed, with probabilities as numbers of four bytes: there may be millions of answers."""
+def _kept(told: Told, classes: int) -> Told:
+    """What of an answer is needed, with probabilities as numbers of four bytes: there may be millions of answers.
+
+    Raises ValueError where they are not those of so many classes.
+    """
     kept = {name: value for name, value in told.items() if name != "top"}
-    chances = {"probabilities": np.asarray(told["probabilities"], np.float32)} if "probabilities" in told else {}
-    return kept | chances
+    if "probabilities" not in told:
+        return kept
+    chances = np.asarray(told["probabilities"], np.float32)
+    if chances.shape != (classes,) or not np.isfinite(chances).all():
+        raise ValueError("no probabilities of these classes")
+    return kept | {"probabilities": chances}
 
 
 def label_set(told: Told, path: str) -> LabelSet:
@@ -113,7 +128,7 @@ def label_set(told: Told, path: str) -> LabelSet:
     try:
         return LabelSet.model_validate(told.get("label_set"))
     except ValidationError as error:
-        raise _other(path) from error
+        raise other_server(path) from error
 
 
 def acknowledged(told: Told, path: str) -> Acknowledged:
@@ -121,7 +136,7 @@ def acknowledged(told: Told, path: str) -> Acknowledged:
     try:
         return Acknowledged(**told)
     except TypeError as error:
-        raise _other(path) from error
+        raise other_server(path) from error
 
 
 def predictions(
@@ -138,7 +153,7 @@ def predictions(
     try:
         return _predictions(names, labels, bundle_id, found, errors)
     except (KeyError, TypeError, ValueError) as error:
-        raise _other("/predict") from error
+        raise other_server("/predict") from error
 
 
 def _predictions(
@@ -173,7 +188,8 @@ def _predictions(
     )
 
 
-def _other(path: str) -> MachineError:
+def other_server(path: str) -> MachineError:
+    """What is raised for an answer that Sortal would not have given."""
     hint = "is this a server of Sortal, of this version or a newer one?"
     return MachineError("the server answered something else than was asked", where=path, hint=hint)
 

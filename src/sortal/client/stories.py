@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sortal.client.connection import is_header
 from sortal.client.payload import Limits, Part, encoded, form, parts
-from sortal.client.replies import Acknowledged, Told, acknowledged, answers, label_set, predictions, said
+from sortal.client.replies import Acknowledged, Told, acknowledged, answers, label_set, other_server, predictions, said
 from sortal.client.talk import Ask, Heard, Patience, Step, answered
 from sortal.core.errors import ConflictError, InputError
 from sortal.core.labels import LabelSet
@@ -114,13 +114,15 @@ def state(path: str, patience: Patience) -> Story[Told]:
 def limits_of(about: Told, batch: int | None = None) -> Limits:
     """What one request may bring, `batch` images at most. Raises MachineError for what describes no classifier."""
     label_set(about, MODEL)
-    limits, size = about["limits"], about["input"]
-    return Limits(
-        images=min(int(limits["images"]), batch or int(limits["images"])),
-        body_bytes=int(limits["body_mb"] * 1e6),
-        channels=size["channels"],
-        depth=size["depth"],
-    )
+    try:
+        limits, size = about["limits"], about["input"]
+        images, body_bytes = int(limits["images"]), int(limits["body_mb"] * 1e6)
+        channels, depth = size["channels"], size["depth"]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise other_server(MODEL) from error
+    if images < 1 or body_bytes < 1:
+        raise other_server(MODEL)
+    return Limits(images=min(images, batch or images), body_bytes=body_bytes, channels=channels, depth=depth)
 
 
 def _asked(part: Part, query: Mapping[str, str], name: str, route: str) -> Ask:

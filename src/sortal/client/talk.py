@@ -3,9 +3,9 @@
 `answered` is a generator: it yields what has to be done, a `Send` or a `Sleep`, and is sent a `Reply` or a `Failure`
 for each `Send`. So the client that blocks and the one that awaits share every decision.
 
-Repeated are requests that never arrived, that broke off, or that were refused with 429 or 503. That is safe because
-every request carries an id by which the server knows it again. Pauses grow exponentially with full jitter (Brooker
-2015, "Exponential backoff and jitter"); where the server says when to come back, never sooner.
+Repeated are requests that never arrived, that broke off, or that were refused with 429, 502 or 503. That is safe
+because every request carries an id by which the server knows it again. Pauses grow exponentially with full jitter
+(Brooker 2015, "Exponential backoff and jitter"); where the server says when to come back, never sooner.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from email.utils import parsedate_to_datetime
 from sortal.core.errors import DeadlineError, MachineError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
-_BUSY = (429, 503)
+_BUSY = (429, 502, 503)
+"""502 is a proxy before a server that is gone at the moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Failure:
     reason: str
     late: bool = False
     """The time given to it had passed."""
+    hint: str = "is it running? sortal serve MODEL"
+    """What to do, where asking again does not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def _last(ask: Ask, heard: Heard, patience: Patience, attempts: int) -> Reply:
     reason = heard.reason if heard is not None else "nothing was heard"
     if _is_late(heard):
         raise DeadlineError(f"no answer within {patience.timeout_s:g} s", where=ask.path, received=reason)
-    hint = "is it running? sortal serve MODEL"
+    hint = heard.hint if heard is not None else None
     raise MachineError("the server cannot be reached", where=ask.path, received=f"{reason} ({attempts}x)", hint=hint)
 
 
