@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from cameras import GREEN, RED
 
-from sortal.core.errors import InputError
+from sortal.core.errors import InputError, MachineError
 from sortal.data.decode import decode
 from sortal.data.open import images
-from sortal.stream.actions import MOST_WAITING, Action, check_names, deed_of, wanted
+from sortal.stream.actions import MOST_WAITING, Action, check_names, close_all, deed_of, wanted
 from sortal.stream.episodes import Change
 from sortal.stream.outlet import Outlet, outlet_to
 from sortal.stream.recording import Recording
@@ -45,7 +45,7 @@ def until(found: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def receiver(*statuses: int, port: int = 0) -> Iterator[tuple[int, list[tuple[str, str, Any]]]]:
+def receiver(*statuses: int, port: int = 0, location: str = "") -> Iterator[tuple[int, list[tuple[str, str, Any]]]]:
     """A server that answers with these statuses, the last one for ever, and keeps what it was sent."""
     got: list[tuple[str, str, Any]] = []
 
@@ -55,6 +55,8 @@ def receiver(*statuses: int, port: int = 0) -> Iterator[tuple[int, list[tuple[st
             got.append((self.path, self.headers.get("Authorization", ""), body))
             self.send_response(statuses[min(len(got), len(statuses)) - 1])
             self.send_header("Content-Length", "0")
+            if location:
+                self.send_header("Location", location)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -77,7 +79,7 @@ def test_a_webhook_is_sent_when_its_label_begins() -> None:
         action.see(change(began=False))
         action.see(change(number=7))
         until(lambda: action.done)
-        action.close(5)
+        close_all([action], 5)
     assert [(path, body["frame"]) for path, _, body in got] == [("/x?y=1", 7)]
     assert got[0][1] == "Basic bWU6Z2VoZWlt"
 
@@ -91,46 +93,118 @@ def test_a_server_that_fails_for_a_while_is_asked_again_and_a_refusal_is_final()
         assert len(got) == 4
         action.see(change(number=2))
         until(lambda: action.failed)
-        action.close(5)
+        close_all([action], 5)
     assert len(got) == 5
     assert [event["message"] for event in told] == ["answered with status 404"]
 
 
 def test_a_server_that_is_down_holds_nobody_up_and_gets_the_newest_when_it_is_back() -> None:
+    told: list[dict[str, Any]] = []
     with socket.create_server(("127.0.0.1", 0)) as place:
         port = place.getsockname()[1]
-    action = Action("crack", deed_of(wanted(f"crack=POST http://127.0.0.1:{port}/")), lambda _: None)
-    started = time.monotonic()
+    action = Action("crack", deed_of(wanted(f"crack=POST http://127.0.0.1:{port}/")), told.append)
     for number in range(1000):
         action.see(change(number=number))
-    assert time.monotonic() - started < 5  # a thousand tries to connect would take longer than to remember them
+    assert action.dropped >= 1000 - MOST_WAITING - 1  # nobody waited: one is tried, some wait, the others made room
+    assert [event["event"] for event in told] == ["action behind"]
     with receiver(200, port=port) as (_, got):
         until(lambda: action.done >= MOST_WAITING)
-        action.close(30)
+        close_all([action], 30)
     assert got[-1][2]["frame"] == 999
     assert action.dropped == 1000 - len(got)
     assert MOST_WAITING <= len(got) <= MOST_WAITING + 1
+    assert action.counts == {
+        "name": "crack", "action": f"POST http://127.0.0.1:{port}/", "done": len(got), "failed": 0,
+        "dropped": action.dropped,
+    }  # fmt: skip
 
 
-def test_the_end_does_not_wait_for_a_server_that_is_down_or_silent() -> None:
-    told: list[dict[str, Any]] = []
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
-        url = f"http://admin:geheim@127.0.0.1:{silent.getsockname()[1]}/?key=verborgen"
-        action = Action("crack", deed_of(wanted(f"crack=POST {url}")), told.append)
+class Blocked:
+    """A deed that begins, and ends when it is let go."""
+
+    shown = "BLOCK"
+
+    def __init__(self) -> None:
+        self.begun, self.let_go, self.is_closed = threading.Event(), threading.Event(), threading.Event()
+
+    def wants(self, change: Change) -> bool:
+        return True
+
+    def do(self, change: Change, is_over: threading.Event) -> str | None:
+        self.begun.set()
+        self.let_go.wait(PATIENCE_S)
+        return None
+
+    def close(self) -> None:
+        self.is_closed.set()
+
+
+def test_the_end_waits_for_no_deed_and_for_several_no_longer_than_for_one() -> None:
+    deeds = [Blocked() for _ in range(20)]
+    actions = [Action("crack", deed, lambda _: None) for deed in deeds]
+    for action, deed in zip(actions, deeds, strict=True):
         for _ in range(5):
             action.see(change())
-        time.sleep(0.2)
-        started = time.monotonic()
-        action.close(0.5)
-        assert time.monotonic() - started < 4
-    down = Action("crack", deed_of(wanted("crack=POST http://admin:geheim@127.0.0.1:9/?key=verborgen")), told.append)
-    down.see(change())
-    time.sleep(0.5)
-    down.close(0.1)
-    until(lambda: told)
-    assert "geheim" not in str(told)
-    assert "verborgen" not in str(told)
-    assert "POST http://***@127.0.0.1:9/?key=***" in str(told)
+        assert deed.begun.wait(PATIENCE_S)
+    close_all(actions, 0.1)
+    assert [action.done for action in actions] == [0] * 20
+    assert [action.dropped for action in actions] == [4] * 20  # what waited; the first is under way still
+    for deed in deeds:
+        deed.let_go.set()
+    assert all(deed.is_closed.wait(PATIENCE_S) for deed in deeds)
+
+
+def test_all_actions_may_do_what_waits_in_the_time_there_is() -> None:
+    deeds = [Blocked() for _ in range(3)]
+    actions = [Action("crack", deed, lambda _: None) for deed in deeds]
+    for action in actions:
+        action.see(change())
+        action.see(change())
+    assert deeds[0].begun.wait(PATIENCE_S)
+    closing = threading.Thread(target=close_all, args=(actions, PATIENCE_S))
+    closing.start()
+    for deed in reversed(deeds):  # the last one is not kept until the first is done
+        deed.let_go.set()
+        assert deed.is_closed.wait(PATIENCE_S)
+    closing.join()
+    assert [(action.done, action.dropped) for action in actions] == [(2, 0)] * 3
+
+
+def test_a_deed_that_raises_anything_fails_and_the_next_is_done() -> None:
+    told: list[dict[str, Any]] = []
+
+    class Driver(Blocked):
+        def do(self, change: Change, is_over: threading.Event) -> str | None:
+            if change.record["frame"] == 1:
+                raise ZeroDivisionError("a driver of strangers")
+            return None
+
+    action = Action("crack", Driver(), told.append)
+    action.see(change(number=1))
+    action.see(change(number=2))
+    close_all([action], PATIENCE_S)
+    assert (action.failed, action.done, action.dropped) == (1, 1, 0)
+    assert told[0]["message"] == "ZeroDivisionError"
+
+
+def test_what_a_webhook_says_holds_no_secret_and_can_be_read() -> None:
+    over = threading.Event()
+    over.set()  # it is tried once
+    deed = deed_of(wanted("crack=POST http://admin:geheim@127.0.0.1:9/?key=verborgen&channel=1"))
+    assert deed.do(change(), over) == "no answer: Connection refused; the stream ended before it could be tried again"
+    assert deed.shown == "POST http://***@127.0.0.1:9/?key=***&channel=***"
+    with receiver(503) as (port, got):
+        deed = deed_of(wanted(f"crack=POST http://admin:geheim@127.0.0.1:{port}/?status=503&code=5"))
+        said = deed.do(change(), over)
+    assert said == "answered with status ***; the stream ended before it could be tried again"
+    assert got[0][0] == "/?status=503&code=5"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with receiver(200) as (port, got), receiver(307, location=f"http://127.0.0.1:{port}/") as (first, asked):
+        said = deed_of(wanted(f"crack=POST http://127.0.0.1:{first}/")).do(change(), threading.Event())
+    assert said == "answered with status 307"
+    assert (len(asked), got) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -160,13 +234,13 @@ def test_an_output_is_on_while_the_label_lasts_and_off_at_the_end(tmp_path: Path
     action = Action("crack", deed_of(wanted(f"crack=SET simulated:{line}")), lambda _: None)
     for began in (True, False, True):
         action.see(change(began=began))
-    action.close(10)
+    close_all([action], 10)
     assert line.read_text().split() == ["1", "0", "1", "0"]
     told: list[dict[str, Any]] = []
     broken = Action("crack", deed_of(wanted(f"crack=SET simulated:{tmp_path}/no/such/folder")), told.append)
     broken.see(change())
     until(lambda: told)
-    broken.close(1)
+    close_all([broken], 1)
     assert told[0]["event"] == "action failed"
 
 
@@ -223,6 +297,39 @@ def test_a_full_disk_costs_lines_until_there_is_room_and_no_line_is_cut(tmp_path
     assert numbers[-1] == 59
     assert outlet.dropped >= 1
     assert len(numbers) + outlet.dropped == 60
+
+
+def test_what_another_run_left_unfinished_costs_no_line_of_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for text, before in ((b"", []), (b'{"frame": 1}\n', [1]), (b'{"frame": 1}\n{"fra', [1])):
+        path.write_bytes(text)
+        outlet = outlet_to(path)
+        outlet.put({"frame": 2})
+        assert outlet.close(30)
+        lines = path.read_text().splitlines()
+        whole = [json.loads(line)["frame"] for line in lines if line.endswith("}")]
+        assert whole == [*before, 2]
+
+
+def test_a_descriptor_that_never_waits_is_waited_for() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    outlet = Outlet(writing, most=5000)
+    for number in range(5000):
+        outlet.put({"frame": number, "padding": "x" * 80})
+    until(lambda: outlet.written)
+    with os.fdopen(reading, "rb") as file:
+        got = [json.loads(file.readline())["frame"] for _ in range(5000)]
+    assert got == list(range(5000))
+    assert outlet.close(30)
+    assert (outlet.dropped, outlet.trouble) == (0, "")
+    os.close(writing)
+
+
+def test_a_pipe_with_a_name_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(MachineError, match="cannot be written"):
+        outlet_to(tmp_path / "pipe")
 
 
 def record(number: int, state: str = "answered") -> dict[str, Any]:
@@ -288,3 +395,38 @@ def test_a_disk_that_refuses_costs_frames_and_not_the_line(tmp_path: Path) -> No
     assert told[0]["event"] == "not recorded"
     with pytest.raises(InputError, match="no folder"):
         Recording(tmp_path / "kept" / "frames", what="all", most_mb=10, log=told.append)
+
+
+def test_a_full_disk_is_told_once_and_leaves_a_table_that_can_be_read(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    kept = Recording(tmp_path / "kept", what="all", most_mb=10, log=told.append)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for number in range(4):
+            kept.see(RED, "red", record(number))
+        until(lambda: kept.kept == 4)
+        size = kept.table.stat().st_size
+        assert size > len(RED)  # an image fits where a line more does not
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limit[1]))
+        for number in (4, 5, 6):
+            kept.see(RED, "red", record(number))
+        until(lambda: kept.lost == 3)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        kept.see(GREEN, "red", record(7))
+        until(lambda: kept.kept == 5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+        kept.close(30)
+    assert [json.loads(line)["frame"] for line in kept.table.read_text().splitlines()] == [0, 1, 2, 3, 7]
+    assert len(list((tmp_path / "kept" / "frames").iterdir())) == 5
+    assert [event["event"] for event in told] == ["not recorded", "recorded again"]
+
+
+def test_a_camera_whose_name_is_no_text_is_recorded(tmp_path: Path) -> None:
+    kept = Recording(tmp_path / "kept", what="all", most_mb=10, log=lambda _: None)
+    kept.see(RED, "red", record(0) | {"camera": os.fsdecode(b"line \xff")})
+    kept.close(30)
+    assert kept.kept == 1
+    assert json.loads(kept.table.read_text())["camera"] == "line \udcff"

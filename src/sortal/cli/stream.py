@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from sortal.cli.settings import settings_of
-from sortal.core.errors import InputError
+from sortal.core.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from sortal.stream.settings import StreamSettings
     from sortal.stream.wish import Done
 
+_LAST_WORDS_S = 2.0
 _SOURCE = "rtsp://…, http://…, camera:0, a video, a folder, simulated:, or @file that holds the address."
 _ACTION = (
     "crack='POST http://127.0.0.1:9000/x' or crack='SET output:line'; also for abstained, unknown, rejected, lost."
@@ -26,7 +26,7 @@ _ACTION = (
 def stream(
     model: Path = typer.Argument(..., help="A run, bundle or artifact."),
     settings: list[str] = typer.Argument(None, metavar="KEY=VALUE...", help="max_age_ms=500 workers=2 smooth=mean …"),
-    source: str = typer.Option(..., "--source", help=_SOURCE),
+    sources: list[str] = typer.Option(..., "--source", help=_SOURCE),
     fps: float = typer.Option(None, "--fps", help="Frames a second that are taken at most."),
     policy: str = typer.Option("drop", "--policy", help="When behind: drop frames, or lower the resolution first."),
     smaller: list[Path] = typer.Option([], "--smaller", help="The same classes at a smaller input size."),
@@ -38,7 +38,7 @@ def stream(
     out: Path | None = typer.Option(None, "--out", help="Append results to this file instead of standard output."),
     record: Path = typer.Option(None, "--record", help="Keep frames in this folder."),
     record_what: str = typer.Option("all", "--record-what", help="all, doubtful or changed."),
-    record_mb: float = typer.Option(1000.0, "--record-mb", help="Megabytes that are kept at most."),
+    record_mb: float = typer.Option(1000.0, "--record-mb", min=0.0, help="Megabytes that are kept at most."),
     frames: int = typer.Option(None, "--frames", min=1, help="End after so many frames."),
     seconds: float = typer.Option(None, "--seconds", min=0.0, help="End after so many seconds."),
 ) -> None:
@@ -52,17 +52,21 @@ def stream(
     from sortal.stream.hiding import hide_in_command_line
     from sortal.stream.sources.address import secrets_of
 
-    typed = [source, *(word for text in on_label for word in text.split())]
+    typed = [*sources, *(word for text in on_label for word in text.split())]
     hide_in_command_line(secret for text in typed for secret in secrets_of(text))
     from sortal.stream.story import stream as run_stream
     from sortal.stream.wish import Wish
 
+    if len(sources) > 1:
+        raise InputError("a stream has one source", where="--source", hint="start one for each camera")
+    if out is None and sys.stdout is None:
+        raise MachineError("standard output is closed", hint="--out results.jsonl")
     _one_of("--only", only, ("all", "changes"))
     _one_of("--record-what", record_what, ("all", "doubtful", "changed"))
     own = {} if fps is None else {"fps": fps}
     wish = Wish(
         model=model,
-        source=source,
+        source=sources[0],
         smaller=smaller,
         camera=camera,
         live=live,
@@ -76,25 +80,44 @@ def stream(
         frames=frames,
         seconds=seconds,
     )
+    limits = _settings(settings, own | {"policy": policy})
     speaker = _Speaker()
-    done = run_stream(wish, _settings(settings, own | {"policy": policy}), log=speaker.log, show=speaker.show)
-    speaker.end(done, out)
+    try:
+        speaker.end(run_stream(wish, limits, log=speaker.log, show=speaker.show), out)
+    finally:
+        speaker.close()
 
 
 class _Speaker:
-    """Stderr: a line that is written over on a terminal, events as lines of JSON."""
+    """Stderr: events as lines of JSON; on a terminal as sentences, and a line about now that is written over.
+
+    Nobody waits for who reads it: a log that is full, hangs or is gone holds no frame up.
+    """
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
+        from sortal.stream.outlet import Outlet
+
+        try:
+            descriptor = sys.stderr.fileno()
+        except (AttributeError, ValueError):  # closed before this began, or no file
+            self._outlet, self._is_terminal = None, False
+        else:
+            self._outlet, self._is_terminal = Outlet(descriptor), sys.stderr.isatty()
 
     def log(self, event: dict[str, Any]) -> None:
-        time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._clear()
-        print(json.dumps({"time": time, **event}, ensure_ascii=True), file=sys.stderr, flush=True)
+        from sortal.stream.told import sentence
+
+        now = datetime.now(UTC)
+        if self._outlet is None:
+            return
+        if self._is_terminal:
+            self._outlet.write(f"{now.astimezone():%H:%M:%S} {sentence(event)}\n")
+        else:
+            self._outlet.put({"time": now.isoformat(timespec="milliseconds"), **event})
 
     def show(self, text: str) -> None:
-        if self._is_terminal:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        if self._outlet is not None and self._is_terminal:
+            self._outlet.write(text)
 
     def end(self, done: Done, out: Path | None) -> None:
         """The last event, where results are, and what to type next."""
@@ -102,12 +125,14 @@ class _Speaker:
         places = [str(place) for place in (out, done.table) if place is not None]
         following = [f"sortal audit {done.table}"] if done.table is not None else []
         for title, lines in (("Results: ", places), ("Next:    ", following)):
-            if lines:
-                print(title + "\n         ".join(lines), file=sys.stderr)
+            if lines and self._outlet is not None:
+                self._outlet.write(title + "\n         ".join(lines) + "\n")
 
-    def _clear(self) -> None:
-        if self._is_terminal:
-            print("\r\x1b[K", end="", file=sys.stderr)
+    def close(self) -> None:
+        """Say what was not said yet, where somebody listens."""
+        if self._outlet is not None:
+            self.show("")
+            self._outlet.close(_LAST_WORDS_S)
 
 
 def _one_of(option: str, received: str | None, known: tuple[str, ...]) -> None:

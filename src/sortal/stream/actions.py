@@ -7,7 +7,7 @@ line up. What does not fit is dropped, the oldest first, and counted.
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,9 +17,12 @@ from sortal.stream.camera import LOST
 from sortal.stream.episodes import Change
 from sortal.stream.frame import ABSTAINED, REJECTED, UNKNOWN
 from sortal.stream.log import Told
+from sortal.stream.waiting import Waiting
 
 SPECIAL = (ABSTAINED, UNKNOWN, REJECTED, LOST)
 MOST_WAITING = 100
+_LAST_S = 1.0
+"""For what is under way when all is given up: an output that goes off."""
 
 
 class Deed(Protocol):
@@ -82,51 +85,79 @@ class Action:
     """One deed for one name, and what waits for it."""
 
     def __init__(self, name: str, deed: Deed, log: Told):
-        self.name, self.done, self.failed, self.dropped = name, 0, 0, 0
+        self.name, self.shown, self.done, self.failed = name, deed.shown, 0, 0
         self._deed, self._log = deed, log
-        self._waiting: deque[Change] = deque()
-        self._change, self._over, self._ending = threading.Condition(), threading.Event(), False
+        self._waiting: Waiting[Change] = Waiting(MOST_WAITING)
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sortal-action-{name}", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Changes that nothing was done about: too many waited, or the stream ended."""
+        return self._waiting.dropped
+
+    @property
+    def counts(self) -> dict[str, str | int]:
+        """What became of the changes that it was for."""
+        told = {"name": self.name, "action": self.shown}
+        return {**told, "done": self.done, "failed": self.failed, "dropped": self.dropped}
 
     def see(self, change: Change) -> None:
         """Act on a change soon, where it concerns this action; never waits."""
         if change.name != self.name or not self._deed.wants(change):
             return
-        with self._change:
-            if len(self._waiting) >= MOST_WAITING:
-                self._waiting.popleft()
-                self.dropped += 1
-            self._waiting.append(change)
-            self._change.notify()
+        before = self.dropped
+        self._waiting.put(change)
+        if self.dropped > before == 0:
+            self._tell("action behind", f"{MOST_WAITING} wait already: the oldest are left out")
 
-    def close(self, limit_s: float) -> None:
-        """Do what waits, for `limit_s` at most, and leave everything safe."""
-        with self._change:
-            self._ending = True
-            self._change.notify()
-        self._thread.join(limit_s)
+    def end(self) -> None:
+        """Nothing more is to be seen."""
+        self._waiting.end()
+
+    def give_up(self) -> None:
+        """What waits is not done any more."""
+        self._waiting.clear()
         self._over.set()
-        self._thread.join(1.0)
-        self.dropped += len(self._waiting)
+
+    def join(self, limit_s: float) -> None:
+        """Wait until nothing is done any more and everything is safe, for `limit_s` at most."""
+        self._thread.join(limit_s)
 
     def _run(self) -> None:
         try:
-            while True:
-                with self._change:
-                    while not self._waiting and not self._ending:
-                        self._change.wait()
-                    if not self._waiting or self._over.is_set():
-                        return
-                    change = self._waiting.popleft()
+            while (change := self._waiting.take()) is not None:
                 self._act(change)
         finally:
             self._deed.close()
 
     def _act(self, change: Change) -> None:
-        wrong = self._deed.do(change, self._over)
+        try:
+            wrong = self._deed.do(change, self._over)
+        except Exception as error:  # a stranger's output may raise anything; what it says may hold a secret
+            wrong = type(error).__name__
         if wrong is None:
             self.done += 1
             return
         self.failed += 1
-        self._log({"event": "action failed", "action": self._deed.shown, "name": self.name, "message": wrong})
+        self._tell("action failed", wrong)
+
+    def _tell(self, event: str, message: str) -> None:
+        self._log({"event": event, "action": self.shown, "name": self.name, "message": message})
+
+
+def close_all(actions: Sequence[Action], limit_s: float) -> None:
+    """Do what waits, for `limit_s` at most however many actions there are, and leave everything safe."""
+    for action in actions:
+        action.end()
+    _join(actions, limit_s)
+    for action in actions:
+        action.give_up()
+    _join(actions, _LAST_S)
+
+
+def _join(actions: Sequence[Action], limit_s: float) -> None:
+    end_s = time.monotonic() + limit_s
+    for action in actions:
+        action.join(max(end_s - time.monotonic(), 0.0))

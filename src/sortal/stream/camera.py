@@ -71,6 +71,7 @@ class Camera:
         self._shape: tuple[int, int] | None = None
         self._options: dict[str, str] = {}
         self._done: dict[str, str] = {}
+        self._early = ""
 
     @property
     def pid(self) -> int | None:
@@ -93,7 +94,7 @@ class Camera:
             had = self.starts
             lost, frames = await self._captured(taker)
             if lost is None or not (self._source.source.live or self._source.source.quiet):
-                self._change(taker, ENDED, "" if lost is None else lost.reason)
+                self._change(taker, ENDED, self._early if lost is None else lost.reason)
                 return lost
             self.losses += 1
             pause_s = self._settings.pause_s if frames else pause_s
@@ -117,6 +118,7 @@ class Camera:
                 message = json.loads(await self._line(reader, limit_s))
                 kind = message["kind"]
                 if kind == "ended":
+                    self._ended(message)
                     return None, frames
                 if kind == "lost":
                     return Lost(reason=str(message["reason"]), what=str(message["what"])), frames
@@ -134,6 +136,12 @@ class Camera:
             return Lost(reason="died", what="the capturing process died"), frames
         finally:
             await self._end()
+
+    def _ended(self, message: dict[str, Any]) -> None:
+        self._early = str(message["reason"])
+        if self._early:
+            what = self._source.scrubbed(str(message["what"]))
+            self._log({"event": "ended early", "camera": self._source.shown, "reason": self._early, "message": what})
 
     async def _line(self, reader: asyncio.StreamReader, limit_s: float) -> bytes:
         """What the child says next. Raises TimeoutError where it says nothing although it has somewhere to write."""

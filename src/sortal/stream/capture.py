@@ -17,7 +17,7 @@ from typing import Any
 
 from sortal.core.errors import SortalError
 from sortal.stream.memory import FrameMemory
-from sortal.stream.sources import SOURCES, TOO_LARGE, Asked, CaptureError, Shot, Source
+from sortal.stream.sources import SOURCES, TOO_LARGE, Asked, CaptureError, EndedEarlyError, Shot, Source
 
 DEATH_SIGNAL = 1
 """`PR_SET_PDEATHSIG` of Linux."""
@@ -81,7 +81,8 @@ class Link:
 
 def main() -> int:
     """Capture until the source ends, is lost, or nobody listens."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the line decides when to end
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the line decides when to end, also where all of its group is told
     _die_with_parent()
     told = json.loads(sys.stdin.buffer.read())
     memory = FrameMemory(told["memory"], told["slots"], told["slot_bytes"])
@@ -100,6 +101,8 @@ def _capture(link: Link, told: dict[str, Any], asked: Asked) -> None:
     try:
         for shot in source.shots(told["address"], asked):
             link.put(shot)
+    except EndedEarlyError as error:
+        link.say({"kind": "ended", "reason": error.reason, "what": str(error)})
     except CaptureError as error:
         link.say({"kind": "lost", "reason": error.reason, "what": str(error)})
     except ConnectionError:
@@ -109,7 +112,7 @@ def _capture(link: Link, told: dict[str, Any], asked: Asked) -> None:
     except Exception as error:  # a driver may raise anything; what it says may hold the address and is cleaned
         link.say({"kind": "lost", "reason": "error", "what": f"{type(error).__name__}: {error}"[:300]})
     else:
-        link.say({"kind": "ended"})
+        link.say({"kind": "ended", "reason": "", "what": ""})
 
 
 def _die_with_parent() -> None:

@@ -179,12 +179,13 @@ class Line:
     def _decide(self, frame: Frame, answer: Answer) -> None:
         if frame.is_decided:
             return
-        if self._live and time.monotonic() > self._end_s(frame):
+        now_s = time.monotonic()
+        if self._live and now_s > self._end_s(frame):
             self._reject(frame, LATE)
         elif "error" in answer:
             self._reject(frame, str(answer.get("code", "error")))
         else:
-            frame.answer, frame.done_s = answer, time.monotonic()
+            frame.answer, frame.done_s = answer, now_s
             self._leave()
 
     def _reject(self, frame: Frame, reason: str) -> None:

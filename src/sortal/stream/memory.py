@@ -9,6 +9,8 @@ import mmap
 import os
 import tempfile
 
+from sortal.core.errors import MachineError
+
 
 class FrameMemory:
     """`slots` pieces of `slot_bytes` each. Close it when no view is used any more."""
@@ -36,12 +38,16 @@ class FrameMemory:
 
 
 def new_memory(slots: int, slot_bytes: int) -> FrameMemory:
-    """Fresh memory. Sizes are rounded up to whole pages."""
+    """Fresh memory. Sizes are rounded up to whole pages. Raises MachineError where there is not so much."""
     page = mmap.PAGESIZE
     slot_bytes = -(-slot_bytes // page) * page
-    descriptor = _descriptor()
-    os.ftruncate(descriptor, slots * slot_bytes)
-    return FrameMemory(descriptor, slots, slot_bytes)
+    try:
+        descriptor = _descriptor()
+        os.ftruncate(descriptor, slots * slot_bytes)
+        return FrameMemory(descriptor, slots, slot_bytes)
+    except OSError as error:
+        what = f"no memory for {slots} frames of {slot_bytes / 2**20:g} MB: {error.strerror}"
+        raise MachineError(what, hint="a smaller frame_mb or buffer, or higher limits (ulimit -f, -v)") from error
 
 
 def _descriptor() -> int:

@@ -9,34 +9,44 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import threading
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 from sortal.core.errors import MachineError
+from sortal.stream.waiting import Waiting
 
 MOST_LINES = 1000
 _GONE = (errno.EPIPE, errno.EBADF)
 _PAUSE_S = 0.5
+CLEAR = "\r\x1b[K"
+"""Empties the line of a terminal that the cursor stands in."""
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+"""A pipe with a name that nobody reads yet is refused and not waited for."""
 
 
 class Outlet:
-    """One descriptor that JSON lines are written to."""
+    """One descriptor that JSON lines are written to. `is_inside` tells that it ends in the middle of a line."""
 
-    def __init__(self, descriptor: int, *, most: int = MOST_LINES, closes: bool = False):
-        self.dropped, self.written = 0, 0
+    def __init__(self, descriptor: int, *, most: int = MOST_LINES, closes: bool = False, is_inside: bool = False):
+        self.written = 0
         self.is_broken = False
         """Whether nobody reads any more."""
         self.trouble = ""
         """Why the last line could not be written, as where the disk is full; empty where it could."""
         self._descriptor, self._most, self._closes = descriptor, most, closes
-        self._is_inside = False
-        self._lines: deque[bytes] = deque()
-        self._change = threading.Condition()
-        self._ending = False
+        self._is_inside = is_inside
+        self._before = CLEAR if os.isatty(descriptor) else ""
+        self._refused = 0
+        self._lines: Waiting[bytes] = Waiting(most)
         self._thread = threading.Thread(target=self._run, name="sortal-outlet", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written."""
+        return self._lines.dropped + self._refused
 
     @property
     def is_full(self) -> bool:
@@ -45,19 +55,15 @@ class Outlet:
 
     def put(self, record: dict[str, Any]) -> None:
         """Write a record soon; never waits."""
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
-        with self._change:
-            if len(self._lines) >= self._most:
-                self._lines.popleft()
-                self.dropped += 1
-            self._lines.append(line)
-            self._change.notify()
+        self.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write(self, line: str) -> None:
+        """Write a text as it is soon, on a terminal over what stands in the line; never waits."""
+        self._lines.put((self._before + line).encode("utf-8", "backslashreplace"))
 
     def close(self, limit_s: float) -> bool:
         """Write what is left, for `limit_s` at most; whether that was all."""
-        with self._change:
-            self._ending = True
-            self._change.notify()
+        self._lines.end()
         self._thread.join(limit_s)
         done = not self._thread.is_alive()
         if self._closes and done:
@@ -66,33 +72,28 @@ class Outlet:
         return done
 
     def _run(self) -> None:
-        while True:
-            with self._change:
-                while not self._lines and not self._ending:
-                    self._change.wait()
-                if not self._lines:
-                    return
-                line = self._lines.popleft()
+        while (line := self._lines.take()) is not None:
             try:
                 self._write(line)
             except OSError as error:
                 if error.errno in _GONE:
                     self.is_broken = True
                     return
-                self.dropped, self.trouble = self.dropped + 1, error.strerror or type(error).__name__
-                with self._change:
-                    self._change.wait_for(lambda: self._ending, _PAUSE_S)  # there may be room again
-                    if self._ending:
-                        self.dropped += len(self._lines)
-                        return
-                continue
-            self.written, self.trouble = self.written + 1, ""
+                self._refused, self.trouble = self._refused + 1, error.strerror or type(error).__name__
+                if self._lines.rest(_PAUSE_S):  # there may be room again
+                    self._lines.clear()
+            else:
+                self.written, self.trouble = self.written + 1, ""
 
     def _write(self, line: bytes) -> None:
         """A whole line; what an earlier one left unfinished is ended first."""
         line = b"\n" + line if self._is_inside else line
         while line:
-            line = line[os.write(self._descriptor, line) :]
+            try:
+                line = line[os.write(self._descriptor, line) :]
+            except BlockingIOError:  # a descriptor that others share may be one that never waits
+                select.select((), (self._descriptor,), (), _PAUSE_S)
+                continue
             self._is_inside = bool(line)
 
 
@@ -102,6 +103,15 @@ def outlet_to(path: Path | None) -> Outlet:
         return Outlet(1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644), closes=True)
+        return Outlet(os.open(path, _FLAGS, 0o644), closes=True, is_inside=_is_cut(path))
     except OSError as error:
         raise MachineError(f"the results cannot be written: {error.strerror}", where=str(path)) from error
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file ends in the middle of a line: who wrote it was killed, or its disk was full."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

@@ -6,11 +6,11 @@ has said yet what it shows. Written by a thread; what it cannot keep up with is 
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import threading
-from collections import deque
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from sortal.core.publish import publish_file
 from sortal.data.decode import decode
 from sortal.stream.frame import ABSTAINED, REJECTED, UNKNOWN
 from sortal.stream.log import Told
+from sortal.stream.waiting import Waiting
 
 What = Literal["all", "doubtful", "changed"]
 TABLE, FRAMES = "frames.jsonl", "frames"
@@ -35,15 +36,20 @@ class Recording:
     """A folder that grows to `most_mb` and then no more."""
 
     def __init__(self, folder: Path, *, what: What, most_mb: float, log: Told):
-        self.kept, self.lost, self.bytes = 0, 0, 0
+        self.kept, self.bytes = 0, 0
         self.is_full = False
+        self._refused, self._trouble = 0, ""
         self._folder, self._what, self._most, self._log = folder, what, most_mb * 1e6, log
         self._said: str | None = None
-        self._waiting: deque[tuple[bytes, dict[str, Any]]] = deque()
-        self._change, self._ending = threading.Condition(), False
+        self._waiting: Waiting[tuple[bytes, dict[str, Any]]] = Waiting(MOST_WAITING)
         self._prepare()
         self._thread = threading.Thread(target=self._run, name="sortal-recording", daemon=True)
         self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """Frames that should have been kept."""
+        return self._waiting.dropped + self._refused
 
     @property
     def table(self) -> Path:
@@ -55,21 +61,14 @@ class Recording:
         changed, self._said = said != self._said, said
         wanted = self._what == "all" or (self._what == "changed" and changed)
         wanted = wanted or (self._what == "doubtful" and record["state"] in _DOUBTFUL)
-        if not wanted or not data or self.is_full:
-            return
-        with self._change:
-            if len(self._waiting) >= MOST_WAITING:
-                self.lost += 1
-                return
-            self._waiting.append((data, record))
-            self._change.notify()
+        if wanted and data and not self.is_full:
+            self._waiting.put((data, record))
 
     def close(self, limit_s: float) -> None:
         """Write what waits, for `limit_s` at most."""
-        with self._change:
-            self._ending = True
-            self._change.notify()
+        self._waiting.end()
         self._thread.join(limit_s)
+        self._waiting.clear()
 
     def _prepare(self) -> None:
         if self._folder.exists() and not self._folder.is_dir():
@@ -91,18 +90,21 @@ class Recording:
                 file.truncate(text.rfind(b"\n") + 1)
 
     def _run(self) -> None:
-        while True:
-            with self._change:
-                while not self._waiting and not self._ending:
-                    self._change.wait()
-                if not self._waiting:
-                    return
-                data, record = self._waiting.popleft()
+        while (waiting := self._waiting.take()) is not None:
+            data, record = waiting
             try:
                 self._write(data, record)
             except (OSError, SortalError) as error:
-                self.lost += 1
-                self._log({"event": "not recorded", "frame": record["frame"], "message": str(error)})
+                self._refused += 1
+                self._tell(error.what if isinstance(error, SortalError) else f"{error.strerror}")
+            else:
+                self._tell("")
+
+    def _tell(self, trouble: str) -> None:
+        """Say that frames cannot be kept, or can be again, when that changes."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log({"event": "not recorded" if trouble else "recorded again", "message": trouble})
 
     def _write(self, data: bytes, record: dict[str, Any]) -> None:
         data, ending = as_file(data)
@@ -118,12 +120,25 @@ class Recording:
         said = {"state": record["state"], "said": record.get("label"), "probability": record.get("probability")}
         line = {"path": name, "time": record["time"], "camera": record["camera"], "frame": record["frame"]}
         line |= {"sha256": digest, **said, "bundle_id": record["bundle_id"]}
-        with self.table.open("ab") as file:
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            self._append(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        except OSError:
+            (self._folder / name).unlink(missing_ok=True)
+            raise
         self.bytes += len(data)
         self.kept += 1
+
+    def _append(self, line: bytes) -> None:
+        """A whole line of the table, or nothing. Raises OSError."""
+        with self.table.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
 
 
 def as_file(data: bytes) -> tuple[bytes, str]:

@@ -19,7 +19,8 @@ from sortal.stream.recording import Recording
 from sortal.stream.smoothing import Said, Smoother, Vote
 
 Only = Literal["all", "changes"]
-_TOP = 3
+TOP = 3
+"""Classes that a record names with their probabilities."""
 
 
 class Results:
@@ -99,8 +100,7 @@ class Results:
         record |= {"file": frame.name} if frame.name is not None else {}
         record |= _plain(said)
         if frame.answer is not None and not frame.reason:
-            top = frame.answer["top"][:_TOP]
-            record["top"] = [[self._labels[index], round(chance, 4)] for index, chance in top]
+            record["top"] = [[self._labels[index], round(chance, 4)] for index, chance in frame.answer["top"]]
             if "unknown_score" in frame.answer:
                 record["unknown_score"] = round(frame.answer["unknown_score"], 4)
         record |= {"reason": frame.reason} if frame.reason else {}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sortal.core.decision import DecisionSpec
 from sortal.core.errors import MachineError
-from sortal.stream.actions import Action, check_names, deed_of, wanted
+from sortal.stream.actions import Action, check_names, close_all, deed_of, wanted
 from sortal.stream.camera import CONNECTING, Camera
 from sortal.stream.frame import Counts, Frame
 from sortal.stream.line import Line
@@ -22,19 +22,19 @@ from sortal.stream.memory import new_memory
 from sortal.stream.meter import Meter, used
 from sortal.stream.outlet import Outlet, outlet_to
 from sortal.stream.recording import Recording
-from sortal.stream.results import Results
+from sortal.stream.results import TOP, Results
 from sortal.stream.settings import StreamSettings
 from sortal.stream.sizes import Sizes
 from sortal.stream.smoothing import Smoother
 from sortal.stream.sources.address import Named
 from sortal.stream.wish import Done, Wish
 
-TOP = 5
 SHOW_S = 0.5
 _FLUSH_S = 2.0
 _END = "end of the source"
 _TOLD = ("bundle_id", "engine", "input")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What asks for the end; a terminal that is closed sends the last one, unless `nohup` has it ignored."""
 
 
 class Running:
@@ -61,14 +61,15 @@ class Running:
     async def run(self) -> Done:
         """Until it ends. Raises MachineError where workers do not start or a file is lost."""
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in heard:
             loop.add_signal_handler(number, self._interrupted)
         try:
             is_ready = await self._workers_are_ready()
-            done = await self._answer() if is_ready else self._done(Counts(), None, None)
+            done = await self._answer() if is_ready else self._done(Counts(), None, None, [])
         finally:
             await self._sizes.stop()
-            for number in _SIGNALS:
+            for number in heard:
                 loop.remove_signal_handler(number)
         return replace(done, numbers=done.numbers | used())
 
@@ -131,7 +132,7 @@ class Running:
             where = None if self._wish.out is None else str(self._wish.out)
             why = outlet.trouble or f"{outlet.dropped:,} lines were lost"
             raise MachineError(f"not all results could be written: {why}", where=where)
-        return self._done(line.counts, camera, outlet)
+        return self._done(line.counts, camera, outlet, actions)
 
     def _actions(self) -> list[Action]:
         typed = [wanted(text) for text in self._wish.on_label]
@@ -217,18 +218,19 @@ class Running:
 
     def _close(self, outlet: Outlet, actions: list[Action]) -> None:
         soon_s, late_s = (0.1, 0.1) if self._hurry.is_set() else (_FLUSH_S, self._settings.drain_s)
-        for action in actions:
-            action.close(soon_s)
+        close_all(actions, soon_s)
         if self._recording is not None:
             self._recording.close(late_s)
         while not outlet.close(soon_s if self._live else late_s) and self._is_complete and not self._hurry.is_set():
             pass  # a slow reader gets the whole result of a file, however long it takes
 
-    def _done(self, counts: Counts, camera: Camera | None, outlet: Outlet | None) -> Done:
+    def _done(self, counts: Counts, camera: Camera | None, outlet: Outlet | None, actions: Sequence[Action]) -> Done:
         numbers = self._meter.numbers(counts)
         numbers["workers_died"] = self._sizes.deaths
         if camera is not None and outlet is not None:
             numbers |= {"camera_starts": camera.starts, "camera_lost": camera.losses, "lines_dropped": outlet.dropped}
+        if actions:
+            numbers["actions"] = [action.counts for action in actions]
         if self._recording is not None:
             numbers |= {"recorded": self._recording.kept, "not_recorded": self._recording.lost}
         table = self._recording.table if self._recording is not None and self._recording.kept else None

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sortal.serve.settings import ServeSettings
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+"""No number of seconds or milliseconds that clocks of the system do not hold."""
 Count = Annotated[int, Field(ge=1)]
 Policy = Literal["drop", "resolution"]
 Smoothing = Literal["none", "mean", "majority"]
@@ -26,7 +27,7 @@ class StreamSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fps: Positive | None = None
+    fps: Annotated[float, Field(ge=1e-6, le=1e9)] | None = None
     """Frames a second that are taken at most."""
     policy: Policy = "drop"
     """When behind: drop the oldest waiting frames, or answer with a smaller input size first."""
@@ -36,7 +37,7 @@ class StreamSettings(BaseModel):
     """Frames that wait at most; of a live source, the oldest is dropped for a newer one."""
     batch: Annotated[int, Field(ge=1, le=64)] = 4
     """Waiting frames that are answered together at most."""
-    delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    delay_ms: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     """How long a frame waits for others although a worker is free."""
     workers: Count = 1
     threads: Count = 1

@@ -6,7 +6,7 @@ Each size has workers of its own that are ready all the time; `runtime.resolutio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from sortal.core.errors import InputError, MachineError
 from sortal.runtime.resolution import ResolutionController
 from sortal.serve.pool import Pool
+from sortal.stream.log import Told
 from sortal.stream.settings import StreamSettings
 
 _SHARE = 0.8
@@ -35,9 +36,7 @@ class Size:
 class Sizes:
     """All of them, the smallest first."""
 
-    def __init__(
-        self, models: Sequence[Path], settings: StreamSettings, *, live: bool, log: Callable[[dict[str, Any]], None]
-    ):
+    def __init__(self, models: Sequence[Path], settings: StreamSettings, *, live: bool, log: Told):
         if len({path.resolve() for path in models}) < len(models):
             raise InputError("the same classifier twice", where="--smaller", received=", ".join(map(str, models)))
         self._settings, self._log = settings, log

@@ -68,7 +68,7 @@ class Webhook:
             connection.request(self._method, self._path, body, self._headers)
             status = int(connection.getresponse().status)
         except (OSError, http.client.HTTPException) as error:
-            return None, f"no answer: {error or type(error).__name__}"
+            return None, f"no answer: {getattr(error, 'strerror', '') or error or type(error).__name__}"
         finally:
             connection.close()
         return status, f"answered with status {status}"

@@ -24,6 +24,10 @@ class CaptureError(Exception):
         self.reason = reason
 
 
+class EndedEarlyError(CaptureError):
+    """A file is at its end, and something is to be said about it: it should have been longer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shot:
     """One frame: `write` puts an image file of `size` bytes into the memory that it is given."""

@@ -19,6 +19,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _IN_PATH = re.compile(r"(?i)((?:user|pass|passwd|password|pwd|token|key|auth|secret)=)([^/&;]+)")
 """Some cameras want their password in the path: `rtsp://host/user=admin&password=…`."""
 _MOST_TEXT = 2000
+_SHORT = 3
+"""Characters of a value that stands in many words by chance: `channel=1`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,8 @@ def asked_of(parts: SplitResult) -> tuple[str, dict[str, str]]:
 
 
 def scrubbed(text: str, secrets: Iterable[str]) -> str:
-    """A text in which no secret stands any more."""
+    """A text in which no secret stands any more; a short one counts where it stands alone."""
     for secret in secrets:
-        text = text.replace(secret, HIDDEN)
+        alone = re.escape(secret) if len(secret) > _SHORT else rf"(?<!\w){re.escape(secret)}(?!\w)"
+        text = re.sub(alone, HIDDEN, text)
     return text

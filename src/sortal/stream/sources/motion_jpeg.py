@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from sortal.core.errors import InputError
+from sortal.core.errors import InputError, MissingExtraError
 from sortal.stream.sources import Asked, CaptureError, Shot, whole_file
 from sortal.stream.sources.address import asked_of
 from sortal.stream.sources.pace import Pace
@@ -52,9 +52,8 @@ class MotionJpeg:
         try:
             kind = response.getheader("Content-Type", "")
             if not kind.lower().startswith("multipart/"):
-                from sortal.stream.sources.opencv import RTSP
-
-                yield from RTSP.shots(address, asked)
+                response.close()  # some cameras have one connection for all
+                yield from _other_video(address, asked, kind)
                 return
             if connection.sock is not None:
                 connection.sock.settimeout(None)  # who waits too long is killed from outside
@@ -71,6 +70,21 @@ class MotionJpeg:
 
 
 HTTP = MotionJpeg()
+
+
+def _other_video(address: str, asked: Asked, kind: str) -> Iterator[Shot | None]:
+    """What FFmpeg makes of it. Raises CaptureError for what is no video, and without OpenCV."""
+    from sortal.stream.sources.opencv import RTSP
+
+    named = re.match(r"[\w.+-]+/[\w.+-]+", kind)
+    shown = named[0] if named else "what it does not name"
+    if shown.lower().startswith(("text/", "image/")):
+        raise CaptureError("garbage", f"the camera answers with {shown}, which is no video")
+    try:
+        RTSP.check(address)
+    except MissingExtraError as error:
+        raise CaptureError("extra", f"the camera sends {shown}: {error.what}; {error.hint}") from error
+    yield from RTSP.shots(address, asked)
 
 
 def _asked_for(address: str, open_s: float) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
@@ -154,7 +168,7 @@ class _Reader:
                 return place
             looked = max(len(self._held) - len(mark), 0)
             if len(self._held) > most + len(mark):
-                raise CaptureError("garbage", "what the camera sends is no motion JPEG")
+                raise CaptureError("garbage", f"no motion JPEG: no boundary in {len(self._held):,} bytes")
             if not self._more():
                 return None
 

@@ -14,13 +14,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sortal.core.errors import InputError
-from sortal.stream.sources import Asked, CaptureError, Shot
+from sortal.stream.sources import Asked, CaptureError, EndedEarlyError, Shot
 from sortal.stream.sources.pace import Pace
 
 _NETWORK = "protocol_whitelist;rtsp,rtp,udp,tcp,tls,http,https,crypto|rtsp_transport;tcp"
 _CONTAINERS = "avi,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,mpegvideo,mjpeg,ogg,flv,asf,h264,hevc,gif,mxf"
 _FILE = f"protocol_whitelist;file|format_whitelist;{_CONTAINERS}"
 _OVER_HTTP = f"protocol_whitelist;http,https,tcp,tls,crypto|format_whitelist;{_CONTAINERS},mpjpeg"
+CORRUPT = "corrupt"
+_FEW, _SHARE = 2, 0.01
+"""Frames that a video may lack although it is whole; the share is of what it says."""
 _FAILURES = 50
 """Frames in a row that do not decode before a source counts as lost."""
 
@@ -55,7 +58,7 @@ class OpenCV:
         try:
             frames = self._of_time(cv2, capture, asked) if asked.live else self._of_file(cv2, capture, asked)
             for pixels in frames:
-                yield _shot(cv2, pixels)
+                yield Shot(reason=CORRUPT) if pixels is None else _shot(cv2, pixels)
         finally:
             capture.release()
         if self.live:
@@ -75,15 +78,18 @@ class OpenCV:
         else:
             capture.open(address, cv2.CAP_FFMPEG, wait)
         if not capture.isOpened():
-            what = "the camera does not answer" if self.live else "the video cannot be opened"
-            raise CaptureError("connection" if self.live else "video", what)
+            if self.live:
+                raise CaptureError("connection", "the camera does not answer, or with no video that can be read")
+            raise CaptureError("video", "the video cannot be opened: cut off, damaged, or of a kind that is not read")
         return capture
 
     def _of_time(self, cv2: Any, capture: Any, asked: Asked) -> Iterator[Any]:
-        """As time passes: frames that are not due are not even converted; a file is played at its own rate."""
+        """As time passes: frames that are not due are not even converted; a file is played at its own rate. None for
+        one that does not decode."""
         pace, step_s = Pace(asked.fps), 0.0 if self.live else 1.0 / _rate(cv2, capture)
-        failures, next_s = 0, time.monotonic()
+        failures, number, next_s = 0, 0, time.monotonic()
         while capture.grab():
+            number += 1
             if step_s:
                 next_s += step_s
                 time.sleep(max(next_s - time.monotonic(), 0.0))
@@ -93,11 +99,12 @@ class OpenCV:
             failures = 0 if whole else failures + 1
             if failures > _FAILURES:
                 raise CaptureError("garbage", "what the camera sends does not decode")
-            if whole:
-                yield pixels
+            yield pixels if whole else None
+        if not self.live:
+            _check_length(cv2, capture, number)
 
     def _of_file(self, cv2: Any, capture: Any, asked: Asked) -> Iterator[Any]:
-        """Every frame, or as many a second of the video as asked."""
+        """Every frame, or as many a second of the video as asked; None for one that does not decode."""
         step_s, pace, number = 1.0 / _rate(cv2, capture), Pace(asked.fps), 0
         while capture.grab():
             due = pace.is_due(number * step_s)
@@ -105,10 +112,8 @@ class OpenCV:
             if not due:
                 continue
             whole, pixels = capture.retrieve()
-            if whole:
-                yield pixels
-        if number == 0:
-            raise CaptureError("video", "the video holds no frame that decodes")
+            yield pixels if whole else None
+        _check_length(cv2, capture, number)
 
 
 RTSP = OpenCV(live=True, network=True)
@@ -145,6 +150,19 @@ def _shot(cv2: Any, pixels: Any) -> Shot:
             cv2.cvtColor(pixels, code, dst=place.reshape(height, width, 3))
 
     return Shot(size=size, write=write, shape=(width, height))
+
+
+def _check_length(cv2: Any, capture: Any, frames: int) -> None:
+    """Raises CaptureError for a video without frames, EndedEarlyError where it says that it has more.
+
+    Some containers only say how long they last, so a few frames less are no news.
+    """
+    if frames == 0:
+        raise CaptureError("video", "the video holds no frame that decodes")
+    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    if stated - frames > max(_FEW, _SHARE * stated):
+        what = f"it holds {frames:,} frames and says {stated:,.0f}; it is cut off or damaged"
+        raise EndedEarlyError("short", what)
 
 
 def _rate(cv2: Any, capture: Any) -> float:
