@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import socket
@@ -139,12 +140,15 @@ def test_a_client_that_awaits_does_the_same(
         same(one, expected)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a closed loop closes no connection
 def test_a_client_that_awaits_outlives_its_loop(shared: Server, colors: dict[str, bytes]) -> None:
     """A script that calls `asyncio.run` for each question: connections belong to the loop that opened them."""
     client = sortal.AsyncClient(f"http://127.0.0.1:{shared.port}")
     for _ in range(3):
         assert asyncio.run(client.predict(colors["red"])).answers() == ["red"]
     asyncio.run(client.close())
+    del client
+    gc.collect()
 
 
 def test_what_the_server_refuses_is_an_error_of_its_kind(shared: Server, colors: dict[str, bytes]) -> None:
