@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sortal.core.bundle import open_bundle
-from worlds import World, refused, sortal
+from worlds import World, class_folders, refused, sortal
 
 QUICK = ("compress.prune_steps=2", "compress.prune_epochs=1", "compress.max_drop=100", "compress.criterion=l1")
 
@@ -109,3 +109,18 @@ def test_what_cannot_be_cut_is_said(home: Path) -> None:
     run = home / "photos-1"
     refused(sortal(home, "compress", run, "compress.prune=1"), "between 0 and 1")
     refused(sortal(home, "compress", run), "nothing was asked for", "compress.prune")
+
+
+@pytest.mark.parametrize("what", ["compress.prune=0.3", "compress.frontier=true"])
+def test_a_teacher_that_cannot_teach_is_said_before_anything_is_cut(home: Path, tmp_path: Path, what: str) -> None:
+    shutil.copytree(home / "photos-1", tmp_path / "photos-1")
+    run = tmp_path / "photos-1"
+    shutil.rmtree(run / "compressions", ignore_errors=True)
+    other = class_folders(tmp_path / "other", {"cyan": 8, "pink": 8}, seed=5)
+    quick = ("model=sortal_small", "model.weights=null", "train.epochs=1", "train.workers=0")
+    assert sortal(tmp_path, "train", other, *quick, "--out", "teachers").code == 0
+    strange = tmp_path / "teachers" / "other-1"
+    refused(sortal(tmp_path, "compress", run, what, f"compress.teacher={strange}"), "compress.teacher", "cyan")
+    refused(sortal(tmp_path, "compress", run, what, "compress.teacher=runs/gone-1"), "compress.teacher", "runs/gone-1")
+    refused(sortal(tmp_path, "compress", run, what, "compress.unlabelled=gone"), "compress.unlabelled", "gone")
+    assert list(run.glob("compressions/*")) == []

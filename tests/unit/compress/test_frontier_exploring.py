@@ -216,3 +216,11 @@ def test_where_that_cannot_be_done_nothing_is_compared_with_it(ground: Ground, t
 
 def test_the_spec_of_a_size(ground: Ground) -> None:
     assert ground.spec(Wish(side=12)) == SPEC.model_copy(update={"size": (12, 12)})
+
+
+@pytest.mark.parametrize("change", [{"teacher": "big-1"}, {"unlabelled": "more"}, {"weight_bits": 7}])
+def test_candidates_made_with_other_settings_are_not_taken_for_these(ground: Ground, change: dict[str, object]) -> None:
+    before = ground.shared_key()
+    section = ground.recipe.compress.model_copy(update=change)
+    ground.recipe = ground.recipe.model_copy(update={"compress": section})
+    assert ground.shared_key() != before

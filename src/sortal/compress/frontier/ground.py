@@ -23,7 +23,10 @@ from sortal.core.report import Finding
 from sortal.core.run import RunFolder
 from sortal.data.table import ImageTable
 
-_HEAD_SETTINGS = ("int8", "max_drop", "calibration_images", "criterion", "prune_by", "prune_steps", "prune_epochs")
+_HEAD_SETTINGS = (
+    *("int8", "max_drop", "calibration_images", "weight_bits"),
+    *("criterion", "prune_by", "prune_steps", "prune_epochs", "teacher", "unlabelled"),
+)
 """Settings of `compress` that candidates depend on; how long it may take, and which are tried, they do not."""
 
 

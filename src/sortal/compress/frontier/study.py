@@ -23,6 +23,7 @@ from sortal.compress.frontier.sized import sized
 from sortal.compress.frontier.steps import Step
 from sortal.compress.frontier.wish import cuts_to_try, sides_to_try
 from sortal.compress.pricing import Budget
+from sortal.compress.prune.teachers import check_teachers
 from sortal.core.bundle import Bundle
 from sortal.core.canonical import parse, pretty
 from sortal.core.errors import InputError, SortalError
@@ -54,7 +55,8 @@ def explore_frontier(
 
     Candidates stay in `compressions/<name>-N/candidates`; the one that was taken is copied to `out`, if that is given.
     An interruption ends the search, and the report is about what was finished. Raises InputError for sizes that make no
-    sense and where there are no images, BundleError where the bundle has no weights.
+    sense and where there are no images, RecipeError for a teacher that cannot teach, BundleError where the bundle has
+    no weights.
     """
     clock = Clock(budget_s=recipe.compress.time)
     section = recipe.compress
@@ -64,6 +66,7 @@ def explore_frontier(
             hint = f"the network's own is {own}: compress.sizes=[{', '.join(map(str, sides_to_try(own, ())))}]"
             raise InputError("no such input size is tried", where="compress.sizes", received=str(side), hint=hint)
     ground = make_ground(bundle, run, source, recipe=recipe, listener=listener)
+    check_teachers(recipe, ground.table, bundle.preprocess, listener)
     budget = Budget(max_drop=section.max_drop, contract=ground.contract)
     with _home(run, name, ground) as home:
         ground.home = home.path

@@ -18,6 +18,7 @@ from sortal.compress.pricing import Budget
 from sortal.compress.prune.ground import ground_of
 from sortal.compress.prune.sensitivity import Sensitivity, sensitivity
 from sortal.compress.prune.story import Pruned, check_share, pruned
+from sortal.compress.prune.teachers import check_teachers
 from sortal.compress.report import Outcome
 from sortal.compress.speed import interleaved_ms, time_ratio
 from sortal.core.bundle import Bundle, open_bundle
@@ -96,6 +97,7 @@ def compress_chain(
     budget = Budget(max_drop=recipe.compress.max_drop, contract=recipe.contract or bundle.contract)
     check_share(recipe)
     ground, network = ground_of(bundle, material, recipe=recipe, listener=listener)
+    check_teachers(recipe, ground.table, bundle.preprocess, listener)
     seen = sensitivity(network, ground, recipe.compress.criterion)
     found = pruned(bundle, material, recipe=recipe, home=home, budget=budget, listener=listener)
     made = int8 = None
