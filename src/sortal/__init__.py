@@ -11,10 +11,15 @@ Names are loaded on first use, so that `import sortal` is quick and never import
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+"""ONNX Runtime reports its use to its makers, with an identifier of the machine, unless it is told not to before it is
+loaded. Whoever set the variable has decided."""
 
 if TYPE_CHECKING:
     from sortal.api import (
