@@ -26,6 +26,13 @@ class Streaming:
         found = _lines(self.out)
         return [one for one in found if kind in (None, one["kind"])]
 
+    def answers(self) -> list[dict[str, Any]]:
+        return [one for one in self.results("frame") if one["state"] != "rejected"]
+
+    def wait_for_answers(self, more: int) -> None:
+        count = len(self.answers())
+        self.wait_until(lambda: len(self.answers()) > count + more)
+
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         return [one for one in _lines(self.err) if event in (None, one["event"])]
 

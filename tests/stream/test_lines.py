@@ -16,6 +16,7 @@ from streaming import command_line
 
 from colors import color_bundle
 from sortal.core.errors import InputError, MachineError
+from sortal.serve.pool import Pool
 from sortal.stream.frame import Frame
 from sortal.stream.line import Line
 from sortal.stream.memory import FrameMemory, new_memory
@@ -84,6 +85,22 @@ def workers() -> list[int]:
     return [int(pid) for pid in listed if "sortal.serve.worker" in command_line(int(pid))]
 
 
+def seen_calls(monkeypatch: pytest.MonkeyPatch, pool: Pool, name: str) -> list[str]:
+    """Grows with each call of a method of the pool that has done all it does before it waits."""
+    calls: list[str] = []
+    method = getattr(pool, name)
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        async def done() -> Any:
+            calls.append(name)
+            return await method(*arguments, **named)
+
+        return done()
+
+    monkeypatch.setattr(pool, name, called)
+    return calls
+
+
 async def _until(found: Callable[[], Any]) -> None:
     while not found():
         await asyncio.sleep(0.005)
@@ -132,69 +149,93 @@ def test_waiting_frames_are_answered_together_up_to_the_limit(bundle: Path) -> N
     assert len(decided) == 8
 
 
-def test_a_frame_can_wait_for_others_as_long_as_is_said(bundle: Path) -> None:
+def test_a_frame_waits_for_others_although_a_worker_is_free(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(belt: Belt, decided: list[Frame], sizes: Sizes) -> None:
+        taken = seen_calls(monkeypatch, sizes.current.pool, "free_worker")
         belt.put(RED)
-        await asyncio.sleep(0.05)
+        await _until(lambda: taken)
+        assert len(belt.free_slots) == 6  # the worker is there, and the frame lies where it was
         belt.put(RED)
 
-    line, _ = run_line([bundle], story, delay_ms=500.0)
+    line, _ = run_line([bundle], story, delay_ms=FOREVER, batch=2)
     assert line.counts.batches == 1
 
 
-def test_a_hanging_worker_costs_its_frames_which_are_rejected_on_time(bundle: Path) -> None:
-    late: list[float] = []
-    hung: list[int] = []
-
+def test_a_frame_for_which_no_others_come_is_answered_alone(bundle: Path) -> None:
     async def story(belt: Belt, decided: list[Frame], sizes: Sizes) -> None:
         belt.put(RED)
         await _until(lambda: decided)
-        (worker,) = workers()
-        hung.append(worker)
-        os.kill(worker, signal.SIGSTOP)
-        for _ in range(12):  # the line goes on sending while the worker hangs
-            belt.put(RED)
-            await asyncio.sleep(0.1)
-        await _until(lambda: sizes.deaths == 1)
-        await _until(lambda: sizes.current.pool.is_ready)
-        before = len(decided)
-        belt.put(GREEN)
-        await _until(lambda: len(decided) > before)
-        late.extend(frame.age_ms for frame in decided if frame.reason == "late")
 
-    line, decided = run_line([bundle], story, max_age_ms=400.0, hang_ms=5000.0)
-    assert late
-    assert min(late) >= 400.0
-    assert max(late) < 5000.0  # before the worker is given up
+    _, decided = run_line([bundle], story, delay_ms=20.0)
+    assert [frame.state for frame in decided] == ["answered"]
+
+
+def test_frames_of_a_worker_that_hangs_are_rejected_while_it_hangs(bundle: Path) -> None:
+    deaths: list[int] = []
+
+    async def story(belt: Belt, decided: list[Frame], sizes: Sizes) -> None:
+        (worker,) = workers()
+        os.kill(worker, signal.SIGSTOP)
+        for number in range(5):  # the line goes on sending
+            belt.put(RED)
+            await _until(lambda number=number: len(decided) > number)
+            deaths.append(sizes.deaths)
+        os.kill(worker, signal.SIGCONT)
+        while decided[-1].answer is None:  # what it says about them now is too late
+            count = len(decided)
+            belt.put(GREEN)
+            await _until(lambda count=count: len(decided) > count)
+
+    _, decided = run_line([bundle], story, max_age_ms=200.0, hang_ms=600_000.0)
+    assert [frame.reason for frame in decided[:5]] == ["late"] * 5
+    assert all(frame.age_ms > 199.9 for frame in decided[:5])  # not before their time
+    assert deaths == [0] * 5
     assert decided[-1].answer is not None
     assert decided[-1].answer["index"] == 1
-    assert not Path(f"/proc/{hung[0]}").exists()
-    assert set(line.counts.reasons) <= {"late", "dropped"}
 
 
-def test_a_worker_that_dies_costs_nothing_where_there_is_time(bundle: Path) -> None:
+def test_a_worker_that_hangs_is_killed_and_its_frame_asked_again(bundle: Path) -> None:
+    hung: list[int] = []
+
     async def story(belt: Belt, decided: list[Frame], sizes: Sizes) -> None:
+        hung.extend(workers())
+        os.kill(hung[0], signal.SIGSTOP)
+        belt.put(GREEN)
+        await _until(lambda: sizes.deaths == 1)
+        assert decided == []
+
+    _, decided = run_line([bundle], story, live=False, hang_ms=2000.0)
+    assert [frame.answer and frame.answer["index"] for frame in decided] == [1]
+    assert not Path(f"/proc/{hung[0]}").exists()
+
+
+def test_a_worker_that_dies_costs_nothing_where_there_is_time(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(belt: Belt, decided: list[Frame], sizes: Sizes) -> None:
+        asked = seen_calls(monkeypatch, sizes.current.pool, "answer")
         (worker,) = workers()
         os.kill(worker, signal.SIGSTOP)
         for data in (RED, GREEN, BLUE):
             belt.put(data)
-        await asyncio.sleep(0.1)
+        await _until(lambda: asked)
         os.kill(worker, signal.SIGKILL)
 
-    _, decided = run_line([bundle], story, live=False)
+    line, decided = run_line([bundle], story, live=False)
     assert [frame.answer and frame.answer["index"] for frame in decided] == [0, 1, 2]
+    assert [frame.kills for frame in decided] == [1, 1, 1]
+    assert line.counts.batches == 3  # each alone: one of them may be the one that kills
 
 
-def test_a_frame_with_which_two_workers_died_is_rejected(bundle: Path) -> None:
+def test_a_frame_with_which_two_workers_died_is_rejected(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(belt: Belt, decided: list[Frame], sizes: Sizes) -> None:
         pool = sizes.current.pool
+        asked = seen_calls(monkeypatch, pool, "answer")
         taken = await pool.free_worker()
         belt.put(RED)
-        for _ in range(2):
+        for number in range(2):
             (worker,) = pool.pids
             os.kill(worker, signal.SIGSTOP)
             pool.give_back(taken)
-            await asyncio.sleep(0.2)  # the line has asked it
+            await _until(lambda number=number: len(asked) > number)
             waiting = asyncio.create_task(pool.free_worker())
             await asyncio.sleep(0)
             os.kill(worker, signal.SIGKILL)

@@ -60,6 +60,22 @@ def test_a_majority_holds_until_another_answer_has_its_share() -> None:
     assert {flicker.add(one).name for one in [GOOD, GOOD, *[CRACK, GOOD] * 20]} == {"good"}
 
 
+def test_a_majority_says_how_large_it_is_and_unknown_frames_vote_for_unknown() -> None:
+    majority = smoother("majority", window=4, switch=0.75)
+    strange = Vote(said=UNKNOWN)
+    seen = [majority.add(one) for one in (GOOD, strange, strange, strange, Vote(said=REJECTED))]
+    assert [(one.state, one.name) for one in seen[:3]] == [("answered", "good")] * 3
+    assert [one.probability for one in seen[:3]] == pytest.approx([1.0, 1 / 2, 1 / 3])
+    assert [(one.state, one.name, one.label) for one in seen[3:]] == [("unknown", "unknown", "good")] * 2
+    assert [one.probability for one in seen[3:]] == pytest.approx([3 / 4, 1.0])  # the rejected frame has no vote
+
+
+def test_a_window_that_lost_what_it_held_takes_what_most_say() -> None:
+    majority = smoother("majority", window=3, switch=1.0)
+    names = [majority.add(one).name for one in (GOOD, CRACK, vote(0.05, 0.05, 0.9), vote(0.05, 0.05, 0.9))]
+    assert names == ["good", "good", "good", "dent"]
+
+
 def test_what_was_seen_before_a_loss_does_not_count() -> None:
     for kind in ("mean", "majority"):
         made = smoother(kind)
