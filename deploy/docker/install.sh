@@ -7,6 +7,7 @@
 # Every package is the one of requirements.txt, by its hash, and none is built here but Sortal. PYTHON names another
 # interpreter than python3 (3.11 or newer).
 set -eu
+umask 022 # who serves is not who installs
 if [ $# -ne 2 ] || [ ! -f "$1/pyproject.toml" ]; then
     echo "usage: sh install.sh SOURCE TARGET   (SOURCE has a pyproject.toml)" >&2
     exit 2

@@ -153,6 +153,7 @@ def test_the_unit_starts_with_the_machine_and_ends_gently() -> None:
     found = dict(re.findall(r"^(\w+)=(.*)$", unit(), re.MULTILINE))
     assert found["WantedBy"] == "multi-user.target"
     assert (found["DynamicUser"], found["Restart"], found["KillSignal"]) == ("yes", "always", "SIGTERM")
+    assert (found["User"], found["StateDirectory"]) == ("sortal", "sortal")  # to whom a workspace can belong, and where
     command = found["ExecStart"].split()
     assert command[:2] == ["/opt/sortal/bin/sortal", "serve"]
     served = settings(command)

@@ -16,7 +16,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sortal.core.canonical import pretty
-from sortal.core.errors import BundleError, InputError
+from sortal.core.errors import BundleError, InputError, MachineError
 from sortal.core.publish import disk_errors, publish_file, publish_folder
 from sortal.workspace.database import Database, create_database, open_database
 
@@ -72,7 +72,12 @@ def create_workspace(path: Path, settings: Settings | None = None) -> Workspace:
         create_database(folder / DATABASE)
 
     empty = path.is_dir() and not any(path.iterdir())
-    publish_folder(path, write, replace=empty)
+    try:
+        publish_folder(path, write, replace=empty)
+    except MachineError as error:
+        if empty:  # the root of a volume, or a folder in one that others own, cannot be exchanged
+            error.hint = f"name a folder in it that is not there yet: {path / 'line4'}"
+        raise
     return open_workspace(path)
 
 

@@ -160,14 +160,30 @@ def test_nothing_is_acknowledged_into_a_file_that_is_not_at_its_place(workspace:
     before, away = deployment(workspace), workspace.path.with_name("away")
     shutil.copytree(workspace.path, workspace.path.with_name("backup"))
     workspace.path.rename(away)
-    with pytest.raises(MachineError, match="moved or replaced"):
+    with pytest.raises(MachineError, match="No such file"):
         say_label(workspace, "nut", image_sha256="a" * 64)
-    workspace.path.with_name("backup").rename(workspace.path)
     with pytest.raises(MachineError, match="moved or replaced"):
         withdraw(workspace)
+    workspace.path.with_name("backup").rename(workspace.path)
+    with pytest.raises(MachineError, match="moved or replaced"):
+        say_label(workspace, "nut", image_sha256="a" * 64)
     with pytest.raises(MachineError, match="moved or replaced"):
         workspace.database.version()
     shutil.rmtree(workspace.path)
     away.rename(workspace.path)
     assert deployment(workspace) == before
     assert say_label(workspace, "nut", image_sha256="a" * 64).outcome == "new"
+
+
+def test_the_root_of_a_volume_is_no_place_and_a_folder_in_it_is_named(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a mount needs root")
+    script = (
+        'mount -t tmpfs tmpfs "$0" && exec "$1" -c "import sys; from pathlib import Path; '
+        'from sortal.workspace.folder import create_workspace; create_workspace(Path(sys.argv[1]))" "$0"'
+    )
+    told = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable], capture_output=True, text=True
+    )
+    assert told.returncode != 0
+    assert f"name a folder in it that is not there yet: {tmp_path / 'line4'}" in told.stderr
