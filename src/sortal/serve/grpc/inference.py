@@ -16,7 +16,7 @@ from sortal.serve.account import Call
 from sortal.serve.answers import is_plain_id
 from sortal.serve.grpc.calls import Calls, refuse
 from sortal.serve.grpc.messages import INFERENCE, built, message_class, parsed
-from sortal.serve.grpc.tensors import read_infer, size_of, write_infer
+from sortal.serve.grpc.tensors import read_infer, typed_numbers, write_infer
 from sortal.serve.guard.keys import masked
 from sortal.serve.metrics import Outcome
 from sortal.serve.oip.aside import aside
@@ -65,7 +65,7 @@ class Inference:
         self._dialogue.check(name, version)
         outcome: Outcome = "cancelled"
         try:
-            asked = await aside(size_of(message), lambda: read_infer(message))
+            asked = await aside(typed_numbers(message), lambda: read_infer(message))
             inferred = await self._dialogue.infer(call, name, version, asked)
             outcome = _OK
         except SortalError as error:

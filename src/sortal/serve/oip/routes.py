@@ -145,7 +145,7 @@ class Protocol:
             plain = unpacked(body, encoding, most)
             return self._dialogue.whole(name, version, plain) if length == "0" else read_request(plain, length)
 
-        asked = await aside(most if encoding else len(body), read)
+        asked = await aside(most if encoding else _json_size(body, length), read)
         call.name = asked.name if asked.name and is_plain_id(asked.name) else call.name
         inferred = await self._dialogue.infer(call, name, version, asked)
         head = {"model_name": inferred.model, "model_version": VERSION} | ({"id": asked.name} if asked.name else {})
@@ -162,6 +162,12 @@ class Protocol:
 
 def _named(request: Request) -> tuple[str, str]:
     return request.path_params["name"], request.path_params.get("version", "")
+
+
+def _json_size(body: bytes, length: str | None) -> int:
+    """What of a body is JSON; bytes behind it are only copied."""
+    known = length is not None and length.isascii() and length.isdigit()
+    return min(int(length[:12]), len(body)) if length and known else len(body)
 
 
 def _about(request: Request, told: Callable[[str, str], dict[str, Any]]) -> Response:
