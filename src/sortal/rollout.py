@@ -158,7 +158,7 @@ def _report(path: Path, judged: list[Judged], disputed: int, margin: float, conf
             "bundles": {one.rollout.role: one.rollout.bundle for one in judged} | {"live": first.rollout.live},
             "margin": margin,
             "confidence": confidence,
-            "next": [line for one in judged for line in _next(path, one)],
+            "next": list(dict.fromkeys(line for one in judged for line in _next(path, one))),
         },
     )
 

@@ -56,3 +56,6 @@ def test_wrong_input_is_told_in_one_sentence(world: World, tmp_path: Path) -> No
     refused(sortal(world.home, "rollback", "line6"), "nothing is live")
     refused(sortal(world.home, "workspace", "line6", "images=3"), "no such setting", "images_mb")
     refused(sortal(world.home, "workspace", "line6", "images_mb=-3"), "greater than 0")
+    refused(sortal(world.home, "workspace", "line6", "images_mb=["), "no value in YAML", "images_mb=500")
+    refused(sortal(world.home, "serve", "runs/photos-1", "port=2020-99-99"), "no value in YAML", "port=8000")
+    refused(sortal(world.home, "serve", "runs/photos-1", "--host", "0.0.0.0"), "not authenticated", "--auth")

@@ -182,6 +182,10 @@ def test_the_command(bundles: tuple[Path, Path], line: Workspace, tmp_path: Path
     assert "sortal rollout line4   # again, with more labels" in done.out
     told = json.loads(sortal(tmp_path, "rollout", "line4", "--json").out)
     assert (told["kind"], told["body"]["bundles"]["shadow"]) == ("rollout", other.id)
+    promote(line, open_bundle(color_bundle(tmp_path / "third", temperature=1.7)), canary=0.5)
+    both = sortal(tmp_path, "rollout", "line4").out
+    assert ("about the canary." in both, "about the shadow." in both) == (True, True)
+    assert both.count("again, with more labels") == 1, "the same command is not told twice"
     refused(sortal(tmp_path, "rollout", "line4", "--margin", "much"), "a share is a percentage", "--margin 1%")
     refused(sortal(tmp_path, "rollout", "line4", "--margin", "0"), "the margin lies between 0 and 1")
 

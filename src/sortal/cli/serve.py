@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,6 +23,8 @@ def serve(
         None, "--tls", metavar="CERT KEY", help="Certificate and private key, PEM."
     ),
     client_ca: Path = typer.Option(None, "--client-ca", metavar="CA", help="Who signs the certificates of clients."),
+    host: str = typer.Option(None, "--host", metavar="ADDRESS", help="As host=ADDRESS."),
+    port: int = typer.Option(None, "--port", metavar="N", help="As port=N."),
     anyone: bool = typer.Option(
         False, "--anyone", help="Listen on other addresses than loopback although --auth or --tls is missing."
     ),
@@ -44,12 +46,13 @@ def serve(
         raise MissingExtraError(error.name or "uvicorn", "serve") from error
     certificate, key = tls or (None, None)
     safety = Safety(auth=auth, certificate=certificate, certificate_key=key, client_ca=client_ca, anyone=anyone)
+    options = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     if models is None:
         if model is None:
             raise InputError("there is nothing to serve", hint="sortal serve runs/photos-1, or --models models.yaml")
-        serve_model(model, _settings(settings), safety=safety)
+        serve_model(model, _settings(settings, options), safety=safety)
         return
-    own = _settings(_behind(model, settings))
+    own = _settings(_behind(model, settings), options)
     serve_several(read_models(models, own), own, safety)
 
 
@@ -61,7 +64,7 @@ def _behind(model: Path | None, settings: list[str] | None) -> list[str]:
     return [*([] if model is None else [str(model)]), *(settings or ())]
 
 
-def _settings(texts: list[str] | None) -> ServeSettings:
+def _settings(texts: list[str] | None, options: dict[str, Any]) -> ServeSettings:
     from sortal.serve.settings import ServeSettings
 
-    return settings_of(ServeSettings, texts, of="a server", example="port=8000")
+    return settings_of(ServeSettings, texts, of="a server", example="port=8000", options=options)

@@ -22,7 +22,10 @@ def pairs(texts: Sequence[str] | None, *, example: str) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError("a setting is key=value", received=text, hint=example)
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError of a date
+            raise InputError("this is no value in YAML", where=key, received=value[:100], hint=example) from error
     return found
 
 
