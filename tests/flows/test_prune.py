@@ -44,6 +44,9 @@ def test_a_run_is_pruned_and_becomes_int8_in_one_new_bundle(home: Path) -> None:
     assert 0.4 * macs[0] < macs[2] <= 0.52 * macs[0] < macs[1] < macs[0]
     assert rows[2]["verdict"] == "shipped"
     assert set(done.report["body"]["shipped"]) == {"bundle", *made.artifacts()} - {"onnx"}
+    wholes = {row["engine"]: row["cpu_ms"] for row in rows if row["candidate"] == "the original"}
+    for row in rows:  # the median of ratios is near the ratio of medians, so each is held against its own engine
+        assert row["time_ratio"] == pytest.approx(row["cpu_ms"] / wholes[row["engine"]], rel=0.3)
     assert len(done.report["tables"]["sensitivity"]["rows"]) > 2
     for name in ("report.html", "report.json", "candidates.png", "sensitivity.png"):
         assert (folder / name).stat().st_size > 1_000

@@ -6,7 +6,7 @@ The budget holds for the chain as a whole: what pruning has cost is no longer th
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +156,8 @@ def _points(
         )
     if int8 is None or made is None:
         return points
+    if any(name.startswith("openvino") for name in int8.attached):
+        points.append(replace(points[0], engine="openvino"))  # its int8 has to be held against it there
     for name, folder in int8.attached.items():
         model = locate(folder).model
         engine = "openvino" if name.startswith("openvino") else "onnxruntime"
@@ -186,7 +188,7 @@ def _price_of(
 
 
 def _timed(points: list[_Point], bundle: Bundle, material: Material, listener: Listener) -> tuple[Link, ...]:
-    """CPU time of one image on one thread, all in turns."""
+    """CPU time of one image on one thread, all in turns; each is a share of the original's on the same engine."""
     listener.say("timing all in turns")
     image = normalize(bundle.preprocess, material.judged.pixels[:1])
     opened = [ENGINES.get(point.engine).open(point.path, threads=1) for point in points]
@@ -195,6 +197,7 @@ def _timed(points: list[_Point], bundle: Bundle, material: Material, listener: L
     finally:
         for engine in opened:
             engine.close()
+    wholes = {point.engine: mine for point, mine in zip(points, times, strict=True) if point.path == points[0].path}
     return tuple(
         Link(
             name=point.name,
@@ -205,7 +208,7 @@ def _timed(points: list[_Point], bundle: Bundle, material: Material, listener: L
             size_bytes=point.size_bytes,
             price=point.price,
             ms=float(np.median(mine)),
-            ratio=time_ratio(times[0], mine),
+            ratio=time_ratio(wholes[point.engine], mine),
             before=point.before,
             verdict=point.verdict,
         )
