@@ -3,6 +3,8 @@ calls with its reason. The last test is for machines with a GPU."""
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,42 @@ def test_what_cannot_be_recorded_is_run_eagerly_from_then_on(monkeypatch):
     np.testing.assert_allclose(found.logits, batch(3).mean((2, 3)), atol=1e-6)
     assert engine.fallback == "the network cannot be recorded: operation not permitted when stream is capturing"
     assert len(engine.run(batch(40)).logits) == 40
+
+
+def test_threads_that_share_recorded_buffers_get_their_own_answers(monkeypatch):
+    """A recorded call reads and writes where it always did, so a second one may not begin before its answers are out.
+    In the place of the GPU's recording stands one that yields between reading and writing."""
+
+    class Recording:
+        def __init__(self, image: torch.Tensor, outputs: tuple[torch.Tensor, ...]):
+            self.image, self.outputs = image, outputs
+
+        def replay(self) -> None:
+            time.sleep(0.001)
+            mean = self.image.mean((2, 3))
+            time.sleep(0.001)
+            for output, value in zip(self.outputs, (mean, mean, self.image), strict=True):
+                output.copy_(value)
+
+    def recorded(program, example):
+        outputs = tuple(torch.zeros_like(one, dtype=torch.float64) for one in program(example))  # copied on the way out
+        image = example.clone()
+        return cuda_graph.Recorded(graph=Recording(image, outputs), image=image, outputs=outputs)
+
+    def program(image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return image.mean((2, 3)), image.mean((2, 3)), image
+
+    monkeypatch.setattr(cuda_graph, "record", recorded)
+    names = ("logits", "embedding", "feature_map")
+    engine = CudaGraphEngine(program, names, (None, 3, 24, 20), {}, "model.onnx", "cpu")
+    engine.fallback = None
+    given = [np.full((2, 3, 24, 20), number, np.float32) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for number, outputs in enumerate(pool.map(engine.run, given)):
+            np.testing.assert_array_equal(outputs.logits, number)
+    engine.close()
+    with pytest.raises(BundleError, match="closed"):
+        engine.run(given[0])
 
 
 def test_damaged_files_are_refused(tmp_path: Path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,63 @@ def test_batches_outside_the_profile_are_refused_by_name():
             tensorrt.check_in_profile(count, profile, where="model.plan")
         assert refused.value.received == str(count)
     tensorrt.check_in_profile(8, profile, where="model.plan")
+
+
+class Memory:
+    """In the place of the GPU's memory: a place for every tensor, and copies that take their time."""
+
+    stream = 0
+
+    def __init__(self) -> None:
+        self.held: dict[str, np.ndarray] = {}
+
+    def allocate(self, name: str, size: int) -> int:
+        return 1
+
+    def upload(self, name: str, array: np.ndarray) -> None:
+        self.held[name] = array
+        time.sleep(0.001)
+
+    def download(self, name: str, shape: tuple[int, ...], dtype: object) -> np.ndarray:
+        time.sleep(0.001)
+        return self.held["image"].mean((2, 3)) if name != "feature_map" else self.held["image"].copy()
+
+    def wait(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Context:
+    """In the place of TensorRT's: it takes every shape and starts at once."""
+
+    def create_execution_context(self) -> Context:
+        return self
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.count = shape[0]
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (self.count, 3)
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        return True
+
+
+def test_threads_that_share_an_engines_memory_get_their_own_answers(monkeypatch):
+    """The order of the calls is the engine's own; what they reach is not TensorRT."""
+    monkeypatch.setattr(tensorrt, "DeviceBuffers", Memory)
+    types = dict.fromkeys(("image", "logits", "embedding", "feature_map"), np.float32)
+    engine = tensorrt.TensorRtEngine(Context(), INFO, "model.plan", types=types)
+    given = [np.full((2, 3, 24, 20), number, np.float32) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for number, outputs in enumerate(pool.map(engine.run, given)):
+            np.testing.assert_array_equal(outputs.logits, number)
+    engine.close()
+    with pytest.raises(BundleError, match="closed"):
+        engine.run(given[0])
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 21])

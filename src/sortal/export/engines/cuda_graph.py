@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ class CudaGraphEngine:
         self._shape = shape
         self._where = where
         self._device = torch.device(device)
+        self._busy = threading.Lock()
+        """Who holds it may fill the buffers and read from them."""
         self._recorded: dict[int, Recorded] = {}
         self.sizes: tuple[int, ...] = SIZES if shape[0] is None else (shape[0],)
         self.metadata = metadata
@@ -85,16 +88,17 @@ class CudaGraphEngine:
         """Why calls run eagerly; None while they are recorded."""
 
     def run(self, batch: NetworkInput) -> Outputs:
-        """See `Engine.run`."""
-        if self._program is None:
-            raise BundleError("this engine is closed", where=self._where)
-        with torch.inference_mode():
+        """See `Engine.run`. One batch at a time: recorded calls share their buffers."""
+        with self._busy, torch.inference_mode():
+            if self._program is None:
+                raise BundleError("this engine is closed", where=self._where)
             return as_outputs(run_batch(self._cut, batch, self._shape, where=self._where))
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._recorded.clear()
-        self._program = None
+        with self._busy:
+            self._recorded.clear()
+            self._program = None
 
     def cost(self, size: int, *, calls: int = 100) -> Cost | None:
         """What a call with `size` images costs eagerly and recorded; None where nothing can be recorded."""

@@ -6,6 +6,7 @@ Written for TensorRT 10 and 11 (named tensors, `execute_async_v3`); the calls ar
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class TensorRtEngine:
         self._info = info
         self._where = where
         self._types = types
+        self._busy = threading.Lock()
+        """Who holds it may fill the buffers and read from them."""
         self._outputs = (*OUTPUTS, UNKNOWN_SCORE) if UNKNOWN_SCORE in types else OUTPUTS
         self._context: Any = engine.create_execution_context()
         if self._context is None:
@@ -45,15 +48,17 @@ class TensorRtEngine:
             raise
 
     def run(self, batch: NetworkInput) -> Outputs:
-        """See `Engine.run`. Batches above the profile are cut, batches below it filled up."""
-        if self._context is None:
-            raise BundleError("this engine is closed", where=self._where)
-        return as_outputs(run_batch(self._cut, batch, (None, *self._info.input), where=self._where))
+        """See `Engine.run`. Batches above the profile are cut, batches below it filled up; one batch at a time."""
+        with self._busy:
+            if self._context is None:
+                raise BundleError("this engine is closed", where=self._where)
+            return as_outputs(run_batch(self._cut, batch, (None, *self._info.input), where=self._where))
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._context = None
-        self._buffers.close()
+        with self._busy:
+            self._context = None
+            self._buffers.close()
 
     def _cut(self, batch: NetworkInput) -> list[Floats]:
         profile = self._info.profile
