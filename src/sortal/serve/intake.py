@@ -17,13 +17,15 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from sortal.core.errors import DeadlineError, InputError
+from sortal.core.errors import DeadlineError, InputError, OverloadError
 from sortal.serve.settings import ServeSettings
 
 _MOST_FIELDS = 16
 _DEEPEST = 8
 _MOST_ITEMS = 10_000
 _WAYS = {"image", "images", "url", "urls"}
+_PAUSE_S = 1.0
+"""After which a body for which there was no memory may come again."""
 _DRAINED = 4
 """Bodies that are too large are read, and thrown away, up to so many times what is allowed."""
 
@@ -75,7 +77,10 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
         raise InputError("the client went away") from error
     if size > most:
         raise _too_large(settings, stated if stated.isdigit() else f"more than {most:,}")
-    return b"".join(parts)
+    try:
+        return b"".join(parts)
+    except MemoryError as error:
+        raise OverloadError("there is not enough memory for this body now", retry_after_s=_PAUSE_S) from error
 
 
 def _too_large(settings: ServeSettings, received: str) -> TooLargeError:

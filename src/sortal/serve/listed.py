@@ -30,6 +30,7 @@ OWN = (
     "warm",
     "delay_ms",
     "preferred",
+    "memory_mb",
     "queue",
     "answer_s",
     "hang_s",

@@ -241,6 +241,7 @@ class Pool:
             "threads": self._settings.threads,
             "batch": self._settings.batch,
             "warm": self._settings.warm,
+            "memory_mb": self._settings.memory_mb,
             "nice": self._nice,
         }
         worker = await begin("sortal.serve.worker", asked)

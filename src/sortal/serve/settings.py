@@ -75,6 +75,9 @@ class ServeSettings(BaseModel):
     """A worker that has not answered for so long is killed and replaced."""
     start_s: Positive = 120.0
     """A worker that is not ready after so long is killed and replaced."""
+    memory_mb: Annotated[float, Field(ge=64)] = 1024.0
+    """Memory that a worker may take beyond what it has when it is ready (Linux); an image that needs more is refused.
+    One of 40 million pixels needs 160 to 680."""
     warm: bool = True
     """Whether workers answer a made-up image at every size of a batch before requests come; else one alone."""
     keep: Literal["none", "doubtful", "all"] = "none"

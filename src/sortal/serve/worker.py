@@ -24,6 +24,7 @@ from sortal.core.predictions import Predictions
 from sortal.core.preprocess import PreprocessSpec
 from sortal.runtime.choice import Wish, open_chosen
 from sortal.runtime.classifier import Classifier
+from sortal.serve.bounds import bound_memory
 from sortal.serve.frames import FILES, NOT_FINITE, receive, send
 from sortal.serve.lines import log_crash
 from sortal.serve.memory import open_memory
@@ -46,6 +47,7 @@ def main(asked: dict[str, Any]) -> int:
         model, _ = open_chosen(Path(asked["model"]), wish=wish, images=0)
         most = min(asked["batch"], AT_ONCE) if model.engine in _ON_CPU else asked["batch"]
         golden = warm_up(model, most if asked["warm"] else 1)
+        bound_memory(asked["memory_mb"])
     except SortalError as error:
         send(channel, {"kind": "failed", "what": str(error)})
         return 1
