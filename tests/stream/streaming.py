@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,15 @@ class Streaming:
 
 
 Start = Callable[..., Streaming]
+
+
+def read_terminal(ours: int) -> bytes:
+    """All that comes through our side of a terminal until the other one is gone."""
+    said = b""
+    with os.fdopen(ours, "rb", buffering=0) as file, suppress(OSError):
+        while piece := file.read(65536):
+            said += piece
+    return said
 
 
 def command_line(pid: int) -> str:

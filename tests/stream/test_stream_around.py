@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cameras import RED, camera, wait_for_the_other_side
-from streaming import Start
+from streaming import Start, read_terminal
 
 from sortal.stream.sources import Asked, CaptureError, Shot
 from sortal.stream.sources.motion_jpeg import HTTP
@@ -93,15 +93,9 @@ def test_a_terminal_sees_sentences_and_each_result_in_a_line_of_its_own(bundle: 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "sortal", "stream", str(bundle), *SOON, "pause_s=0.1"]
     command[command.index(CAMERA[1])] += ",end@10"
-    said = b""
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=tmp_path):
         os.close(theirs)
-        try:
-            while piece := os.read(ours, 65536):
-                said += piece
-        except OSError:
-            pass  # the other side is gone
-    os.close(ours)
+        said = read_terminal(ours)
     shown = [line.rpartition("\r\x1b[K")[2] for line in said.decode().replace("\r\n", "\n").split("\n")]
     records = [json.loads(line) for line in shown if line.startswith("{")]
     assert {"began", "ended", "camera"} == {record["kind"] for record in records}  # changes, and no event of the log
@@ -120,6 +114,23 @@ def test_a_terminal_that_is_closed_ends_it_in_order(stream: Start, tmp_path: Pat
     run.wait_until(lambda: line.exists() and line.read_text().endswith("1\n"))
     assert run.end(signal.SIGHUP)["why"] == "interrupted"
     assert line.read_text().split()[-1] == "0"
+
+
+def test_a_job_of_a_script_ends_by_ctrl_c_and_nohup_keeps_it_from_the_end_of_a_terminal(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """A shell that is no terminal's has SIGINT ignored in what it starts beside itself."""
+    command = ["sh", "-c", 'trap "" HUP INT; exec "$@"', "sh", sys.executable, "-m", "sortal", "stream", str(bundle)]
+    with subprocess.Popen([*command, *CAMERA], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        for _ in range(30):
+            process.stdout.readline()  # more comes than was on its way
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(log.splitlines()[-1])["why"] == "interrupted"
 
 
 def test_a_signal_to_the_whole_group_is_no_loss_of_the_camera(stream: Start) -> None:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import typer
 from cameras import BLUE, GREEN, RED, camera, frames
-from streaming import PATIENCE_S, Start, Streaming, command_line
+from streaming import PATIENCE_S, Start, Streaming, command_line, read_terminal
 
 from colors import color_bundle
 from sortal.cli.app import build
@@ -288,13 +288,7 @@ def test_limits_end_it_and_a_terminal_sees_how_it_goes(bundle: Path, tmp_path: P
         os.close(theirs)
         assert process.stdout is not None
         lines = [json.loads(line) for line in process.stdout]
-        said = b""
-        try:
-            while piece := os.read(ours, 65536):
-                said += piece
-        except OSError:
-            pass  # the other side is gone
-    os.close(ours)
+        said = read_terminal(ours)
     assert len([one for one in lines if one["kind"] == "frame" and one.get("reason") != "dropped"]) == 45
     assert b"frames/s  age" in said
     assert process.returncode == 0

@@ -26,7 +26,7 @@ _ACTION = (
 def stream(
     model: Path = typer.Argument(..., help="A run, bundle or artifact."),
     settings: list[str] = typer.Argument(None, metavar="KEY=VALUE...", help="max_age_ms=500 workers=2 smooth=mean …"),
-    sources: list[str] = typer.Option(..., "--source", help=_SOURCE),
+    sources: list[str] = typer.Option(..., "--source", metavar="<str>", help=_SOURCE),
     fps: float = typer.Option(None, "--fps", help="Frames a second that are taken at most."),
     policy: str = typer.Option("drop", "--policy", help="When behind: drop frames, or lower the resolution first."),
     smaller: list[Path] = typer.Option([], "--smaller", help="The same classes at a smaller input size."),

@@ -33,8 +33,8 @@ SHOW_S = 0.5
 _FLUSH_S = 2.0
 _END = "end of the source"
 _TOLD = ("bundle_id", "engine", "input")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What asks for the end; a terminal that is closed sends the last one, unless `nohup` has it ignored."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""What asks for the end; a terminal that is closed sends SIGHUP, too, which `nohup` has ignored."""
 
 
 class Running:
@@ -61,7 +61,8 @@ class Running:
     async def run(self) -> Done:
         """Until it ends. Raises MachineError where workers do not start or a file is lost."""
         loop = asyncio.get_running_loop()
-        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        with_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        heard = _SIGNALS if with_nohup else (*_SIGNALS, signal.SIGHUP)
         for number in heard:
             loop.add_signal_handler(number, self._interrupted)
         try:
