@@ -42,8 +42,7 @@ def add_bundle(workspace: Workspace, source: Bundle) -> Bundle:
     for _ in range(_TRIES):
         if not target.is_dir():
             _put(target, write)
-        _complete(source, target)
-        stored = _opened(target)
+        stored = _completed(source, target)
         if stored is not None:
             return stored
     raise ConflictError("the bundle was cleared away again and again", where=str(target))
@@ -99,15 +98,18 @@ def _hide(bundle: Path) -> None:
     bundle.rename(bundle.parent / f"{_GONE}{bundle.name}-{secrets.token_hex(4)}")
 
 
-def _opened(target: Path) -> Bundle | None:
-    """The bundle; None where another process has cleared it away: what was added to it since is no bundle."""
+def _completed(source: Bundle, target: Path) -> Bundle | None:
+    """The bundle with all that `source` has; None where another process has cleared it away meanwhile."""
     try:
+        _complete(source, target)
         return open_bundle(target)
-    except (BundleError, MachineError):
-        if (target / MANIFEST).is_file():
+    except (BundleError, MachineError) as error:
+        there = (target / MANIFEST).is_file()
+        if there and not isinstance(error.__cause__, FileNotFoundError):
             raise
-        with suppress(FileNotFoundError):
-            _hide(target)
+        if not there:  # what was added since is no bundle
+            with suppress(FileNotFoundError):
+                _hide(target)
         return None
 
 
@@ -147,8 +149,8 @@ def _put(target: Path, write: Callable[[Path], None]) -> None:
     """Publish a folder, unless another process puts the same one there meanwhile."""
     try:
         publish_folder(target, write)
-    except InputError:
-        if not target.is_dir():
+    except InputError as error:
+        if isinstance(error, BundleError):  # of what is copied; any other says that it is there already
             raise
 
 

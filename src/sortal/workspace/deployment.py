@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sortal.core.bundle import Bundle
-from sortal.core.errors import ConflictError, InputError, NotFoundError
+from sortal.core.errors import BundleError, ConflictError, InputError, MachineError, NotFoundError
 from sortal.workspace.bundles import add_bundle, full_id, set_aside, stored_bundle, stored_ids, sweep_bundles
 from sortal.workspace.folder import BUNDLES, Workspace
 
@@ -232,7 +232,14 @@ def _check_classes(workspace: Workspace, bundle: Bundle, *, allowed: bool) -> No
     live = deployment(workspace).live
     if live is None or allowed:
         return
-    own, theirs = bundle.labels.names, stored_bundle(workspace, live).labels.names
+    try:
+        theirs = stored_bundle(workspace, live).labels.names
+    except (BundleError, MachineError, NotFoundError):
+        if deployment(workspace).live == live:
+            raise
+        _check_classes(workspace, bundle, allowed=allowed)  # another one is live now, and this one was cleared away
+        return
+    own = bundle.labels.names
     if own == theirs:
         return
     gone, new = [n for n in theirs if n not in own], [n for n in own if n not in theirs]
