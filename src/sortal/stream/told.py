@@ -66,4 +66,5 @@ def _summary(event: dict[str, Any]) -> str:
         careful[f"{action['name']}, {action['action']}, that failed"] = action["failed"]
         careful[f"{action['name']}, {action['action']}, that was left out"] = action["dropped"]
     lines += [f"careful: {what}: {count:,}" for what, count in careful.items() if count]
+    lines += [] if event["received"] else ["careful: no frame came at all"]
     return "\n         ".join(lines)

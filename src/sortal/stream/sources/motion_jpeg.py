@@ -63,7 +63,7 @@ class MotionJpeg:
                 if pace.is_due(time.monotonic()):
                     yield whole_file(data, shape=_shape(data))
         except (OSError, http.client.HTTPException) as error:
-            raise CaptureError("connection", f"the camera ended the connection: {type(error).__name__}") from error
+            raise CaptureError("connection", f"the camera ended the connection: {_why(error)}") from error
         finally:
             connection.close()
         raise CaptureError("ended", "the camera ended the stream")
@@ -103,12 +103,16 @@ def _asked_for(address: str, open_s: float) -> tuple[http.client.HTTPConnection,
     except ssl.SSLError as error:
         raise CaptureError("certificate", f"no secure connection: {error.reason or type(error).__name__}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise CaptureError("connection", f"the camera does not answer: {type(error).__name__}") from error
+        raise CaptureError("connection", f"the camera does not answer: {_why(error)}") from error
     if response.status != http.client.OK:
         connection.close()
         reason = "refused" if response.status in (401, 403) else "status"
         raise CaptureError(reason, f"the camera answers with status {response.status}; redirects are not followed")
     return connection, response
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def parts_of(stream: _Stream, boundary: bytes) -> Iterator[bytes]:
