@@ -8,6 +8,7 @@ opens what it made once, or writes what stands in for it where no engine is here
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from sortal.core.errors import BundleError, InputError, InternalError, MachineEr
 from sortal.core.preprocess import Pixels
 
 TIME_LIMIT_S = 900.0
+_FULL_BYTES = 2**18
+"""What a disk that a converter has filled may have left."""
 _KINDS: dict[str, type[SortalError]] = {
     kind.__name__: kind for kind in (BundleError, InputError, InternalError, MachineError)
 }
@@ -38,8 +41,10 @@ def convert_apart(
 
     `pixels` (N, height, width, channels) are prepared images for an artifact that is calibrated; `stand_in` is the file
     to write for one that no engine opens here, see `sortal.export.artifacts`. Raises what the converter raised;
-    BundleError where it crashed or took longer than the limit.
+    BundleError where it crashed or took longer than the limit, InputError for a limit that is none.
     """
+    if not time_limit_s > 0:
+        raise InputError("a time limit is a number of seconds above 0", received=f"{time_limit_s:g}")
     command = [sys.executable, "-m", "sortal.export.conversion", name, str(onnx), str(out)]
     with TemporaryDirectory(prefix="sortal-calibration-") as folder:
         if pixels is not None:
@@ -47,10 +52,10 @@ def convert_apart(
             np.save(command[-1], pixels, allow_pickle=False)
         if stand_in is not None:
             command.append(str(stand_in))
-        _run(command, name, time_limit_s)
+        _run(command, name, time_limit_s, out)
 
 
-def _run(command: list[str], name: str, time_limit_s: float) -> None:
+def _run(command: list[str], name: str, time_limit_s: float, out: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit_s, check=False)
     except subprocess.TimeoutExpired as error:
@@ -62,9 +67,23 @@ def _run(command: list[str], name: str, time_limit_s: float) -> None:
     if done.returncode == 0:
         return
     told = _told(done.stdout)
+    if not isinstance(told, MachineError):
+        _refuse_full_disk(out, str(told) if told else _reason(done))
     if told is not None:
         raise told
     raise BundleError(f"the converter crashed: {_reason(done)}; nothing was changed", where=name)
+
+
+def _refuse_full_disk(folder: Path, said: str) -> None:
+    """Raise MachineError where nothing more can be written: converters of others say many things of that, or crash."""
+    free = shutil.disk_usage(folder).free
+    if free < _FULL_BYTES:
+        raise MachineError(
+            f"no room to convert in: {free:,} bytes are free; nothing was changed",
+            where=str(folder),
+            received=said,
+            hint="make room, or name a folder on another disk: TMPDIR=/other/disk sortal export ...",
+        )
 
 
 def _told(text: str) -> SortalError | None:

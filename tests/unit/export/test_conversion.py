@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from sortal.core.errors import BundleError, InputError
+from sortal.core.errors import BundleError, InputError, MachineError
 from sortal.export import conversion
 from sortal.export.conversion import convert_apart
 
@@ -50,3 +51,23 @@ def test_a_hang_is_ended(exported, tmp_path, monkeypatch):
     with pytest.raises(BundleError, match=r"did not end within 0.3 s") as refused:
         convert_apart("onnx", exported, tmp_path, time_limit_s=0.3)
     assert "--time-limit" in str(refused.value)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_a_limit_that_is_none_is_refused(limit, exported, tmp_path):
+    with pytest.raises(InputError, match="seconds above 0"):
+        convert_apart("onnx", exported, tmp_path, time_limit_s=limit)
+
+
+@pytest.mark.parametrize("name", ["onnx-uint8", "openvino", "torch"])
+def test_a_full_disk_is_told_whatever_the_converter_says_of_it(name, exported, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", disk], capture_output=True).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with pytest.raises(MachineError, match=r"no room to convert in|No space left|OpenVINO cannot write") as refused:
+            convert_apart(name, exported, disk)
+        assert refused.value.hint is not None
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx as package
 
-from sortal.core.errors import BundleError
+from sortal.core.errors import BundleError, MachineError
 from sortal.export.fused import Layout, fuse
 from sortal.runtime.engines.openvino import import_openvino
 from sortal.runtime.onnx_file import read_model
@@ -27,10 +27,17 @@ def convert_fused(onnx: Path, out: Path, *, layout: Layout, batch: int | None = 
 
 
 def write_ir(data: bytes, target: Path, *, where: str) -> None:
-    """The ONNX model `data` as `target` and a `.bin` beside it."""
+    """The ONNX model `data` as `target` and a `.bin` beside it. Raises BundleError where OpenVINO cannot take it,
+    MachineError where it cannot be written."""
     openvino = import_openvino()
     try:
         model = openvino.Core().read_model(data, b"")
-        openvino.save_model(model, target, compress_to_fp16=False)
     except RuntimeError as error:
         raise BundleError("OpenVINO cannot convert the model", where=where, received=str(error)[-300:]) from error
+    try:
+        openvino.save_model(model, target, compress_to_fp16=False)
+    except RuntimeError as error:  # of the disk it says `iostream error`
+        hint = "see whether the disk is full, or the size of files limited"
+        raise MachineError(
+            "OpenVINO cannot write the model", where=str(target), received=str(error)[-300:], hint=hint
+        ) from error
