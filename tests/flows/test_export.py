@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,23 @@ def test_a_failing_converter_leaves_the_bundle_as_it_was(run: Path, tmp_path: Pa
     monkeypatch.setattr(conversion.sys, "executable", str(fake))
     refused(sortal(run.parent, "export", run, "--to", "onnx", "--replace"), "the converter crashed", "signal 11")
     assert state(run / "bundle") == before
+
+
+@pytest.mark.parametrize("name", ["onnx-uint8", "triton"])
+def test_a_full_disk_leaves_the_bundle_as_it_was(name: str, world: World, run: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        bundle = shutil.copytree(run / "bundle", disk / "bundle")
+        before = state(bundle)
+        (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 30_000))
+        done = sortal(tmp_path, "export", bundle, "--to", name, "--images", world.home / "other", "--count", "4")
+        refused(done, "the machine refused: No space left on device", "free some disk space", code=3)
+        assert state(bundle) == before
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_unknown_names_and_missing_images_are_refused(world: World, run: Path) -> None:

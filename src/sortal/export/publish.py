@@ -86,7 +86,9 @@ def attach_made(bundle_path: Path, name: str, made: Path, parity: Report, *, rep
     refuse_unequal(name, parity)
 
     def fill(folder: Path) -> None:
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+        for path in sorted(made.rglob("*")):  # copytree would hide what the machine said in a list of texts
+            target = folder / path.relative_to(made)
+            target.mkdir() if path.is_dir() else shutil.copyfile(path, target)
 
     return _attach(bundle_path, name, fill, made / member(name).DETAILS["model"], parity, replace=replace)
 

@@ -1,6 +1,6 @@
 """Execution providers of ONNX Runtime by name, and the operators that each of them really took.
 
-A provider computes the operators it knows (XNNPACK and ACL on ARM, CUDA, QNN and other NPUs); the CPU provider does the
+A provider computes the operators it knows (XNNPACK on ARM, CUDA, QNN and other NPUs); the CPU provider does the
 others, and all of them where the provider is not in this build or does not start. ONNX Runtime says nothing then, so
 what ran where is asked afterwards. `onnxruntime:path/to/library.so` registers a provider's own library first.
 """
