@@ -42,7 +42,8 @@ def answer_files(
     `wish` is what may answer (see `runtime.choice`), `sets` the level of prediction sets, `back_off` the probability
     below which the family is answered; the latter become columns.
 
-    Returns a report (kind `prediction`) with counts a class; images that cannot be read are findings `unreadable`.
+    Returns a report (kind `prediction`) with counts a class; images that cannot be read are findings `unreadable`,
+    beside warnings about what their source holds and was left out.
     """
     check_suffix(out)
     _check_places(table, out, sort_into, link=link)
@@ -62,7 +63,7 @@ def answer_files(
         subject=str(where),
         metrics=_counts(predictions) | _set_sizes(predictions, sets),
         tables={"answers": _answers_table(predictions)},
-        findings=(*_unreadable(predictions), *_left_to_people(predictions, out, sort_into)),
+        findings=(*_unreadable(predictions), *_left_to_people(predictions, out, sort_into), *_left_out(table)),
         paths=paths,
         provenance={
             "bundle_id": predictions.bundle_id,
@@ -73,6 +74,11 @@ def answer_files(
             "precision": None if choice is None else choice.precision,
         },
     )
+
+
+def _left_out(table: ImageTable) -> list[Finding]:
+    """Of what was found when the images were looked for; that they have no labels is no news here."""
+    return [finding for finding in table.findings if finding.severity != "info"]
 
 
 def check_suffix(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,15 @@ def test_many_unreadable_images_are_named_briefly(bundle: Path, tmp_path: Path) 
     [finding] = _answer(bundle, inbox, tmp_path / "a.csv").findings
     assert finding.message.endswith("bad0.png, bad1.png, bad2.png, …")
     assert len(finding.rows) == 5
+
+
+def test_what_was_left_out_of_the_source_is_told(bundle: Path, tmp_path: Path) -> None:
+    inbox = _inbox(tmp_path / "inbox", "red")
+    (inbox / os.fsdecode(b"\xff.png")).write_bytes((inbox / "red.png").read_bytes())
+    (inbox / "gone.png").symlink_to("nowhere.png")
+    report = _answer(bundle, inbox, tmp_path / "a.csv")
+    assert {finding.code for finding in report.findings} == {"name_not_utf8", "dangling_link"}
+    assert report.metrics["images"].value == 1
 
 
 def test_withheld_answers_and_unreadable_files_have_folders_of_their_own(bundle: Path, tmp_path: Path) -> None:
