@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sortal.api import compress
 from sortal.core.bundle import open_bundle
+from sortal.core.progress import Silent
 from worlds import World, class_folders, refused, sortal
 
 QUICK = ("compress.prune_steps=2", "compress.prune_epochs=1", "compress.max_drop=100", "compress.criterion=l1")
@@ -112,6 +116,31 @@ def test_what_cannot_be_cut_is_said(home: Path) -> None:
     run = home / "photos-1"
     refused(sortal(home, "compress", run, "compress.prune=1"), "between 0 and 1")
     refused(sortal(home, "compress", run), "nothing was asked for", "compress.prune")
+
+
+class Stopping(Silent):
+    """Ctrl-C in the first epoch after a cut; keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        if text.startswith("epoch"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_in_training_after_a_cut_names_no_run_that_could_be_resumed(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "photos-1", tmp_path / "photos-1")
+    run = tmp_path / "photos-1"
+    shutil.rmtree(run / "compressions", ignore_errors=True)
+    listener = Stopping()
+    wishes = ["compress.prune=0.4", "compress.prune_steps=1", "compress.prune_epochs=3", "compress.criterion=l1"]
+    with pytest.raises(KeyboardInterrupt, match="cuts that were finished are kept"):
+        compress(run, settings=wishes, listener=listener)
+    assert any(text.startswith("epoch") for text in listener.said)
+    assert not any("--resume" in text for text in listener.said)
+    assert [path for path in run.glob("compressions/**/*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("what", ["compress.prune=0.3", "compress.frontier=true"])

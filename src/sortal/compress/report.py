@@ -212,7 +212,7 @@ def _unsettled(outcome: Outcome, one: Judged) -> list[Finding]:
     message = (
         f"{one.candidate.artifact}: {len(outcome.material.judged.labels):,} validation images can show that at most "
         f"{high:.1f} points are lost, not {budget:g}; the budget holds for what was measured. By how far answers move, "
-        f"{one.price.expected_flips:.1%} of them change on images like these, and no more than that can be lost."
+        f"{one.price.expected_flips:.1%} of them change on images like these, and hardly more than that can be lost."
     )
     doubtful = 100 * one.price.expected_flips > budget
     hint = "settle it on images that neither has seen: sortal compare RUN ARTIFACT holdout/"

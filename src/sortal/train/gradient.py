@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -139,9 +140,10 @@ def _said_to_go_on(context: Context) -> Iterator[None]:
     try:
         yield
     except Preempted as stop:
-        if context.run is None:
+        path = _resumable(context)
+        if path is None:
             raise
-        raise Preempted(f"{stop}; to go on: sortal train --resume {context.run.path}") from stop
+        raise Preempted(f"{stop}; to go on: sortal train --resume {path}") from stop
 
 
 @contextmanager
@@ -358,11 +360,17 @@ def _weak_teacher(teaching: DistillLoss | None, state: State) -> tuple[Finding, 
 
 
 def _how_to_go_on(context: Context, stopped: Stopped) -> tuple[str, ...]:
-    if stopped != "interrupted" or context.run is None:
+    path = _resumable(context)
+    if stopped != "interrupted" or path is None:
         return ()
     note = (
-        "Stopped on request; the best weights so far are kept. "
-        f"To go on where it stopped: sortal train --resume {context.run.path}"
+        f"Stopped on request; the best weights so far are kept. To go on where it stopped: sortal train --resume {path}"
     )
     context.listener.say(note)
     return (note,)
+
+
+def _resumable(context: Context) -> Path | None:
+    """The folder of a run of its own; training inside other work, such as after a cut, is not resumed by itself."""
+    run = context.run
+    return run.path if run is not None and run.state_path.is_file() else None
