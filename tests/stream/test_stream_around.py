@@ -30,6 +30,14 @@ CAMERA = ("--source", "simulated:size=64x64,fps=25,parts=1")
 SOON = (*CAMERA, "--frames", "20", "max_age_ms=60000", "buffer=64", "frame_mb=1")
 
 
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a source tells OpenCV, as it does in a process of its own, is not told to the tests after this one."""
+    for name in ("OPENCV_FFMPEG_CAPTURE_OPTIONS", "OPENCV_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 def video(path: Path, frames: int = 60, *, code: str = "MJPG") -> Path:
     """Red frames, 25 a second."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), 25, (64, 48))
