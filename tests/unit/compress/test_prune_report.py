@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from sortal.compress.judge import price
 from sortal.compress.picture import draw_candidates
 from sortal.compress.pricing import Budget
 from sortal.compress.prune.chain import Chain, Link
-from sortal.compress.prune.picture import draw_sensitivity
+from sortal.compress.prune.picture import accuracy_range, draw_sensitivity
 from sortal.compress.prune.report import chain_report
 from sortal.compress.prune.sensitivity import Sensitivity
 from sortal.core.labels import LabelSet
@@ -119,3 +120,8 @@ def test_pictures_are_drawn_of_it(chain: Chain, tmp_path: Path) -> None:
         draw_sensitivity(chain.sensitivity, tmp_path / "b.png"),
     ):
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_has_room_for_a_cut_that_gains(chain: Chain) -> None:
+    seen = replace(chain.sensitivity, whole=0.6, accuracy={"stem": (0.7, 0.65, 0.5)})
+    assert accuracy_range(seen) == (0.5, 0.7)

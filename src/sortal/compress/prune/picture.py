@@ -21,8 +21,8 @@ def draw_sensitivity(seen: Sensitivity, path: Path) -> Path:
     axes = figure.subplots()
     shares = [0.0, *(100 * share for share in seen.shares)]
     lines = sorted(seen.accuracy.items(), key=lambda item: item[1][-1])
-    lowest = min([seen.whole, *(value for _, values in lines for value in values)])
-    height = max(100 * (seen.whole - lowest), 1.0) * 1.12
+    lowest, highest = accuracy_range(seen)
+    height = max(100 * (highest - lowest), 1.0) * 1.12
     floor = -1e9
     for number, (name, values) in enumerate(lines):
         heights = [100 * seen.whole, *(100 * value for value in values)]
@@ -41,7 +41,7 @@ def draw_sensitivity(seen: Sensitivity, path: Path) -> Path:
         )
     axes.set_xlim(-2, 120)
     axes.set_xticks(shares)
-    axes.set_ylim(100 * lowest - 0.06 * height, max(100 * seen.whole + 0.06 * height, floor + _APART * height))
+    axes.set_ylim(100 * lowest - 0.06 * height, max(100 * highest + 0.06 * height, floor + _APART * height))
     dress(
         axes,
         "What each set of channels can spare, cut alone, before any training",
@@ -50,3 +50,9 @@ def draw_sensitivity(seen: Sensitivity, path: Path) -> Path:
     )
     publish_file(path, png(figure, dpi=130))
     return path
+
+
+def accuracy_range(seen: Sensitivity) -> tuple[float, float]:
+    """The lowest and the highest accuracy of all, which after a cut may be above that of the whole network."""
+    every = [seen.whole, *(value for values in seen.accuracy.values() for value in values)]
+    return min(every), max(every)
