@@ -156,6 +156,8 @@ def test_it_decides_as_the_original(name, graph, images, tmp_path):
     assert is_equal(report), report.findings
     assert report.metrics["images"].value == 40
     assert report.metrics["unknown_flips"].value == 0
+    if str(details.get("input", "")).startswith("uint8"):
+        assert report.metrics["decision_flips"].value == 0
 
 
 def test_attached_it_answers_wherever_a_run_does(name, bundle, graph, images, tmp_path):

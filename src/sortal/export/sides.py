@@ -20,7 +20,7 @@ from sortal.export.look_inside import Arrays, View, open_view
 from sortal.export.parity import Answered, Side
 from sortal.runtime.engines import ENGINES
 from sortal.runtime.engines.onnxruntime import OUTPUTS, UNKNOWN_SCORE
-from sortal.runtime.engines.protocol import Engine, Outputs
+from sortal.runtime.engines.protocol import Engine, Outputs, TellsAll
 from sortal.runtime.metadata import ArtifactInfo, from_metadata
 from sortal.runtime.network_input import (
     FLOAT32,
@@ -82,7 +82,7 @@ def file_side(path: Path, *, engine: str = "onnxruntime", threads: int | None = 
         enter=enter,
         normalized=None if view is None else normalized,
         outputs=opened.run,
-        decided=_decided_by(view),
+        decided=_decided_by(view) if view is not None else _decided_on(opened),
     )
 
 
@@ -141,6 +141,13 @@ def _decided_by(view: View | None) -> Callable[[NetworkInput], Decided] | None:
     if view is None or ANSWER not in view.names:
         return None
     return lambda batch: _decided(view.run(batch))
+
+
+def _decided_on(engine: Engine) -> Callable[[NetworkInput], Decided] | None:
+    """As `_decided_by`, where the engine itself gives out all that the file has; files that take pixels decide."""
+    if not (isinstance(engine, TellsAll) and engine.metadata.get(KEY, FLOAT32).startswith("uint8")):
+        return None
+    return lambda batch: _decided(engine.run_all(batch))
 
 
 def _decided(found: Arrays) -> Decided:

@@ -51,6 +51,7 @@ class ExecuTorchEngine:
         names = metadata.get(OUTPUT_NAMES, "").split(",")
         check_interface(["image"], names, where)
         wanted = (*OUTPUTS, UNKNOWN_SCORE) if UNKNOWN_SCORE in names else OUTPUTS
+        self._names = names
         self._places = [names.index(name) for name in wanted]
         self._shape: Shape = read_shape(metadata, where)
 
@@ -67,6 +68,19 @@ class ExecuTorchEngine:
         """See `Engine.close`."""
         self._method = self._program = None
         _USERS.discard(self)
+
+    def run_all(self, batch: NetworkInput) -> dict[str, NDArray[Any]]:
+        """See `TellsAll.run_all`."""
+        import torch
+
+        def run(part: NetworkInput) -> list[NDArray[Any]]:
+            with _POOL:
+                outputs = self._method.execute([torch.from_numpy(np.ascontiguousarray(part))])
+                return [np.array(output.numpy()) for output in outputs]
+
+        if self._method is None:
+            raise BundleError("this engine is closed", where=self._where)
+        return dict(zip(self._names, run_batch(run, batch, self._shape, where=self._where), strict=True))
 
     def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
         import torch

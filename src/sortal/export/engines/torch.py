@@ -50,6 +50,7 @@ class TorchEngine:
         names = metadata.get(OUTPUT_NAMES, "").split(",")
         check_interface(["image"], names, where)
         wanted = (*OUTPUTS, UNKNOWN_SCORE) if UNKNOWN_SCORE in names else OUTPUTS
+        self._names = names
         self._places = [names.index(name) for name in wanted]
         self._shape: Shape = read_shape(metadata, where)
 
@@ -66,14 +67,25 @@ class TorchEngine:
         """See `Engine.close`."""
         self._program = None
 
+    def run_all(self, batch: NetworkInput) -> dict[str, NDArray[Any]]:
+        """See `TellsAll.run_all`."""
+
+        def run(part: NetworkInput) -> list[NDArray[Any]]:
+            return [output.numpy() for output in self._called(part)]
+
+        return dict(zip(self._names, run_batch(run, batch, self._shape, where=self._where), strict=True))
+
     def _run(self, batch: NetworkInput) -> list[NDArray[np.float32]]:
+        outputs = self._called(batch)
+        return [outputs[place].float().numpy() for place in self._places]
+
+    def _called(self, batch: NetworkInput) -> Any:
         import torch
 
         if self._program is None:
             raise BundleError("this engine is closed", where=self._where)
         with _threads(self._threads), torch.inference_mode():
-            outputs = self._program(torch.from_numpy(np.ascontiguousarray(batch)))
-        return [outputs[place].float().numpy() for place in self._places]
+            return self._program(torch.from_numpy(np.ascontiguousarray(batch)))
 
 
 def open(path: Path, *, threads: int) -> TorchEngine:

@@ -57,6 +57,19 @@ class LiteRtEngine:
                 raise BundleError(f"the model failed: {_first_line(error)}", where=self._where) from error
         return as_outputs(outputs)
 
+    def run_all(self, batch: NetworkInput) -> dict[str, NDArray[Any]]:
+        """See `TellsAll.run_all`."""
+        names = list(self._outputs)
+        with self._busy:
+            if self._runner is None:
+                raise BundleError("this engine is closed", where=self._where)
+
+            def run(part: NetworkInput) -> list[NDArray[Any]]:
+                found = self._runner(**{IMAGE: _quantized(part, self._input)})
+                return [found[name] for name in names]
+
+            return dict(zip(names, run_batch(run, batch, self._shape, where=self._where), strict=True))
+
     def close(self) -> None:
         """See `Engine.close`."""
         with self._busy:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,14 @@ class FetchesAnswers(Protocol):
 
     def run_answers(self, batch: NetworkInput) -> Outputs:
         """As `run`, but only the logits and the unknown score are fetched; the other arrays are empty, (N, 0 ...)."""
+
+
+@runtime_checkable
+class TellsAll(Protocol):
+    """An engine that gives out every output of a file, also what its graph decides."""
+
+    def run_all(self, batch: NetworkInput) -> dict[str, NDArray[Any]]:
+        """Outputs by name, as the file has them."""
 
 
 def answering(engine: Engine) -> Callable[[NetworkInput], Outputs]:
