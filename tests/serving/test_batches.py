@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from sortal.core.errors import DeadlineError, InputError, OverloadError
+from sortal.serve import batcher as batching
 from sortal.serve.batcher import CRASHES, Batcher
 from sortal.serve.frames import FILES, PIXELS
 from sortal.serve.listed import read_models
@@ -287,3 +288,40 @@ def test_sizes_are_the_models_own_where_it_says_so(tmp_path: Path) -> None:
     file.write_text("models:\n  a: {path: ., batch: 4}\n", encoding="utf-8")
     with pytest.raises(InputError, match="batch, which is 4"):
         read_models(file, ServeSettings(preferred=(4, 8)))
+
+
+def test_one_batch_that_stood_still_refuses_nobody_and_many_slow_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that was paused, or a worker that waited for a disk, is as quick as before when it goes on."""
+    now, step = {"s": 1000.0}, {"s": 0.01}
+    monkeypatch.setattr(batching, "time", SimpleNamespace(monotonic=lambda: now["s"]))
+
+    async def ask(pool: Mortal, batcher: Batcher, images: int) -> list[Any]:
+        """So many requests while one is answered, which takes a step."""
+        pool.gate.clear()
+        before, first = len(pool.batches), asyncio.create_task(batcher.submit([b"a"]))
+        while len(pool.batches) == before:
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(batcher.submit([b"b"])) for _ in range(images)]
+        await asyncio.sleep(0)
+        now["s"] += step["s"]
+        pool.gate.set()
+        return await asyncio.gather(first, *others, return_exceptions=True)
+
+    async def story() -> None:
+        pool, batcher = made(answer_s=1.0, batch=1)
+        for _ in range(20):
+            await ask(pool, batcher, 0)
+        step["s"] = 60.0
+        await ask(pool, batcher, 0)
+        step["s"] = 0.01
+        assert not [one for one in await ask(pool, batcher, 5) if isinstance(one, Exception)]
+
+        step["s"] = 0.5
+        for _ in range(10):
+            await ask(pool, batcher, 0)
+        refused = [one for one in await ask(pool, batcher, 5) if isinstance(one, OverloadError)]
+        assert len(refused) == 3  # two fit into a second
+        assert "too late" in str(refused[0])
+        await batcher.drain()
+
+    asyncio.run(story())

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from statistics import median
 
 from sortal.core.errors import DeadlineError, OverloadError
 from sortal.serve.frames import FILES, NOT_FINITE
@@ -27,7 +28,8 @@ FAILURES = frozenset({CRASHES, NOT_FINITE})
 """Codes that speak of the classifier, and not of what the client sent."""
 SOONEST_S = 0.1
 """A refused client is not told to ask again earlier."""
-_SMOOTHING = 0.9
+_LAST = 15
+"""Batches whose median says how long an image takes; one that stood still, as the machine or a disk did, says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
-        self._image_s = 0.0
+        self._images_s: deque[float] = deque(maxlen=_LAST)
 
     def start(self) -> None:
         """Begin to hand out batches."""
@@ -155,7 +157,7 @@ class Batcher:
 
     def _wait_s(self, waiting: int) -> float:
         """How long so many images take, by how long the last ones took."""
-        return waiting * self._image_s / self._settings.workers
+        return waiting * median(self._images_s) / self._settings.workers if self._images_s else 0.0
 
     async def _run(self) -> None:
         while True:
@@ -246,5 +248,4 @@ class Batcher:
         waited_s = [went.started_s - one.since_s for one in batch]
         busy_s = went.ended_s - went.started_s
         self._metrics.batch(waited_s, busy_s, went.decode_s, went.network_s)
-        each_s = busy_s / len(batch)
-        self._image_s = each_s if self._image_s == 0.0 else _SMOOTHING * self._image_s + (1 - _SMOOTHING) * each_s
+        self._images_s.append(busy_s / len(batch))
