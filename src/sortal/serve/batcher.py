@@ -29,7 +29,7 @@ FAILURES = frozenset({CRASHES, NOT_FINITE})
 SOONEST_S = 0.1
 """A refused client is not told to ask again earlier."""
 _LAST = 15
-"""Batches whose median says how long an image takes; one that stood still, as the machine or a disk did, says nothing."""
+"""Batches whose median says how long an image takes; one that stood still, as machine or disk did, says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

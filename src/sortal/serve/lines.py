@@ -1,6 +1,6 @@
 """The log: one event is one line of JSON on stderr, whatever is in it, and no line has a key in it.
 
-A log that cannot be written, because its disk is full or its reader is gone, costs lines and no request.
+A log that cannot be written, because its disk is full, its reader is gone or does not read, costs lines and no request.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,14 +22,47 @@ _STDERR = 2
 _DEEPEST = 12
 """Innermost calls that are told of an exception."""
 _LONGEST = 500
+_PATIENCE_S = 0.02
+"""How long a reader that is behind is waited for; not again before it has read."""
 
 
 def log(event: dict[str, Any]) -> None:
-    """Write one event."""
+    """Write one event; where nobody reads, it is left out, and an event says later how many were."""
+    _OUTLET.write(event)
+
+
+class Outlet:
+    """Standard error, or another descriptor, that nobody waits for."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor, self._lost = descriptor, 0
+
+    def write(self, event: dict[str, Any]) -> None:
+        """One line, in one piece where it has no more than 4 kB; nothing is left in a buffer to fail at the end."""
+        with suppress(OSError):
+            if not self._is_read(0.0 if self._lost else _PATIENCE_S):
+                self._lost += 1
+                return
+            lost, self._lost = self._lost, 0
+            text = _line(event) if not lost else _line({"event": "log full", "lines": lost}) + _line(event)
+            for start in range(0, len(text), select.PIPE_BUF):
+                if start and not self._is_read(_PATIENCE_S):
+                    return
+                os.write(self._descriptor, text[start : start + select.PIPE_BUF])
+
+    def _is_read(self, within_s: float) -> bool:
+        """Whether a write of `PIPE_BUF` bytes would not wait."""
+        waiting = select.poll()
+        waiting.register(self._descriptor, select.POLLOUT)
+        return bool(waiting.poll(1e3 * within_s))
+
+
+_OUTLET = Outlet(_STDERR)
+
+
+def _line(event: dict[str, Any]) -> bytes:
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = masked(json.dumps({"time": time, **event}, ensure_ascii=True))
-    with suppress(OSError):
-        os.write(_STDERR, line.encode() + b"\n")  # in one piece, and nothing is left in a buffer to fail at the end
+    return masked(json.dumps({"time": time, **event}, ensure_ascii=True)).encode() + b"\n"
 
 
 class Sparing:

@@ -38,7 +38,8 @@ _ON_CPU = frozenset({"onnxruntime", "openvino", "litert"})
 
 def main(asked: dict[str, Any]) -> int:
     """Serve `asked["model"]` on the socket with the descriptor `asked["channel"]`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when to end
+    for number in (signal.SIGINT, signal.SIGTERM):  # the front decides when to end, also where a whole group is told
+        signal.signal(number, signal.SIG_IGN)
     channel, memory = socket.socket(fileno=asked["channel"]), open_memory(asked.get("memory"))
     os.nice(asked["nice"])
     try:

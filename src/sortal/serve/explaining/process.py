@@ -37,7 +37,8 @@ _DIGITS = 4
 
 def main(asked: dict[str, Any]) -> int:
     """Explain answers of `asked["model"]` on the socket with the descriptor `asked["channel"]`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when to end
+    for number in (signal.SIGINT, signal.SIGTERM):  # the front decides when to end, also where a whole group is told
+        signal.signal(number, signal.SIG_IGN)
     os.nice(_NICER)
     channel, memory = socket.socket(fileno=asked["channel"]), open_memory(asked.get("memory"))
     with ExitStack() as opened:
