@@ -15,7 +15,7 @@ import pytest
 from worlds import World
 
 REPOSITORY = Path(__file__).parents[2]
-TRAINING = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "onnxslim", "sklearn", "scipy")
+TRAINING = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "sklearn", "scipy")
 BLOCKED = """
     import sys
     from importlib.machinery import PathFinder

@@ -33,7 +33,7 @@ def test_predicting_from_a_bundle_needs_neither_torch_nor_onnx(engine, bundle):
             print(model.engine, model.predict([red, b"", red]).answers())
         assert not [name for name in sys.modules if name.startswith("torch.")]
     """
-    blocked = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "onnxslim")
+    blocked = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript")
     assert run(code, blocked) == f"{engine} ['red', None, 'red']\n"
 
 
