@@ -12,7 +12,7 @@ from PIL import Image
 from sortal.compress.frontier.candidate import Candidate, Record
 from sortal.compress.frontier.explore import Explored
 from sortal.compress.frontier.measured import Measured, target_misses
-from sortal.compress.frontier.picture import draw_frontier
+from sortal.compress.frontier.picture import draw_frontier, spans
 from sortal.compress.frontier.report import Frontier, frontier_report
 from sortal.compress.frontier.wish import Wish
 from sortal.compress.images import Prepared
@@ -23,6 +23,7 @@ from sortal.core.labels import LabelSet
 from sortal.core.report import Metric
 from sortal.evaluate.latency import Latency
 from sortal.evaluate.pages.page import render_page
+from sortal.evaluate.pages.view import is_share
 
 LABELS = LabelSet(names=("划痕", "hex-bolt-m8-steel-seen-from-above-with-a-long-name", "O-ring"))
 
@@ -135,6 +136,26 @@ def test_many_candidates_in_order_with_verdicts_and_a_picture(tmp_path: Path) ->
     page = render_page(report, {"accuracy, time and size": picture})
     assert "划痕" in page
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
+
+
+def test_what_is_drawn_is_inside_the_picture() -> None:
+    row = {"size_mb": 2.767, "accuracy": 0.978, "accuracy_low": 0.88, "accuracy_high": 0.996, "verdict": "taken"}
+    other = {"size_mb": 2.767, "accuracy": 0.667, "accuracy_low": 0.52, "accuracy_high": 0.786}
+    other |= {"verdict": "the original"}
+    for least in (-33.0, 60.0, 40.0):  # a budget of 100 points leaves no accuracy that would be too low
+        (left, right), (low, high) = spans([row, other], "size_mb", least)
+        assert left == 0 < 2.767 < 0.9 * right
+        assert -2 <= low < 52 < 99.6 < high <= 104
+        assert low < least or least < 0
+    assert spans([], "size_mb", 50.0) == ((0.0, 1.15), (44.0, 104.0))
+
+
+def test_columns_that_a_page_shows_as_percentages_hold_shares() -> None:
+    report = frontier_report(frontier(*many()), "parts-1")
+    for name, table in report.tables.items():
+        for column, values in zip(table.columns, zip(*table.rows, strict=True), strict=True):
+            numbers = [value for value in values if isinstance(value, float)]
+            assert not is_share(column) or all(-1 <= value <= 1 for value in numbers), (name, column)
 
 
 def test_where_nothing_fits_the_network_stays() -> None:

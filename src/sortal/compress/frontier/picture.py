@@ -23,6 +23,8 @@ _DPI = 130
 _AREA, _DOT = 70.0, 40.0
 """Area of a point, in square points: of a file of 1 MB, and where area means nothing."""
 _COLUMNS = 2
+_WITH_INTERVALS = ("taken", "the original")
+"""Those of all would hide the points."""
 _PLACES = ((9, 6), (9, -15), (-20, 6), (-20, -15), (-5, 14), (-5, -24), (20, -4), (-32, -4), (24, 14), (-36, 14))
 """Where the number of a point may stand, in pixels from it, the first free one."""
 _BOX = (17, 13)
@@ -45,10 +47,10 @@ def draw_frontier(found: Frontier, report: Report, path: Path) -> Path:
     place = "p99_ms" if waited else "cpu_ms"
     words = "from bytes to decision, 99th percentile, ms" if waited else "CPU time of one image, network alone, ms"
     _scatter(left, rows, place, [_area(row) for row in rows])
-    _limits(left, found, latency if waited else None)
+    _limits(left, rows, place, found, latency if waited else None)
     dress(left, "Accuracy over time (area: size)", words, "accuracy on validation images, %")
     _scatter(right, rows, "size_mb", [_DOT] * len(rows))
-    _limits(right, found, size)
+    _limits(right, rows, "size_mb", found, size)
     dress(right, "Accuracy over size", "size of the file, MB")
     _listed(below, rows, lines)
     figure.set_dpi(_DPI)
@@ -70,26 +72,35 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str, areas: Sequence[float
     y = [100 * float(str(row["accuracy"])) for row in rows]
     colors = [_color(row) for row in rows]
     for one, row, color in zip(x, rows, colors, strict=True):
-        if row["verdict"] not in ("taken", "the original"):
-            continue  # the intervals of all would hide the points
+        if row["verdict"] not in _WITH_INTERVALS:
+            continue
         ends = [100 * float(str(row[f"accuracy_{end}"])) for end in ("low", "high")]
         axes.plot([one, one], ends, color=color, alpha=0.4, linewidth=0.8, zorder=1)
     axes.scatter(x, y, s=areas, color=colors, alpha=0.45, zorder=2)
     worth = sorted((a, b) for a, b, row in zip(x, y, rows, strict=True) if row["worth_it"] == "yes")
     if len(worth) > 1:
         axes.plot(*zip(*worth, strict=True), color=NEUTRAL, linewidth=0.8, alpha=0.5, zorder=1)
-    axes.margins(x=0.15, y=0.12)
-    axes.set_xlim(left=0)
 
 
-def _limits(axes: Axes, found: Frontier, most: float | None) -> None:
+def spans(rows: Sequence[Row], column: str, least: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """From where to where the axes go, across and up, in units of the column and percent: all that is drawn is inside,
+    and the budget's line at `least` where it is an accuracy at all."""
+    right = 1.15 * max((float(str(row[column])) for row in rows), default=1.0)
+    drawn = {True: ("accuracy_low", "accuracy", "accuracy_high"), False: ("accuracy",)}
+    ends = [100 * float(str(row[name])) for row in rows for name in drawn[row["verdict"] in _WITH_INTERVALS]]
+    low, high = min([*ends, *([least] if least > 0 else [])], default=0.0), max(ends, default=100.0)
+    pad = max(0.12 * (high - low), 0.5)
+    return (0.0, right), (max(low - pad, -2.0), min(high + pad, 104.0))
+
+
+def _limits(axes: Axes, rows: Sequence[Row], column: str, found: Frontier, most: float | None) -> None:
     own = 100 * (found.measured[0].price.accuracy.value or 0.0)
     least = own - found.budget.max_drop
-    axes.axhline(least, color=WRONG, linewidth=0.9, linestyle="--", zorder=0)
-    axes.annotate(
-        f"budget: {found.budget.max_drop:g} points", (1.0, least), xycoords=("axes fraction", "data"), fontsize=8,
-        color=WRONG, ha="right", va="top", xytext=(-2, -2), textcoords="offset points",
-    )  # fmt: skip
+    across, up = spans(rows, column, least)
+    axes.set_xlim(*across)
+    axes.set_ylim(*up)
+    if least > 0:
+        _budget(axes, least, found.budget.max_drop)
     if most is not None:
         axes.axvline(most, color=WRONG, linewidth=0.9, linestyle=":", zorder=0)
         axes.annotate(
@@ -97,6 +108,14 @@ def _limits(axes: Axes, found: Frontier, most: float | None) -> None:
             va="bottom", xytext=(3, 2), textcoords="offset points",
         )  # fmt: skip
         axes.set_xlim(right=max(axes.get_xlim()[1], 1.1 * most))
+
+
+def _budget(axes: Axes, least: float, drop: float) -> None:
+    axes.axhline(least, color=WRONG, linewidth=0.9, linestyle="--", zorder=0)
+    axes.annotate(
+        f"budget: {drop:g} points", (1.0, least), xycoords=("axes fraction", "data"), fontsize=8,
+        color=WRONG, ha="right", va="top", xytext=(-2, -2), textcoords="offset points",
+    )  # fmt: skip
 
 
 def _number(axes: Axes, rows: Sequence[Row], column: str, radii: Sequence[float]) -> None:

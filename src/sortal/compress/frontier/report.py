@@ -21,7 +21,7 @@ DEVICE = "cpu, 1 thread"
 """What times are of; the processor's name stands in the provenance."""
 _COLUMNS = (
     "candidate", "engine", "device", "size_mb", "size_ratio", "accuracy", "accuracy_low", "accuracy_high",
-    "drop_points", "drop_points_low", "drop_points_high", "standard_error", "macro_drop_points", "flips",
+    "drop_points", "drop_points_low", "drop_points_high", "standard_error_points", "macro_drop_points", "flips",
     "cpu_ms", "time_ratio", "time_ratio_low", "time_ratio_high", "p99_ms", "worth_it", "verdict",
 )  # fmt: skip
 

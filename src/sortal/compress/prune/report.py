@@ -126,7 +126,7 @@ def _row(link: Link, first: Link) -> tuple[Cell, ...]:
 
 def _sensitivity(chain: Chain) -> Table:
     seen = chain.sensitivity
-    columns = ("layer", *(f"without_{share:.0%}" for share in seen.shares))
+    columns = ("layer", *(f"{share:.0%}_cut_accuracy" for share in seen.shares))
     rows: list[tuple[Cell, ...]] = [("none", *(seen.whole for _ in seen.shares))]
     rows += [(name, *values) for name, values in seen.accuracy.items()]
     return Table(columns=columns, rows=tuple(rows))
@@ -141,7 +141,7 @@ def _classes(chain: Chain, cost: Price) -> Table:
         if not np.isnan(before)
     ]
     rows.sort(key=lambda row: (-row[4], row[0]))
-    return Table(columns=("class", "images", "recall_before", "recall_after", "drop_points"), rows=tuple(rows))
+    return Table(columns=("class", "images", "original_recall", "cut_recall", "drop_points"), rows=tuple(rows))
 
 
 def _metrics(chain: Chain, n: int) -> dict[str, Metric]:

@@ -28,6 +28,11 @@ _FOLDED_ABOVE = 12
 _HIDDEN = {"summary", "headline", "clauses"}
 
 
+def is_share(column: str) -> bool:
+    """Whether the numbers of a column of that name, or a metric's, are shares, which people read as percentages."""
+    return bool(_SHARES.search(column)) and not _NO_SHARES.search(column)
+
+
 SEVERITIES = ("error", "warning", "info")
 """The order of findings on a page."""
 
@@ -122,7 +127,7 @@ def cell_view(column: str, cell: Cell, low: Cell = None, high: Cell = None) -> C
         text = {True: "yes", False: "no"}.get(cell, str(cell)) if isinstance(cell, bool) else str(cell)
         return CellView(text=text, key=text)
     known = isinstance(low, int | float) and isinstance(high, int | float)
-    if _NO_SHARES.search(column) or not _SHARES.search(column):
+    if not is_share(column):
         ends = f"{_number(low)} to {_number(high)}" if known else ""  # type: ignore[arg-type]
         return CellView(text=_number(cell), key=repr(cell), interval=ends, number=True)
     if not isinstance(low, int | float) or not isinstance(high, int | float):
