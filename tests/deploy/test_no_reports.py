@@ -17,7 +17,8 @@ def files_left(bundle: Path, home: Path, first: str) -> list[str]:
     """What a process leaves in an empty home after it has opened a graph."""
     home.mkdir()
     model = str(bundle / "artifacts" / "onnx" / "model.onnx")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
+    mute = ("ORT_", "XDG_", "CI", "GITHUB_", "TF_BUILD")  # nothing is reported from machines that only run tests
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(mute)}
     script = f"MODEL = {model!r}\n{first}\n{_LOADS}"
     subprocess.run([sys.executable, "-c", script], env={**kept, "HOME": str(home)}, check=True)
     return sorted(path.name for path in home.rglob("*") if path.is_file())

@@ -153,6 +153,7 @@ def test_the_disk_fills_up_while_the_report_is_written(world: World, tmp_path: P
 
 def test_the_disk_fills_up_while_predicting(world: World, tmp_path: Path, limit_files) -> None:
     (tmp_path / "answers.csv").write_text("old")
+    before = sorted((world.run / "evaluations").glob("*"))
     limit_files(100)
     done = sortal(tmp_path, "predict", world.run, world.home / "other", "--out", "answers.csv")
     evaluated = sortal(tmp_path, "evaluate", world.run / "bundle" / "artifacts" / "onnx", world.home / "other")
@@ -160,7 +161,8 @@ def test_the_disk_fills_up_while_predicting(world: World, tmp_path: Path, limit_
     refused(done, "answers.csv", "File too large", code=3)
     refused(evaluated, "File too large", code=3)
     assert (tmp_path / "answers.csv").read_text() == "old"
-    assert list((tmp_path / "evaluations").iterdir()) == []
+    assert sorted((world.run / "evaluations").glob("*")) == before
+    assert not (tmp_path / "evaluations").exists()
 
 
 @pytest.fixture

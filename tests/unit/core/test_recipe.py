@@ -199,7 +199,9 @@ def test_any_data_is_a_recipe_or_a_recipe_error(data: dict[str, object]) -> None
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", ".inf", ".nan"])
-@pytest.mark.parametrize("key", ["compress.max_drop", "optim.lr", "model.dropout", "optim.weight_decay", "distill.temperature"])
+@pytest.mark.parametrize(
+    "key", ["compress.max_drop", "optim.lr", "model.dropout", "optim.weight_decay", "distill.temperature"]
+)
 def test_no_number_is_endless_or_none(key: str, value: str) -> None:
     load_recipe(None, [f"{key}=0.5"])
     with pytest.raises(RecipeError, match=key.replace(".", r"\.")):

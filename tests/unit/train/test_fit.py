@@ -180,6 +180,7 @@ def test_a_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(
     before = signal.getsignal(signal.SIGINT)
     interrupting(monkeypatch, at_step=8, number=signal.SIGINT)  # 6 steps an epoch: in the second one
     with new_run(tmp_path / "runs", "g") as run:
+        run.state_path.write_text("{}", encoding="utf-8")  # as `sortal train` keeps what it needs to go on
         result = trained(make_table(train=16), recipe("train.epochs=9"), run=run)
         last, best = load(run.path / "checkpoints" / "step-8"), load(run.path / "checkpoints" / "best-1")
         assert f"sortal train --resume {run.path}" in result.notes[-1]
@@ -195,9 +196,21 @@ def test_a_sigterm_saves_a_checkpoint_and_leaves_at_once(
     make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupting(monkeypatch, at_step=8, number=signal.SIGTERM)
-    with new_run(tmp_path / "runs", "g") as run, pytest.raises(Preempted, match=f"sortal train --resume {run.path}"):
-        trained(make_table(train=16), recipe("train.epochs=9"), run=run)
+    with new_run(tmp_path / "runs", "g") as run:
+        run.state_path.write_text("{}", encoding="utf-8")
+        with pytest.raises(Preempted, match=f"sortal train --resume {run.path}"):
+            trained(make_table(train=16), recipe("train.epochs=9"), run=run)
     assert load(run.path / "checkpoints" / "step-8").progress["step"] == 8
+
+
+def test_training_inside_other_work_names_no_run_to_go_on_with(
+    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupting(monkeypatch, at_step=8, number=signal.SIGINT)
+    with new_run(tmp_path / "runs", "g") as run:
+        result = trained(make_table(train=16), recipe("train.epochs=9"), run=run)
+    assert result.stopped == "interrupted"
+    assert not [note for note in result.notes if "--resume" in note]
 
 
 def test_an_interrupt_in_the_first_epoch_keeps_the_state_there_is(
