@@ -276,6 +276,7 @@ def test_sizes_that_cannot_be_are_refused(tmp_path: Path, sizes: list[int], said
     with pytest.raises(InputError, match=said) as refused:
         read_models(file, ServeSettings())
     assert "such as preferred: []" in str(refused.value)
+    assert "Value error" not in str(refused.value)
 
 
 def test_sizes_are_the_models_own_where_it_says_so(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from sortal.core.errors import InputError, nearest
+from sortal.core.errors import InputError, nearest, plain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -53,4 +53,4 @@ def settings_of(
     except ValidationError as error:
         first = error.errors()[0]
         where = str(first["loc"][0]) if first["loc"] else None
-        raise InputError(str(first["msg"]), where=where, received=str(first["input"])) from error
+        raise InputError(plain(first["msg"]), where=where, received=str(first["input"])) from error

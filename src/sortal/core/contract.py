@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from sortal.core.errors import RecipeError, nearest
+from sortal.core.errors import RecipeError, nearest, plain
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A proportion between 0 and 1."""
@@ -132,6 +132,6 @@ def _explain(error: ValidationError, where: str) -> RecipeError:
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return RecipeError(f"unknown key {key!r}", where=where, hint=nearest(key, list(Contract.model_fields)))
-    message = first["msg"].removeprefix("Value error, ")
+    message = plain(first["msg"])
     received = None if not key else repr(first["input"])
     return RecipeError(f"{key}: {message}" if key else message, where=where, received=received)

@@ -131,6 +131,11 @@ class InternalError(SortalError):
     """Sortal broke a promise of its own: a bug, please report it."""
 
 
+def plain(message: str) -> str:
+    """What a check of ours says, without the words that pydantic puts before it."""
+    return message.removeprefix("Value error, ")
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The hint that belongs to an unknown name: the closest known ones, or all of them when few, or None."""
     names = sorted(known)

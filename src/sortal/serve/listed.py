@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sortal.core.errors import InputError, nearest
+from sortal.core.errors import InputError, nearest, plain
 from sortal.serve.settings import ServeSettings
 
 OWN = (
@@ -195,7 +195,7 @@ def _settings(text: _Text, name: str, settings: ServeSettings, own: dict[str, An
         default = ServeSettings.model_fields[key].get_default(call_default_factory=True, validated_data={})
         usual = list(default) if isinstance(default, tuple) else default  # as YAML writes it
         hint, where = f"such as {key}: {usual}", text.at("models", name, key)
-        raise InputError(str(first["msg"]), where=where, received=_short(first["input"]), hint=hint) from error
+        raise InputError(plain(first["msg"]), where=where, received=_short(first["input"]), hint=hint) from error
 
 
 def _short(value: Any) -> str:

@@ -28,13 +28,16 @@ class Meter:
         self._ages: deque[float] = deque(maxlen=NEWEST)
         self._times: deque[float] = deque(maxlen=NEWEST)
         self._first_s: float | None = None
+        self._begun_s = 0.0
+        """When the first of them was taken."""
 
     def see(self, frame: Frame) -> None:
         """A frame was decided."""
         if frame.reason == DROPPED:
             return
         self.frames += 1
-        self._first_s = frame.done_s if self._first_s is None else self._first_s
+        if self._first_s is None:
+            self._first_s, self._begun_s = frame.done_s, frame.taken_s
         self._times.append(frame.done_s)
         self._ages.append(frame.age_ms)
 
@@ -50,10 +53,9 @@ class Meter:
 
     @property
     def mean_rate(self) -> float:
-        """Decisions a second from the first to the last."""
-        if self._first_s is None or self.frames < 2:
-            return 0.0
-        return (self.frames - 1) / max(self._times[-1] - self._first_s, 1e-9)
+        """Decisions a second, from when the first frame was taken to the last decision; 0 where no time passed."""
+        passed_s = self._times[-1] - self._begun_s if self._times else 0.0
+        return self.frames / passed_s if passed_s > 0 else 0.0
 
     def age_ms(self, share: float) -> float:
         """A quantile of the ages in milliseconds; 0 where there is none."""
