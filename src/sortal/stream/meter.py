@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -28,16 +29,16 @@ class Meter:
         self._ages: deque[float] = deque(maxlen=NEWEST)
         self._times: deque[float] = deque(maxlen=NEWEST)
         self._first_s: float | None = None
-        self._begun_s = 0.0
-        """When the first of them was taken."""
+        self._begun_s = math.inf
+        """When the earliest of them was taken; an unreadable one may be decided before those that came earlier."""
 
     def see(self, frame: Frame) -> None:
         """A frame was decided."""
         if frame.reason == DROPPED:
             return
         self.frames += 1
-        if self._first_s is None:
-            self._first_s, self._begun_s = frame.done_s, frame.taken_s
+        self._first_s = frame.done_s if self._first_s is None else self._first_s
+        self._begun_s = min(self._begun_s, frame.taken_s)
         self._times.append(frame.done_s)
         self._ages.append(frame.age_ms)
 
