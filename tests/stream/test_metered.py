@@ -22,9 +22,10 @@ def test_the_rate_is_right_also_where_the_last_seconds_are_more_than_is_remember
 def test_frames_that_were_decided_together_have_the_rate_of_the_time_that_it_took() -> None:
     meter = Meter()
     assert meter.mean_rate == 0.0
-    meter.see(Frame(number=6, time_s=0.0, taken_s=100.015, reason="empty", done_s=100.016))
-    for number in range(5):
-        meter.see(Frame(number=number, time_s=0.0, taken_s=100.0, reason="late", done_s=100.02))
+    early = Frame(number=5, time_s=0.0, taken_s=100.015, reason="empty", done_s=100.016)
+    late = [Frame(number=number, time_s=0.0, taken_s=100.0, reason="late", done_s=100.02) for number in range(4)]
+    for frame in (early, *late, early):
+        meter.see(frame)
     assert meter.mean_rate == pytest.approx(300)
 
 

@@ -29,8 +29,8 @@ class Meter:
         self._ages: deque[float] = deque(maxlen=NEWEST)
         self._times: deque[float] = deque(maxlen=NEWEST)
         self._first_s: float | None = None
-        self._begun_s = math.inf
-        """When the earliest of them was taken; an unreadable one may be decided before those that came earlier."""
+        self._begun_s, self._last_s = math.inf, -math.inf
+        """When the earliest was taken and the last decided; unreadable ones do not wait for those that came earlier."""
 
     def see(self, frame: Frame) -> None:
         """A frame was decided."""
@@ -38,7 +38,7 @@ class Meter:
             return
         self.frames += 1
         self._first_s = frame.done_s if self._first_s is None else self._first_s
-        self._begun_s = min(self._begun_s, frame.taken_s)
+        self._begun_s, self._last_s = min(self._begun_s, frame.taken_s), max(self._last_s, frame.done_s)
         self._times.append(frame.done_s)
         self._ages.append(frame.age_ms)
 
@@ -55,7 +55,7 @@ class Meter:
     @property
     def mean_rate(self) -> float:
         """Decisions a second, from when the first frame was taken to the last decision; 0 where no time passed."""
-        passed_s = self._times[-1] - self._begun_s if self._times else 0.0
+        passed_s = self._last_s - self._begun_s
         return self.frames / passed_s if passed_s > 0 else 0.0
 
     def age_ms(self, share: float) -> float:
